@@ -1,0 +1,136 @@
+"""Typed configuration of everything that `models` builds.
+
+Importing this module does not import torch. All configs are strict: an unknown key or a value of another
+type is an error (pydantic's `ValidationError`), so a typo never passes silently.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+BackboneName = Literal["r18", "r50", "r101"]
+UpsamplerName = Literal["nn", "bilinear", "bicubic", "srf", "afi"]
+NeckName = Literal["fpn"]
+DetectorName = Literal["faster_rcnn", "mask_rcnn"]
+
+
+class StrictConfig(BaseModel):
+    """Base of all configs: immutable, no unknown keys, no silent conversion of types."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
+
+
+class PixelConfig(StrictConfig):
+    """What a model does to the RGB values 0..255 that callers hand it."""
+
+    order: Literal["RGB", "BGR"] = "BGR"
+    mean: list[float] = Field([103.53, 116.28, 123.675], min_length=3, max_length=3)
+    """Subtracted, in the channel order of `order`."""
+    std: list[float] = Field([1.0, 1.0, 1.0], min_length=3, max_length=3)
+    """Divided by, after the mean."""
+
+
+class BackboneConfig(StrictConfig):
+    """A ResNet from timm; gives res2..res5 at strides 4..32."""
+
+    name: BackboneName = "r50"
+    norm: Literal["frozen_bn", "bn"] = "frozen_bn"
+    """`frozen_bn` needs pre-trained statistics; training from nothing needs `bn`."""
+    freeze_at: int = Field(2, ge=0, le=5)
+    """detectron2's FREEZE_AT: 0 trains all, 1 freezes the stem, 2 the stem and res2, and so on."""
+    stride_in_1x1: bool = True
+    """Stride in a bottleneck's first 1x1 (the MSRA weights) instead of its 3x3 (torchvision's, timm's)."""
+
+
+class NeckConfig(StrictConfig):
+    """The feature pyramid and what upsamples in its top-down path."""
+
+    name: NeckName = "fpn"
+    channels: int = Field(256, ge=8)
+    upsampler: UpsamplerName = "srf"
+    """The interpolation in the top-down path; `srf` and `afi` are the learned generators."""
+
+
+class DiscriminatorConfig(StrictConfig):
+    """The feature patch discriminator (SRF-GAN paper, section 3.1)."""
+
+    widths: list[int] = Field([512, 1024, 1024], min_length=1)
+    kernel: Literal[1, 3] = 1
+    """Kernel of the last convolution: 1 in the paper, 3 in the published code and weights."""
+
+
+class AnchorConfig(StrictConfig):
+    """One anchor size per pyramid level, every ratio at every position."""
+
+    sizes: list[float] = Field([32.0, 64.0, 128.0, 256.0, 512.0], min_length=1)
+    ratios: list[float] = Field([0.5, 1.0, 2.0], min_length=1)
+    """Height over width."""
+
+
+class RPNConfig(StrictConfig):
+    """Region proposal network; detectron2's numbers."""
+
+    pre_nms_topk_train: int = Field(2000, ge=1)
+    pre_nms_topk_test: int = Field(1000, ge=1)
+    post_nms_topk_train: int = Field(1000, ge=1)
+    post_nms_topk_test: int = Field(1000, ge=1)
+    nms_iou: float = Field(0.7, gt=0, le=1)
+    samples_per_image: int = Field(256, ge=1)
+    positive_fraction: float = Field(0.5, gt=0, le=1)
+
+
+class BoxHeadConfig(StrictConfig):
+    """RoI box head of the two-stage detectors."""
+
+    samples_per_image: int = Field(512, ge=1)
+    positive_fraction: float = Field(0.25, gt=0, le=1)
+    fc_dim: int = Field(1024, ge=8)
+    resolution: int = Field(7, ge=1)
+
+
+class MaskHeadConfig(StrictConfig):
+    """RoI mask head of Mask R-CNN."""
+
+    num_convs: int = Field(4, ge=0)
+    channels: int = Field(256, ge=8)
+    resolution: int = Field(14, ge=1)
+    """RoIAlign's output; the mask logits have twice this."""
+
+
+class InferenceConfig(StrictConfig):
+    """What becomes a detection at test time."""
+
+    score_threshold: float = Field(0.05, ge=0, le=1)
+    nms_iou: float = Field(0.5, gt=0, le=1)
+    detections_per_image: int = Field(100, ge=1)
+
+
+class ModelConfig(StrictConfig):
+    """A whole detector; `models.build_detector` reads it top to bottom."""
+
+    detector: DetectorName = "mask_rcnn"
+    num_classes: int = Field(80, ge=1)
+    pixel: PixelConfig = PixelConfig()
+    backbone: BackboneConfig = BackboneConfig()
+    neck: NeckConfig = NeckConfig()
+    anchors: AnchorConfig = AnchorConfig()
+    rpn: RPNConfig = RPNConfig()
+    box_head: BoxHeadConfig = BoxHeadConfig()
+    mask_head: MaskHeadConfig = MaskHeadConfig()
+    """Used by detectors with masks."""
+    inference: InferenceConfig = InferenceConfig()
+
+    @model_validator(mode="after")
+    def _one_anchor_size_per_level(self) -> ModelConfig:
+        if len(self.anchors.sizes) != 5:
+            raise ValueError(
+                f"anchors.sizes needs one size for each of p2..p6 (5), got {len(self.anchors.sizes)}"
+            )
+        return self
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether the detector predicts masks."""
+        return self.detector == "mask_rcnn"

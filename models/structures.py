@@ -1,0 +1,106 @@
+"""What goes into a detector besides images, and what comes out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class MaskPatch:
+    """A binary mask, cut out of its image, with the place where it belongs.
+
+    Resizing an image only moves `span`; the pixels are never resampled until a head asks for its target.
+
+    Attributes:
+        pixels: (h, w) uint8, 0 or 1.
+        span: (4,) float64, xyxy of the patch's outer edges, in pixels of the (resized, flipped) image.
+    """
+
+    pixels: np.ndarray
+    span: np.ndarray
+
+
+@dataclass(frozen=True)
+class Polygons:
+    """An instance's outline: one or more polygons whose union is the mask.
+
+    Attributes:
+        parts: arrays (V, 2) float64 of x, y in image pixels, at least three vertices each.
+    """
+
+    parts: tuple[np.ndarray, ...]
+
+
+InstanceMask = Polygons | MaskPatch
+
+
+@dataclass
+class Target:
+    """Ground truth of one image.
+
+    Attributes:
+        boxes: (R, 4) float32 xyxy in pixels of the image as it is given to the model.
+        labels: (R,) int64, contiguous and 0-based.
+        masks: R instance masks on the CPU, or None for data without masks.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    masks: list[InstanceMask] | None = None
+
+    def to(self, device: torch.device | str) -> Target:
+        """The same target with boxes and labels on `device`; masks stay where they are."""
+        return replace(
+            self,
+            boxes=self.boxes.to(device, non_blocking=True),
+            labels=self.labels.to(device, non_blocking=True),
+        )
+
+    def scaled(self, scale_x: float, scale_y: float) -> Target:
+        """The target of the same image resized by (`scale_x`, `scale_y`)."""
+        factors = self.boxes.new_tensor([scale_x, scale_y, scale_x, scale_y])
+        masks = None
+        if self.masks is not None:
+            masks = [_scaled_mask(mask, scale_x, scale_y) for mask in self.masks]
+        return Target(self.boxes * factors, self.labels, masks)
+
+
+def _scaled_mask(mask: InstanceMask, scale_x: float, scale_y: float) -> InstanceMask:
+    if isinstance(mask, Polygons):
+        return Polygons(tuple(part * np.array([scale_x, scale_y]) for part in mask.parts))
+    return MaskPatch(mask.pixels, mask.span * np.array([scale_x, scale_y, scale_x, scale_y]))
+
+
+@dataclass
+class Detections:
+    """What a detector found in one image, best score first.
+
+    Attributes:
+        boxes: (R, 4) float32 xyxy in the given image's pixels.
+        scores: (R,) float32 in 0..1.
+        labels: (R,) int64, contiguous and 0-based.
+        masks: (R, H, W) bool in the given image's size, or None for detectors without masks, and for
+            results of `Detector.detect`, whose masks are not pasted yet.
+        mask_probs: (R, M, M) float32 in 0..1 over each box, before pasting; None without masks.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    masks: Tensor | None = None
+    mask_probs: Tensor | None = field(default=None, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def to(self, device: torch.device | str) -> Detections:
+        """All tensors on `device`."""
+        moved = {
+            name: value.to(device) if isinstance(value, Tensor) else value
+            for name, value in vars(self).items()
+        }
+        return Detections(**moved)

@@ -1,0 +1,199 @@
+"""The whole recipe of an experiment as one typed, strict config.
+
+Importing this module does not import torch. Presets (`srfgan_cli.presets`) are YAML files of this shape.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from models.config import DiscriminatorConfig, ModelConfig, StrictConfig
+
+Level = Literal["p2", "p3", "p4", "p5", "p6"]
+Interpolation = Literal["nn", "bilinear", "bicubic"]
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+class DataConfig(StrictConfig):
+    """Which images, and how they are resized."""
+
+    dataset: Literal["coco", "shapes"] = "coco"
+    """`coco`: a folder in COCO layout (`--data-root`); `shapes`: generated on the spot."""
+    shapes_train: int = Field(400, ge=1)
+    """How many images of `shapes` to generate for training."""
+    shapes_val: int = Field(80, ge=1)
+    shapes_size: int = Field(256, ge=64)
+    """Side of a `shapes` image in pixels."""
+    short_sides: list[int] = Field([640, 672, 704, 736, 768, 800], min_length=1)
+    """Training: the short side is drawn from these, in pixels."""
+    max_side: int = Field(1333, ge=32)
+    test_short_side: int = Field(800, ge=32)
+    test_max_side: int = Field(1333, ge=32)
+    flip: float = Field(0.5, ge=0, le=1)
+    """Probability of a horizontal flip in training."""
+    degradation: Interpolation = "bilinear"
+    """How stages 1 and 2 make the half-size image (SRF-GAN, table 6)."""
+    workers: int = Field(4, ge=0)
+    """Data loading processes per training process."""
+
+
+class SolverConfig(StrictConfig):
+    """Optimizer and schedule of one stage."""
+
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    iterations: int = Field(90_000, ge=1)
+    batch_size: int = Field(16, ge=1)
+    """Images per optimizer step, over all processes and accumulation steps."""
+    lr: float = Field(0.02, gt=0)
+    lr_batch_size: int = Field(16, ge=1)
+    """The batch size `lr` belongs to; another `batch_size` scales the rate linearly."""
+    milestones: list[int] = [60_000, 80_000]
+    gamma: float = Field(0.1, gt=0, le=1)
+    warmup_iterations: int = Field(1000, ge=0)
+    warmup_factor: float = Field(0.001, ge=0, le=1)
+    """Share of the learning rate at iteration 0; grows linearly to 1."""
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(1e-4, ge=0)
+    """On all trainable parameters but those of normalisation layers."""
+    clip_norm: float | None = Field(None, gt=0)
+    """Largest norm of the whole gradient; none by default."""
+    accumulate: int = Field(1, ge=1)
+    """Forward-backward passes per optimizer step."""
+    precision: Precision = "fp32"
+    log_every: int = Field(20, ge=1)
+    checkpoint_every: int = Field(2500, ge=1)
+    evaluate_every: int = Field(0, ge=0)
+    """Evaluate the detector on the val split every so many iterations; 0: only at the end."""
+
+    @model_validator(mode="after")
+    def _milestones_in_order(self) -> SolverConfig:
+        if any(b <= a for a, b in zip([0, *self.milestones], self.milestones, strict=False)):
+            raise ValueError(f"milestones must be positive and increasing, got {self.milestones}")
+        return self
+
+    def shortened(self, iterations: int) -> SolverConfig:
+        """The same schedule stretched or shrunk to `iterations`: warm-up and milestones keep their share."""
+        share = iterations / self.iterations
+        milestones = sorted({max(1, round(m * share)) for m in self.milestones})
+        warmup = min(self.warmup_iterations, round(self.warmup_iterations * share))
+        update = {
+            "iterations": iterations,
+            "milestones": [m for m in milestones if m < iterations],
+            "warmup_iterations": warmup,
+        }
+        return self.model_copy(update=update)
+
+    @property
+    def scaled_lr(self) -> float:
+        """The learning rate for `batch_size` (linear scaling rule)."""
+        return self.lr * self.batch_size / self.lr_batch_size
+
+
+class AdversarialConfig(StrictConfig):
+    """The super-resolved feature loss, L1 + weight * adversarial (SRF-GAN, equations 1 to 3)."""
+
+    weight: float = Field(0.001, ge=0)
+    """lambda of equation (2)."""
+    levels: list[Level] = Field(["p2", "p3", "p4", "p5"], min_length=1)
+    """Pyramid levels that the loss compares."""
+
+
+class PretrainConfig(StrictConfig):
+    """Stage 1: G and D against a frozen detector's pyramid."""
+
+    solver: SolverConfig = SolverConfig(
+        iterations=150_000, lr=0.001, milestones=[120_000], warmup_iterations=1000
+    )
+    adversarial: AdversarialConfig = AdversarialConfig()
+
+
+class ExtractConfig(StrictConfig):
+    """Stage 2: the multi-scale SRF extractor M and D."""
+
+    solver: SolverConfig = SolverConfig(iterations=270_000, milestones=[210_000, 250_000])
+    adversarial: AdversarialConfig = AdversarialConfig()
+    pairing: Literal["same", "different"] = "same"
+    """Level pairing of the loss (SRF-GAN, table 7): `same` compares M's P_i of the half-size image with
+    F's P_i reduced by half; `different` G(P_{i+1}) of M with P_i of F, both of the original image."""
+    anchor_scale: float = Field(0.5, gt=0)
+    """Anchors of M relative to the detector's: halved, because the image is."""
+
+
+class FinetuneConfig(StrictConfig):
+    """Stage 3: the target detector T; with `reuse: none`, a plain detector."""
+
+    solver: SolverConfig = SolverConfig()
+    reuse: Literal["none", "G", "M"] = "M"
+    """What T takes over: G alone, or all of M's extractor (backbone, neck and G)."""
+    freeze_generator: bool = False
+
+
+class SourcesConfig(StrictConfig):
+    """Presets whose runs feed this one; None: derived from the preset's own name."""
+
+    guide: str | None = None
+    """The trained plain detector F; default: this preset's name with `_nn`."""
+    generator: str | None = None
+    """The preset whose `pretrain` run gives G and D; default: this preset."""
+    extractor: str | None = None
+    """The preset whose `extract` run gives M; default: this preset."""
+
+
+class EvaluationConfig(StrictConfig):
+    """How the val split is scored."""
+
+    max_detections: int = Field(100, ge=1)
+    """Detections per image that COCO's AP counts; crowded data needs more than 100."""
+
+
+class Scores(StrictConfig):
+    """COCO average precisions in percent; None where a document gives no number."""
+
+    AP: float | None = None
+    AP50: float | None = None
+    AP75: float | None = None
+    APs: float | None = None
+    APm: float | None = None
+    APl: float | None = None
+
+
+class ReferenceConfig(StrictConfig):
+    """The row of a paper's table that a preset reproduces."""
+
+    table: str
+    """For example `table1`; with `srfgan_paper` before it in results.yaml."""
+    document: str = "srfgan_paper"
+    split: Literal["val2017", "test-dev"] = "val2017"
+    box: Scores = Scores()
+    mask: Scores | None = None
+    params: float | None = None
+    """Millions of parameters."""
+    ms: float | None = None
+    """Inference time per image on a Titan Xp, milliseconds."""
+    epochs: int | None = None
+    weights: str | None = None
+    """Address of the authors' checkpoint."""
+
+
+class Config(StrictConfig):
+    """One experiment: model, data, all stages, evaluation, and the paper's row."""
+
+    description: str = ""
+    model: ModelConfig = ModelConfig()
+    discriminator: DiscriminatorConfig = DiscriminatorConfig()
+    data: DataConfig = DataConfig()
+    stages: list[Literal["pretrain", "extract", "finetune"]] = Field(
+        ["pretrain", "extract", "finetune"], min_length=1
+    )
+    """The stages that this experiment runs; the last one's detector is evaluated."""
+    pretrain: PretrainConfig = PretrainConfig()
+    extract: ExtractConfig = ExtractConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
+    sources: SourcesConfig = SourcesConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    initial_weights: Literal["none", "imagenet", "msra"] = "msra"
+    """Backbone weights that training starts from; `msra` is detectron2's R-50/R-101."""
+    references: list[ReferenceConfig] = []
+    """Every table row that this preset reproduces; the first one is shown beside results."""
