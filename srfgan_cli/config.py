@@ -85,6 +85,10 @@ class SolverConfig(StrictConfig):
         }
         return self.model_copy(update=update)
 
+    def with_batch_size(self, batch_size: int) -> SolverConfig:
+        """The same schedule on another batch size; `scaled_lr` follows."""
+        return self.model_copy(update={"batch_size": batch_size})
+
     @property
     def scaled_lr(self) -> float:
         """The learning rate for `batch_size` (linear scaling rule)."""
@@ -180,6 +184,8 @@ class ReferenceConfig(StrictConfig):
 class Config(StrictConfig):
     """One experiment: model, data, all stages, evaluation, and the paper's row."""
 
+    name: str = ""
+    """The preset's name; names the run's folder."""
     description: str = ""
     model: ModelConfig = ModelConfig()
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
