@@ -1,0 +1,112 @@
+"""A detector: pixels in, losses or detections out. The same for every kind of head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from models.config import ModelConfig
+from models.ops.boxes import Size
+from models.ops.masks import paste_masks
+from models.structures import Detections, Target
+
+SIZE_DIVISIBILITY = 32
+
+
+class Head(Protocol):
+    """What a detector needs of its head."""
+
+    def losses(
+        self, pyramid: dict[str, Tensor], sizes: Sequence[Size], targets: Sequence[Target]
+    ) -> dict[str, Tensor]:
+        """Scalar training losses by name."""
+
+    def detect(self, pyramid: dict[str, Tensor], sizes: Sequence[Size]) -> list[Detections]:
+        """Detections of each image, with masks as `mask_probs`."""
+
+
+class Detector(nn.Module):
+    """Backbone, neck and head, with the pixel convention that its weights were trained with.
+
+    Attributes:
+        config: what the detector was built from.
+        neck: its `upsample` is the interpolation or the generator G.
+    """
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(self, config: ModelConfig, *, backbone: nn.Module, neck: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = backbone
+        self.neck = neck
+        self.head = head
+        for name, values in (("pixel_mean", config.pixel.mean), ("pixel_std", config.pixel.std)):
+            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
+
+    def forward(
+        self, images: Sequence[Tensor], targets: Sequence[Target] | None = None
+    ) -> dict[str, Tensor] | list[Detections]:
+        """Losses in training mode, detections with pasted masks in evaluation mode.
+
+        Args:
+            images: (3, H, W) RGB, uint8 or float in 0..255; sizes may differ.
+            targets: ground truth of each image, needed in training mode.
+        """
+        if self.training:
+            if targets is None:
+                raise ValueError("a detector in training mode needs targets; call model.eval() to detect")
+            batch, sizes = self.preprocess(images)
+            return self.losses_from_pyramid(self.pyramid(batch), sizes, targets)
+        detections = self.detect(images)
+        for found, image in zip(detections, images, strict=True):
+            if found.mask_probs is not None:
+                height, width = image.shape[-2:]
+                found.masks = paste_masks(found.mask_probs, found.boxes, (height, width))
+        return detections
+
+    def detect(self, images: Sequence[Tensor]) -> list[Detections]:
+        """As evaluation-mode `forward`, but with masks left as `mask_probs`, for pasting elsewhere."""
+        batch, sizes = self.preprocess(images)
+        return self.detect_from_pyramid(self.pyramid(batch), sizes)
+
+    def preprocess(self, images: Sequence[Tensor]) -> tuple[Tensor, list[Size]]:
+        """Normalise and pad `images` to one batch.
+
+        Returns:
+            (N, 3, H, W) float32 on the model's device, in the model's channel order, padded with zeros
+            at the right and bottom to a multiple of 32; and each image's height and width.
+        """
+        sizes = [(image.shape[-2], image.shape[-1]) for image in images]
+        height, width = (
+            -(-max(side) // SIZE_DIVISIBILITY) * SIZE_DIVISIBILITY for side in zip(*sizes, strict=True)
+        )
+        batch = self.pixel_mean.new_zeros(len(images), 3, height, width)
+        for row, image, (rows, columns) in zip(batch, images, sizes, strict=True):
+            pixels = image.to(batch.device, non_blocking=True).to(torch.float32)
+            if self.config.pixel.order == "BGR":
+                pixels = pixels.flip(0)
+            row[:, :rows, :columns] = (pixels - self.pixel_mean) / self.pixel_std
+        return batch, sizes
+
+    def pyramid(self, batch: Tensor) -> dict[str, Tensor]:
+        """Feature pyramid {"p2": (N, C, H/4, W/4), ..., "p6": ...} of a preprocessed batch."""
+        pyramid: dict[str, Tensor] = self.neck(self.backbone(batch))
+        return pyramid
+
+    def losses_from_pyramid(
+        self, pyramid: dict[str, Tensor], sizes: Sequence[Size], targets: Sequence[Target]
+    ) -> dict[str, Tensor]:
+        """Scalar losses by detectron2's names; `targets` are moved to the model's device."""
+        targets = [target.to(self.pixel_mean.device) for target in targets]
+        losses: dict[str, Tensor] = self.head.losses(pyramid, sizes, targets)
+        return losses
+
+    def detect_from_pyramid(self, pyramid: dict[str, Tensor], sizes: Sequence[Size]) -> list[Detections]:
+        """Detections of each image, with masks as `mask_probs`."""
+        detections: list[Detections] = self.head.detect(pyramid, sizes)
+        return detections

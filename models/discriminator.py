@@ -1,0 +1,40 @@
+"""The feature patch discriminator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from models.upsamplers import SLOPE
+
+
+class Discriminator(nn.Module):
+    """D of the SRF-GAN paper (section 3.1): one real-or-fake logit per position of a feature map.
+
+    Args:
+        in_channels: channels of the feature maps.
+        widths: channels of the 3x3 convolution + BN + LeakyReLU blocks.
+        kernel: of the last convolution; 1 in the paper, 3 in the published code.
+    """
+
+    def __init__(self, in_channels: int, widths: Sequence[int] = (512, 1024, 1024), kernel: int = 1) -> None:
+        super().__init__()
+        pairs = pairwise([in_channels, *widths])
+        self.blocks = nn.Sequential(*(_block(before, after) for before, after in pairs))
+        self.logits = nn.Conv2d(widths[-1], 1, kernel, padding=kernel // 2)
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to logits (N, 1, H, W), without a sigmoid."""
+        return self.logits(self.blocks(x))
+
+
+def _block(before: int, after: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.LeakyReLU(SLOPE, inplace=True)
+    )

@@ -1,0 +1,54 @@
+"""How networks are put together from a config."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from models.backbones.resnet import ResNet
+from models.config import DiscriminatorConfig, ModelConfig
+from models.detector import Detector
+from models.discriminator import Discriminator
+from models.heads.box_head import BoxHead
+from models.heads.mask_head import MaskHead
+from models.heads.rpn import RegionProposals
+from models.heads.two_stage import TwoStageHead
+from models.necks.fpn import FeaturePyramid
+from models.upsamplers import AFIGenerator, Interpolation, SRFGenerator
+
+
+def build_detector(config: ModelConfig) -> Detector:
+    """A detector with random weights; nothing is downloaded."""
+    backbone = ResNet(config.backbone)
+    channels = config.neck.channels
+    neck = FeaturePyramid(backbone.channels, channels, build_upsampler(config.neck.upsampler, channels))
+    rpn = RegionProposals(channels, config.anchors, config.rpn)
+    box = BoxHead(channels, config.num_classes, config.box_head)
+    mask = MaskHead(channels, config.num_classes, config.mask_head) if config.has_masks else None
+    head = TwoStageHead(rpn, box, mask, config.inference)
+    return Detector(config, backbone=backbone, neck=neck, head=head)
+
+
+def build_upsampler(name: str, channels: int) -> nn.Module:
+    """Any x2 upsampler by its config name: `nn`, `bilinear`, `bicubic`, `srf` or `afi`."""
+    if name in ("srf", "afi"):
+        return build_generator(name, channels)
+    modes = {"nn": "nearest", "bilinear": "bilinear", "bicubic": "bicubic"}
+    return Interpolation(modes[name])
+
+
+def build_generator(name: str, channels: int = 256) -> nn.Module:
+    """The generator G: `srf` (the paper's body) or `afi` (the published checkpoints' body).
+
+    Raises:
+        ValueError: for any other name.
+    """
+    if name == "srf":
+        return SRFGenerator(channels)
+    if name == "afi":
+        return AFIGenerator(channels)
+    raise ValueError(f"no generator named {name!r}: choose 'srf' or 'afi'")
+
+
+def build_discriminator(config: DiscriminatorConfig, in_channels: int = 256) -> Discriminator:
+    """The discriminator D for feature maps of `in_channels`."""
+    return Discriminator(in_channels, config.widths, config.kernel)

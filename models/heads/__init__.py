@@ -1,0 +1,1 @@
+"""Heads: a pyramid and targets to named losses, a pyramid to `Detections`."""

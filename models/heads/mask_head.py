@@ -1,0 +1,76 @@
+"""The RoI mask head of Mask R-CNN (section 3, figure 4 right)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from models.config import MaskHeadConfig
+from models.heads.box_head import LEVELS, SampledBoxes
+from models.ops.losses import binary_sum
+from models.ops.masks import mask_targets
+from models.ops.pooling import pool_boxes
+from models.structures import Detections, Target
+
+
+class MaskHead(nn.Module):
+    """Pooled boxes through convolutions and a deconvolution to one mask per class.
+
+    Args:
+        channels: width of the pyramid.
+        num_classes: without background.
+        config: sizes; masks have twice its resolution.
+    """
+
+    def __init__(self, channels: int, num_classes: int, config: MaskHeadConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths = [channels] + [config.channels] * config.num_convs
+        self.convs = nn.ModuleList(
+            nn.Conv2d(before, after, 3, padding=1) for before, after in zip(widths, widths[1:], strict=False)
+        )
+        self.up = nn.ConvTranspose2d(widths[-1], config.channels, 2, stride=2)
+        self.logits = nn.Conv2d(config.channels, num_classes, 1)
+        for layer in [*self.convs, self.up]:
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+        nn.init.normal_(self.logits.weight, std=0.001)
+        assert self.logits.bias is not None
+        nn.init.zeros_(self.logits.bias)
+
+    def forward(self, pyramid: dict[str, Tensor], boxes: Sequence[Tensor], labels: Tensor) -> Tensor:
+        """Mask logits (R, M, M) of `boxes` of all images, each in the channel of its label (R,)."""
+        x = pool_boxes([pyramid[level] for level in LEVELS], boxes, self.config.resolution)
+        for conv in self.convs:
+            x = torch.relu_(conv(x))
+        x = torch.relu_(self.up(x))
+        # The 1x1 convolution of the one class that is asked for, instead of all of them.
+        weight = self.logits.weight.flatten(1)[labels][:, None]
+        assert self.logits.bias is not None
+        masks = torch.bmm(weight, x.flatten(2)).unflatten(2, x.shape[2:]).squeeze(1)
+        return masks + self.logits.bias[labels][:, None, None]
+
+    def losses(
+        self, pyramid: dict[str, Tensor], samples: Sequence[SampledBoxes], targets: Sequence[Target]
+    ) -> dict[str, Tensor]:
+        """`loss_mask`, the mean over all pixels of the foreground boxes' masks; 0 without foreground."""
+        boxes = [sample.foreground for sample in samples]
+        labels = torch.cat([sample.foreground_labels for sample in samples])
+        logits = self(pyramid, boxes, labels)
+        resolution = logits.shape[-1]
+        truth = [
+            mask_targets(target.masks or [], part, sample.matched, resolution)
+            for target, part, sample in zip(targets, boxes, samples, strict=True)
+        ]
+        wanted = torch.cat(truth).to(logits.device, non_blocking=True)
+        return {"loss_mask": binary_sum(logits, wanted) / max(logits.numel(), 1)}
+
+    def add_masks(self, pyramid: dict[str, Tensor], detections: Sequence[Detections]) -> None:
+        """Set `mask_probs` of the detections of every image."""
+        labels = torch.cat([found.labels for found in detections])
+        logits = self(pyramid, [found.boxes for found in detections], labels)
+        counts = [len(found) for found in detections]
+        for found, probs in zip(detections, logits.float().sigmoid().split(counts), strict=True):
+            found.mask_probs = probs

@@ -1,0 +1,146 @@
+"""Region proposal network (Faster R-CNN, section 3.1) on a feature pyramid, with detectron2's numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import nms
+
+from models.config import AnchorConfig, RPNConfig
+from models.ops.anchors import cell_anchors, grid_anchors
+from models.ops.boxes import Size, clip_boxes, decode_boxes, encode_boxes, is_nonempty
+from models.ops.losses import binary_sum, l1_sum
+from models.ops.matching import match_boxes
+from models.ops.sampling import sample_candidates
+from models.structures import Target
+
+LEVELS = ("p2", "p3", "p4", "p5", "p6")
+STRIDES = (4, 8, 16, 32, 64)
+
+_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
+_NEGATIVE_BELOW, _POSITIVE_FROM = 0.3, 0.7
+
+
+class RegionProposals(nn.Module):
+    """RPN over p2..p6: proposals for the box head, and its two losses.
+
+    Args:
+        channels: width of the pyramid.
+        anchors: one size per level, every ratio at every position.
+        config: how many candidates and proposals are kept, and how anchors are sampled.
+    """
+
+    def __init__(self, channels: int, anchors: AnchorConfig, config: RPNConfig) -> None:
+        super().__init__()
+        num_anchors = len(anchors.ratios)
+        self.config = config
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.objectness = nn.Conv2d(channels, num_anchors, 1)
+        self.deltas = nn.Conv2d(channels, num_anchors * 4, 1)
+        for level, size in zip(LEVELS, anchors.sizes, strict=True):
+            self.register_buffer(f"cell_{level}", cell_anchors(size, anchors.ratios), persistent=False)
+        for layer in (self.conv, self.objectness, self.deltas):
+            nn.init.normal_(layer.weight, std=0.01)
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, pyramid: dict[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Objectness logits (N, A, H, W) and deltas (N, 4 * A, H, W) of each of p2..p6."""
+        hidden = [torch.relu_(self.conv(pyramid[level])) for level in LEVELS]
+        return [self.objectness(x) for x in hidden], [self.deltas(x) for x in hidden]
+
+    def propose(
+        self, pyramid: dict[str, Tensor], sizes: Sequence[Size], targets: Sequence[Target] | None = None
+    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+        """Proposals of each image and, with `targets`, the losses.
+
+        Args:
+            pyramid: p2..p6, (N, C, H, W) each.
+            sizes: height and width of each image before padding; proposals are clipped to it.
+            targets: ground truth of each image, or None at test time.
+
+        Returns:
+            (R, 4) float32 boxes without gradient, best first, for each image; and `loss_rpn_cls`,
+            `loss_rpn_loc`, both sums divided by `samples_per_image` times the number of images.
+        """
+        logits, deltas = self(pyramid)
+        anchors = self.anchors(logits)
+        flat_logits = [_flat(level, 1).squeeze(-1) for level in logits]
+        flat_deltas = [_flat(level, 4) for level in deltas]
+        with torch.no_grad():
+            proposals = self._select(flat_logits, flat_deltas, anchors, sizes)
+        if targets is None:
+            return proposals, {}
+        losses = self._losses(
+            torch.cat(flat_logits, 1), torch.cat(flat_deltas, 1), torch.cat(anchors), targets
+        )
+        return proposals, losses
+
+    def anchors(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Anchors (H * W * A, 4) of each of p2..p6, for feature maps (..., H, W)."""
+        return [
+            grid_anchors(self.get_buffer(f"cell_{level}"), x.shape[-2], x.shape[-1], stride)
+            for level, stride, x in zip(LEVELS, STRIDES, maps, strict=True)
+        ]
+
+    def _select(
+        self, logits: list[Tensor], deltas: list[Tensor], anchors: list[Tensor], sizes: Sequence[Size]
+    ) -> list[Tensor]:
+        """Best candidates of each level, decoded, clipped, suppressed within the level; best of all levels."""
+        before = self.config.pre_nms_topk_train if self.training else self.config.pre_nms_topk_test
+        after = self.config.post_nms_topk_train if self.training else self.config.post_nms_topk_test
+        candidates = []
+        for level_logits, level_deltas, level_anchors in zip(logits, deltas, anchors, strict=True):
+            scores, index = level_logits.float().topk(min(before, level_logits.shape[1]), dim=1)
+            chosen = level_deltas.gather(1, index[..., None].expand(-1, -1, 4))
+            candidates.append((scores, decode_boxes(chosen, level_anchors[index], _WEIGHTS)))
+        proposals = []
+        for image, size in enumerate(sizes):
+            kept = [self._suppress(scores[image], boxes[image], size) for scores, boxes in candidates]
+            scores = torch.cat([level_scores for level_scores, _ in kept])
+            order = scores.argsort(descending=True)[:after]
+            proposals.append(torch.cat([boxes for _, boxes in kept])[order])
+        return proposals
+
+    def _suppress(self, scores: Tensor, boxes: Tensor, size: Size) -> tuple[Tensor, Tensor]:
+        boxes = clip_boxes(boxes, size)
+        nonempty = is_nonempty(boxes)
+        scores, boxes = scores[nonempty], boxes[nonempty]
+        keep = nms(boxes, scores, self.config.nms_iou)
+        return scores[keep], boxes[keep]
+
+    def _losses(
+        self, logits: Tensor, deltas: Tensor, anchors: Tensor, targets: Sequence[Target]
+    ) -> dict[str, Tensor]:
+        loss_cls, loss_loc = [], []
+        for image, target in enumerate(targets):
+            matched, labels = match_boxes(
+                target.boxes,
+                anchors,
+                negative_below=_NEGATIVE_BELOW,
+                positive_from=_POSITIVE_FROM,
+                rescue=True,
+            )
+            positive, negative = sample_candidates(
+                labels, self.config.samples_per_image, self.config.positive_fraction
+            )
+            sampled = torch.cat([positive, negative])
+            is_object = torch.arange(len(sampled), device=sampled.device) < len(positive)
+            loss_cls.append(binary_sum(logits[image, sampled], is_object))
+            wanted = target.boxes[matched[positive]]
+            truth = encode_boxes(anchors[positive], wanted, _WEIGHTS)
+            loss_loc.append(l1_sum(deltas[image, positive], truth))
+        normalizer = self.config.samples_per_image * len(targets)
+        return {
+            "loss_rpn_cls": torch.stack(loss_cls).sum() / normalizer,
+            "loss_rpn_loc": torch.stack(loss_loc).sum() / normalizer,
+        }
+
+
+def _flat(x: Tensor, width: int) -> Tensor:
+    """(N, A * width, H, W) to (N, H * W * A, width), the anchors' order."""
+    batch, _, height, columns = x.shape
+    x = x.view(batch, -1, width, height, columns).permute(0, 3, 4, 1, 2)
+    return x.reshape(batch, -1, width)

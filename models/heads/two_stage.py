@@ -1,0 +1,46 @@
+"""Faster R-CNN and Mask R-CNN: proposals, then a box head and perhaps a mask head on the same pyramid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from models.config import InferenceConfig
+from models.heads.box_head import BoxHead
+from models.heads.mask_head import MaskHead
+from models.heads.rpn import RegionProposals
+from models.ops.boxes import Size
+from models.structures import Detections, Target
+
+
+class TwoStageHead(nn.Module):
+    """RPN, box head and, for Mask R-CNN, a mask head."""
+
+    def __init__(
+        self, rpn: RegionProposals, box: BoxHead, mask: MaskHead | None, inference: InferenceConfig
+    ) -> None:
+        super().__init__()
+        self.rpn = rpn
+        self.box = box
+        self.mask = mask
+        self.inference = inference
+
+    def losses(
+        self, pyramid: dict[str, Tensor], sizes: Sequence[Size], targets: Sequence[Target]
+    ) -> dict[str, Tensor]:
+        """Scalar losses by detectron2's names; every parameter is in their graph, whatever the targets."""
+        proposals, losses = self.rpn.propose(pyramid, sizes, targets)
+        samples = [self.box.sample(boxes, target) for boxes, target in zip(proposals, targets, strict=True)]
+        losses |= self.box.losses(pyramid, samples, targets)
+        if self.mask is not None:
+            losses |= self.mask.losses(pyramid, samples, targets)
+        return losses
+
+    def detect(self, pyramid: dict[str, Tensor], sizes: Sequence[Size]) -> list[Detections]:
+        """Detections of each image, best first; masks as `mask_probs`, not pasted."""
+        proposals, _ = self.rpn.propose(pyramid, sizes)
+        detections = self.box.detect(pyramid, proposals, sizes, self.inference)
+        if self.mask is not None:
+            self.mask.add_masks(pyramid, detections)
+        return detections

@@ -1,0 +1,1 @@
+"""Tensor functions that heads are made of: boxes, anchors, matching, sampling, pooling, masks, losses."""

@@ -1,0 +1,31 @@
+"""Anchor boxes of a pyramid level."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def cell_anchors(size: float, ratios: Sequence[float]) -> Tensor:
+    """Anchors (A, 4) float32 around the origin: area size^2, one per ratio (height / width), not rounded."""
+    rows = []
+    for ratio in ratios:
+        width = math.sqrt(size**2 / ratio)
+        height = ratio * width
+        rows.append([-width / 2, -height / 2, width / 2, height / 2])
+    return torch.tensor(rows, dtype=torch.float32)
+
+
+def grid_anchors(cell: Tensor, height: int, width: int, stride: int) -> Tensor:
+    """`cell` (A, 4) repeated over a feature map: (height * width * A, 4), in the order row, column, anchor.
+
+    Centres lie at (column * stride, row * stride), without a half-stride offset (detectron2's offset 0).
+    """
+    ys = torch.arange(height, device=cell.device, dtype=cell.dtype) * stride
+    xs = torch.arange(width, device=cell.device, dtype=cell.dtype) * stride
+    grid_y, grid_x = torch.meshgrid(ys, xs, indexing="ij")
+    shifts = torch.stack([grid_x, grid_y, grid_x, grid_y], dim=-1)
+    return (shifts[:, :, None] + cell).reshape(-1, 4)

@@ -1,0 +1,75 @@
+"""Boxes as (R, 4) float tensors, x0 y0 x1 y1 in continuous pixels: width is x1 - x0, without a + 1."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+Size = tuple[int, int]
+"""Height and width of an image in pixels."""
+
+MAX_LOG_SCALE = math.log(1000 / 16)
+"""Decoded sides grow at most by this factor's exponential, so that no box overflows."""
+
+
+def box_area(boxes: Tensor) -> Tensor:
+    """Areas (...,) of `boxes` (..., 4)."""
+    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+
+
+def box_iou(first: Tensor, second: Tensor) -> Tensor:
+    """Pairwise intersection over union (M, N) of boxes (M, 4) and (N, 4); 0 where nothing intersects."""
+    x0, y0, x1, y1 = first[:, None].unbind(-1)
+    u0, v0, u1, v1 = second[None].unbind(-1)
+    width = (torch.minimum(x1, u1) - torch.maximum(x0, u0)).clamp_(min=0)
+    height = (torch.minimum(y1, v1) - torch.maximum(y0, v0)).clamp_(min=0)
+    intersection = width.mul_(height)
+    union = box_area(first)[:, None] + box_area(second)[None] - intersection
+    return torch.where(intersection > 0, intersection / union, 0.0)
+
+
+def clip_boxes(boxes: Tensor, size: Size) -> Tensor:
+    """`boxes` (..., 4) cut to an image of `size` (height, width)."""
+    height, width = size
+    x0, y0, x1, y1 = boxes.unbind(-1)
+    sides = (x0.clamp(0, width), y0.clamp(0, height), x1.clamp(0, width), y1.clamp(0, height))
+    return torch.stack(sides, dim=-1)
+
+
+def is_nonempty(boxes: Tensor) -> Tensor:
+    """Bool (...,): both sides of `boxes` (..., 4) are longer than zero."""
+    return (boxes[..., 2] > boxes[..., 0]) & (boxes[..., 3] > boxes[..., 1])
+
+
+def encode_boxes(boxes: Tensor, targets: Tensor, weights: tuple[float, float, float, float]) -> Tensor:
+    """Deltas (R, 4) that move `boxes` (R, 4) onto `targets` (R, 4) (R-CNN paper, appendix C, eq. 6 to 9).
+
+    Args:
+        boxes: anchors or proposals with sides longer than zero.
+        targets: ground truth, one for each box.
+        weights: factors on (dx, dy, dw, dh).
+    """
+    size, centre = _size_and_centre(boxes)
+    target_size, target_centre = _size_and_centre(targets)
+    shift = (target_centre - centre) / size
+    scale = torch.log(target_size / size)
+    return torch.cat([shift, scale], dim=-1) * shift.new_tensor(weights)
+
+
+def decode_boxes(deltas: Tensor, boxes: Tensor, weights: tuple[float, float, float, float]) -> Tensor:
+    """The inverse of `encode_boxes`: `boxes` (..., 4) moved by `deltas` (..., 4), float32, not clipped.
+
+    The growth of a side is limited to 1000 / 16.
+    """
+    size, centre = _size_and_centre(boxes)
+    deltas = deltas.float() / deltas.new_tensor(weights, dtype=torch.float32)
+    new_centre = deltas[..., :2] * size + centre
+    half = 0.5 * deltas[..., 2:].clamp(max=MAX_LOG_SCALE).exp() * size
+    return torch.cat([new_centre - half, new_centre + half], dim=-1)
+
+
+def _size_and_centre(boxes: Tensor) -> tuple[Tensor, Tensor]:
+    size = boxes[..., 2:] - boxes[..., :2]
+    return size, boxes[..., :2] + 0.5 * size

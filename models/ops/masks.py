@@ -1,0 +1,127 @@
+"""Instance masks: targets for boxes, and pasting of predicted masks into images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from pycocotools import mask as coco_mask
+from torch import Tensor
+from torchvision.ops import roi_align
+
+from models.ops.boxes import Size
+from models.structures import InstanceMask, MaskPatch, Polygons
+
+_MAX_PASTED_PIXELS = 2**26
+"""Most pixels pasted at once on an accelerator: 256 MB of float32."""
+
+
+def mask_targets(masks: Sequence[InstanceMask], boxes: Tensor, matched: Tensor, resolution: int) -> Tensor:
+    """The part of each box's instance mask inside the box, on a grid.
+
+    Args:
+        masks: the instances of an image.
+        boxes: (R, 4) float32 xyxy, any device.
+        matched: (R,) int64, the instance of each box.
+        resolution: rows and columns of the grid.
+
+    Returns:
+        (R, resolution, resolution) bool on the CPU. Polygons are rasterised on the grid by COCO's rule;
+        patches are averaged by RoIAlign and count from one half (detectron2).
+    """
+    targets = torch.zeros(len(boxes), resolution, resolution, dtype=torch.bool)
+    corners = boxes.cpu().numpy()
+    instances = [masks[index] for index in matched.tolist()]
+    polygons = [i for i, mask in enumerate(instances) if isinstance(mask, Polygons)]
+    patches = [i for i, mask in enumerate(instances) if isinstance(mask, MaskPatch)]
+    if polygons:
+        outlines = [mask for mask in instances if isinstance(mask, Polygons)]
+        targets[polygons] = _rasterize(outlines, corners[polygons], resolution)
+    if patches:
+        cuts = [mask for mask in instances if isinstance(mask, MaskPatch)]
+        targets[patches] = _resample(cuts, corners[patches], resolution)
+    return targets
+
+
+def _rasterize(outlines: Sequence[Polygons], boxes: np.ndarray, resolution: int) -> Tensor:
+    """(R, M, M) bool: the union of each outline's polygons within its box."""
+    scale = resolution / np.maximum(boxes[:, 2:] - boxes[:, :2], 0.1)
+    parts, first = [], []
+    for outline, corner, factor in zip(outlines, boxes[:, :2], scale, strict=True):
+        first.append(len(parts))
+        parts += [((part - corner) * factor).ravel() for part in outline.parts]
+    codes = coco_mask.frPyObjects(parts, resolution, resolution)
+    bitmaps = coco_mask.decode(codes).transpose(2, 0, 1)
+    return torch.from_numpy(np.maximum.reduceat(bitmaps, first, axis=0).astype(bool))
+
+
+def _resample(patches: Sequence[MaskPatch], boxes: np.ndarray, resolution: int) -> Tensor:
+    """(R, M, M) bool: each patch pooled over its box, both in the patch's own pixels."""
+    unique = {id(patch): patch for patch in patches}
+    position = {key: index for index, key in enumerate(unique)}
+    height = max(patch.pixels.shape[0] for patch in unique.values())
+    width = max(patch.pixels.shape[1] for patch in unique.values())
+    # One pixel of background around each patch, so that its edge is not extended outwards.
+    stack = torch.zeros(len(unique), 1, height + 2, width + 2)
+    for index, patch in enumerate(unique.values()):
+        rows, columns = patch.pixels.shape
+        stack[index, 0, 1 : rows + 1, 1 : columns + 1] = torch.from_numpy(patch.pixels)
+    rois = np.empty((len(patches), 5), np.float32)
+    for row, patch, box in zip(rois, patches, boxes, strict=True):
+        rows, columns = patch.pixels.shape
+        corner, side = patch.span[:2], patch.span[2:] - patch.span[:2]
+        factor = np.array([columns, rows]) / side
+        row[0] = position[id(patch)]
+        row[1:] = np.concatenate([(box[:2] - corner) * factor + 1, (box[2:] - corner) * factor + 1])
+    pooled = roi_align(stack, torch.from_numpy(rois), resolution, 1.0, 0, aligned=True)
+    return pooled[:, 0] >= 0.5
+
+
+def paste_masks(probs: Tensor, boxes: Tensor, size: Size, threshold: float = 0.5) -> Tensor:
+    """Masks of whole images from masks of boxes, by bilinear interpolation at the pixels' centres.
+
+    Args:
+        probs: (R, M, M) in 0..1, over each box.
+        boxes: (R, 4) xyxy in the image's pixels.
+        size: height and width of the image.
+        threshold: of the interpolated probability, inclusive; at least 0.5, so that no pixel outside
+            the box can reach it.
+
+    Returns:
+        (R, height, width) bool on the device of `probs`. Equals `grid_sample` with zero padding and
+        corners not aligned (detectron2).
+    """
+    if probs.device.type == "cpu":
+        return _paste_one_by_one(probs.float(), boxes, size, threshold)
+    height, width = size
+    rows_at_once = max(1, _MAX_PASTED_PIXELS // max(1, height * width))
+    pieces = []
+    for part, part_boxes in zip(probs.float().split(rows_at_once), boxes.split(rows_at_once), strict=True):
+        rows = _weights(part_boxes[:, 1], part_boxes[:, 3], 0, height, part.shape[-1])
+        columns = _weights(part_boxes[:, 0], part_boxes[:, 2], 0, width, part.shape[-1])
+        pieces.append(rows @ part @ columns.transpose(1, 2) >= threshold)
+    return torch.cat(pieces) if pieces else probs.new_zeros((0, height, width), dtype=torch.bool)
+
+
+def _paste_one_by_one(probs: Tensor, boxes: Tensor, size: Size, threshold: float) -> Tensor:
+    height, width = size
+    pasted = torch.zeros(len(probs), height, width, dtype=torch.bool)
+    low = boxes.floor().long().clamp(min=0).tolist()
+    high = boxes.ceil().long().tolist()
+    for image, prob, box, (x0, y0, *_), (*_, x1, y1) in zip(pasted, probs, boxes, low, high, strict=True):
+        x1, y1 = min(x1, width), min(y1, height)
+        if x1 <= x0 or y1 <= y0:
+            continue
+        rows = _weights(box[1], box[3], y0, y1, prob.shape[-1])
+        columns = _weights(box[0], box[2], x0, x1, prob.shape[-1])
+        image[y0:y1, x0:x1] = rows @ prob @ columns.T >= threshold
+    return pasted
+
+
+def _weights(low: Tensor, high: Tensor, first: int, last: int, bins: int) -> Tensor:
+    """Bilinear weights (..., last - first, bins) of the pixels `first`..`last` for a mask over [low, high]."""
+    centres = torch.arange(first, last, device=low.device, dtype=torch.float32) + 0.5
+    position = (centres - low[..., None]) / (high - low)[..., None] * bins - 0.5
+    distance = position[..., None] - torch.arange(bins, device=low.device)
+    return (1 - distance.abs()).clamp_(min=0)

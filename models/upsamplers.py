@@ -1,0 +1,135 @@
+"""What upsamples a feature map by two: interpolations and the learned generators.
+
+Every upsampler is a module that maps (N, C, H, W) to (N, C, 2H, 2W).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+SLOPE = 0.2
+"""Negative slope of every LeakyReLU in the generators and the discriminator."""
+
+
+class Interpolation(nn.Module):
+    """Upsampling without weights: `nearest`, `bilinear` or `bicubic`, corners not aligned."""
+
+    def __init__(self, mode: str) -> None:
+        super().__init__()
+        self.mode = mode
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C, 2H, 2W)."""
+        align = None if self.mode == "nearest" else False
+        return F.interpolate(x, scale_factor=2.0, mode=self.mode, align_corners=align)
+
+
+class SRFGenerator(nn.Module):
+    """G of the SRF-GAN paper (section 3.1): residual blocks, one deconvolution, plus the bilinear input.
+
+    The last convolution starts small, so an untrained generator is nearly a bilinear interpolation.
+    """
+
+    def __init__(self, channels: int, num_blocks: int = 5) -> None:
+        super().__init__()
+        self.head = nn.Conv2d(channels, channels, 3, padding=1)
+        self.blocks = nn.Sequential(*(ResidualBlock(channels) for _ in range(num_blocks)))
+        self.trunk = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.trunk_norm = nn.BatchNorm2d(channels)
+        self.up = nn.ConvTranspose2d(channels, channels, 6, stride=2, padding=2, bias=False)
+        self.up_norm = nn.BatchNorm2d(channels)
+        self.tail = nn.Conv2d(channels, channels, 1)
+        _init_convolutions(self, gain=1.0)
+        _init_convolutions(self.tail, gain=0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C, 2H, 2W)."""
+        y = self.blocks(_leaky(self.head(x)))
+        y = _leaky(self.trunk_norm(self.trunk(y)))
+        y = _leaky(self.up_norm(self.up(y)))
+        return self.tail(y) + _bilinear(x)
+
+
+class ResidualBlock(nn.Module):
+    """Convolution, BN, LeakyReLU, convolution, BN, plus the input."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to the same shape."""
+        y = _leaky(self.norm1(self.conv1(x)))
+        return self.norm2(self.conv2(y)) + x
+
+
+class AFIGenerator(nn.Module):
+    """G of the published checkpoints of both papers: residual dense blocks without normalisation.
+
+    Kaiming initialisation times 0.1, so an untrained generator is nearly a bilinear interpolation.
+    """
+
+    RESIDUAL_SCALE = 0.2
+
+    def __init__(self, channels: int, num_blocks: int = 3, growth: int = 32) -> None:
+        super().__init__()
+        self.head = nn.Conv2d(channels, channels, 3, padding=1)
+        self.blocks = nn.Sequential(*(DenseBlock(channels, growth) for _ in range(num_blocks)))
+        self.trunk = nn.Conv2d(channels, channels, 3, padding=1)
+        self.up = nn.ConvTranspose2d(channels, channels, 6, stride=2, padding=2)
+        self.tail = nn.Conv2d(channels, channels, 3, padding=1)
+        _init_convolutions(self, gain=0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C, 2H, 2W)."""
+        y = _leaky(self.head(x))
+        y = torch.add(y, self.blocks(y), alpha=self.RESIDUAL_SCALE)
+        y = _leaky(self.trunk(y))
+        y = _leaky(self.up(y))
+        return self.tail(y) + _bilinear(x)
+
+
+class DenseBlock(nn.Module):
+    """Four growing convolutions, each seeing all before it, and a fifth back to the width; plus the input."""
+
+    RESIDUAL_SCALE = 0.2
+
+    def __init__(self, channels: int, growth: int) -> None:
+        super().__init__()
+        widths = [growth] * 4 + [channels]
+        self.convs = nn.ModuleList(
+            nn.Conv2d(channels + growth * i, width, 3, padding=1, bias=False)
+            for i, width in enumerate(widths)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to the same shape."""
+        seen = [x]
+        for conv in self.convs[:-1]:
+            seen.append(_leaky(conv(torch.cat(seen, dim=1))))
+        y = self.convs[-1](torch.cat(seen, dim=1))
+        return torch.add(x, y, alpha=self.RESIDUAL_SCALE)
+
+
+def _leaky(x: Tensor) -> Tensor:
+    return F.leaky_relu(x, SLOPE, inplace=True)
+
+
+def _bilinear(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
+def _init_convolutions(module: nn.Module, gain: float) -> None:
+    """Kaiming normal (fan in) times `gain`, zero biases."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.kaiming_normal_(layer.weight)
+            with torch.no_grad():
+                layer.weight.mul_(gain)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
