@@ -1,0 +1,1 @@
+"""From a detector to COCO results, from results to average precisions, from those to a table."""

@@ -1,0 +1,73 @@
+"""What an evaluation found, as data: the numbers, what they rest on, and the paper's row beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from srfgan_cli.config import ReferenceConfig, Scores
+from srfgan_cli.evaluation.coco import Task, TaskScores
+
+METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+
+
+@dataclass(frozen=True)
+class Report:
+    """The outcome of one evaluation.
+
+    Attributes:
+        preset: name of the preset, or path of the user's own.
+        split: for example `val2017`.
+        scores: by task; empty for a split without annotations.
+        images: how many images were scored.
+        seconds: wall-clock time of detection over all images; 0.0 for results read from a file.
+        max_detections: detections per image and category that the scores count.
+        reference: the paper's row, if the preset has one.
+        results: the results file, if one was written or read.
+    """
+
+    preset: str
+    split: str
+    scores: dict[Task, TaskScores]
+    images: int
+    seconds: float
+    max_detections: int
+    reference: ReferenceConfig | None = None
+    results: Path | None = None
+
+    def as_json(self, *, per_class: bool = False) -> dict[str, Any]:
+        """The document of `srfgan eval --json`: precisions in percent, None where there is no object."""
+        document: dict[str, Any] = {
+            "preset": self.preset,
+            "split": self.split,
+            "box": self._overall("box"),
+            "mask": self._overall("mask"),
+            "images": self.images,
+            "seconds": round(self.seconds, 3),
+            "reference": self.reference.model_dump(exclude_none=True) if self.reference else {},
+            "max_detections": self.max_detections,
+        }
+        if self.results is not None:
+            document["results"] = str(self.results)
+        if per_class:
+            document["per_class"] = {
+                task: {name: _rounded(value) for name, value in scores.per_class.items()}
+                for task, scores in self.scores.items()
+            }
+        return document
+
+    def _overall(self, task: Task) -> dict[str, float | None] | None:
+        """One task's six numbers, or None if the task was not scored."""
+        if task not in self.scores:
+            return None
+        return scores_as_dict(self.scores[task].overall)
+
+
+def scores_as_dict(scores: Scores) -> dict[str, float | None]:
+    """The six precisions by name, rounded to 1/10000 percent."""
+    return {metric: _rounded(getattr(scores, metric)) for metric in METRICS}
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)

@@ -1,0 +1,1 @@
+"""Pictures: feature maps, detections, training curves."""

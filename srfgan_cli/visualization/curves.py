@@ -1,0 +1,146 @@
+"""Training curves from the metrics.jsonl files of one or more runs."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+from models.errors import InputError
+
+_LOG_FROM = 8.0
+"""A loss axis is logarithmic when the plotted values span more than this factor."""
+
+_SMOOTHING = 1 / 12
+"""Share of a curve that its moving average spans."""
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One run's numbers: by name, points (iteration, value) in the order of the file."""
+
+    losses: dict[str, list[tuple[float, float]]]
+    precisions: dict[str, list[tuple[float, float]]]
+    """AP in percent by task."""
+
+
+def curves(runs: Mapping[str, Path]) -> Image.Image:
+    """Draw the losses of runs side by side, and below them their average precisions together.
+
+    Losses are drawn thin as logged and thick as a moving average; their axis is logarithmic where they span
+    much. One panel per task (boxes, masks) compares the runs that were evaluated.
+
+    Args:
+        runs: metrics.jsonl files by the title of their column (`pretrain`, `extract`, ...).
+
+    Raises:
+        InputError: no run, a file is missing or holds no losses.
+    """
+    if not runs:
+        raise InputError("no run to draw curves of; give at least one metrics.jsonl")
+    read = {title: _read(path) for title, path in runs.items()}
+    tasks = list(dict.fromkeys(task for run in read.values() for task in run.precisions))
+    rows = 2 if tasks else 1
+    figure = Figure(figsize=(max(4.2 * len(read), 6.0), 3.9 * rows), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    bands = figure.subfigures(rows, 1, squeeze=False)[:, 0]
+    panels = bands[0].subplots(1, len(read), squeeze=False)[0]
+    for axes, (title, run) in zip(panels, read.items(), strict=True):
+        _draw_losses(axes, run.losses, title)
+    panels[0].set_ylabel("loss", fontsize=9)
+    if tasks:
+        for axes, task in zip(bands[1].subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
+            _draw_precisions(axes, task, read)
+    return _rendered(figure)
+
+
+def _read(path: Path) -> _Run:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise InputError(f"{path}: cannot read the metrics: {error.strerror or error}") from error
+    losses: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    precisions: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for record in _records(lines):
+        iteration = record["iteration"]
+        for name, value in record.get("losses", {}).items():
+            losses[name].append((iteration, value))
+        for task, scores in record.get("evaluation", {}).items():
+            if isinstance(scores, dict) and scores.get("AP") is not None:
+                precisions[task].append((iteration, scores["AP"]))
+    if not losses:
+        raise InputError(f"{path}: holds no losses; has the run logged anything yet?")
+    return _Run(dict(losses), dict(precisions))
+
+
+def _records(lines: Iterable[str]) -> Iterable[dict[str, Any]]:
+    """The parsed lines; a killed run may leave half a line at the end, which is skipped."""
+    for line in lines:
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict) and "iteration" in record:
+            yield record
+
+
+def _draw_losses(axes: Axes, losses: Mapping[str, Sequence[tuple[float, float]]], title: str) -> None:
+    series = {name: np.array(points, dtype=float) for name, points in losses.items()}
+    smallest, largest = np.inf, 0.0
+    for index, (name, points) in enumerate(series.items()):
+        smooth = _moving_average(points[:, 1])
+        colour = f"C{index % 10}"
+        axes.plot(points[:, 0], points[:, 1], color=colour, alpha=0.22, linewidth=0.8)
+        axes.plot(points[:, 0], smooth, color=colour, linewidth=1.8, label=name.removeprefix("loss_"))
+        positive = smooth[np.isfinite(smooth) & (smooth > 0)]
+        if positive.size:
+            smallest, largest = min(smallest, positive.min()), max(largest, positive.max())
+    if all((points[:, 1] > 0).all() for points in series.values()) and largest > _LOG_FROM * smallest:
+        axes.set_yscale("log")
+    axes.set_title(title, fontsize=11)
+    axes.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3)
+    _tidy(axes)
+
+
+def _draw_precisions(axes: Axes, task: str, runs: Mapping[str, _Run]) -> None:
+    for index, (title, run) in enumerate(runs.items()):
+        if task in run.precisions:
+            iterations, values = zip(*run.precisions[task], strict=True)
+            axes.plot(iterations, values, color=f"C{index % 10}", marker="o", markersize=4, label=title)
+    axes.set_ylim(bottom=0)
+    axes.set_title(f"{task} AP, percent", fontsize=11)
+    axes.legend(fontsize=8, loc="lower right")
+    _tidy(axes)
+
+
+def _tidy(axes: Axes) -> None:
+    axes.grid(visible=True, alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8)
+    axes.set_xlabel("iteration", fontsize=9)
+
+
+def _moving_average(values: np.ndarray) -> np.ndarray:
+    """Centred mean over a share of the curve, over fewer points at its ends; (L,) to (L,)."""
+    reach = max(1, round(len(values) * _SMOOTHING / 2))
+    padded = np.concatenate([[0.0], np.cumsum(values)])
+    positions = np.arange(len(values))
+    first, last = np.maximum(positions - reach, 0), np.minimum(positions + reach + 1, len(values))
+    return (padded[last] - padded[first]) / (last - first)
+
+
+def _rendered(figure: Figure) -> Image.Image:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    buffer.seek(0)
+    return Image.open(buffer).convert("RGB")

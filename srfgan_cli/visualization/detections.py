@@ -1,0 +1,173 @@
+"""Detections drawn over their image: outlined masks, boxes, labels with scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+from torch.nn import functional
+
+from models.structures import Detections
+from srfgan_cli.visualization.colours import Colour, distinct_colour
+from srfgan_cli.visualization.labels import Label, draw_labels
+
+SMALLEST_SIDE = 640
+"""Images whose longer side is smaller are enlarged by a whole factor, so that lines and text stay fine."""
+
+LARGEST_SIDE = 1600
+"""No image is enlarged beyond this."""
+
+SMALLEST_OBJECT = 36
+"""Images are enlarged until half of their objects have at least this size (root of the box's area)."""
+
+CROWD = 25
+"""From this many objects on, masks have no boxes around them and labels shrink."""
+
+_MASK_OPACITY = 0.4
+
+
+def draw(
+    image: Tensor,
+    detections: Detections,
+    class_names: Sequence[str],
+    *,
+    score_threshold: float = 0.5,
+) -> Tensor:
+    """Draw detections over an image.
+
+    Classes have a colour each; with a single class, instances have, and labels show only the score. In a
+    crowd masks go without boxes, and labels are left out where there is no room. How many objects of each
+    class there are stands below the picture.
+
+    Args:
+        image: (3, H, W) uint8 RGB.
+        detections: in the image's pixels, masks pasted or None.
+        class_names: name of each label.
+        score_threshold: detections below it are left out.
+
+    Returns:
+        (3, H', W') uint8 RGB: the image enlarged by a whole factor where it or its objects are small, and
+        the caption.
+    """
+    shown = _above(detections, score_threshold)
+    factor = _enlargement(image, shown.boxes)
+    canvas = _enlarged(image, factor)
+    colours = _colours(shown, single_class=len(class_names) == 1)
+    crowded = len(shown) > CROWD
+    line = max(1, round(min(canvas.shape[1:]) / 250)) if not crowded else max(1, factor // 2)
+    if shown.masks is not None:
+        canvas = _with_masks(canvas, shown.masks, colours, factor, line)
+    picture = Image.fromarray(canvas.permute(1, 2, 0).numpy())
+    pen = ImageDraw.Draw(picture, "RGBA")
+    boxes = [_scaled(box, factor) for box in shown.boxes.tolist()]
+    if shown.masks is None or not crowded:
+        for box, colour in reversed(list(zip(boxes, colours, strict=True))):
+            pen.rectangle(box, outline=(*colour, 255), width=line)
+    labels = [
+        Label(_text(class_names, label, score, crowded), box, colour)
+        for label, score, box, colour in zip(
+            shown.labels.tolist(), shown.scores.tolist(), boxes, colours, strict=True
+        )
+    ]
+    draw_labels(pen, labels, _font(picture.size, crowded), picture.size)
+    captioned = _with_caption(picture, _caption(shown, class_names, score_threshold))
+    return torch.from_numpy(np.array(captioned)).permute(2, 0, 1)
+
+
+def _above(detections: Detections, threshold: float) -> Detections:
+    """The detections of at least `threshold`, best first, on the CPU."""
+    detections = detections.to("cpu")
+    order = detections.scores.argsort(descending=True)
+    kept = order[detections.scores[order] >= threshold]
+    masks = None if detections.masks is None else detections.masks[kept]
+    return Detections(detections.boxes[kept], detections.scores[kept], detections.labels[kept], masks)
+
+
+def _enlargement(image: Tensor, boxes: Tensor) -> int:
+    """By what whole factor a picture is enlarged, so that it and its objects are large enough to look at."""
+    longest = max(image.shape[1:])
+    factor = round(SMALLEST_SIDE / longest)
+    if len(boxes):
+        typical = float((boxes[:, 2:] - boxes[:, :2]).prod(dim=1).sqrt().median())
+        factor = max(factor, round(SMALLEST_OBJECT / max(typical, 1.0)))
+    return max(1, min(factor, LARGEST_SIDE // longest))
+
+
+def _enlarged(image: Tensor, factor: int) -> Tensor:
+    image = image.cpu()
+    if factor == 1:
+        return image.clone()
+    larger = functional.interpolate(image[None].float(), scale_factor=factor, mode="bicubic")[0]
+    return larger.round().clamp(0, 255).to(torch.uint8)
+
+
+def _colours(detections: Detections, *, single_class: bool) -> list[Colour]:
+    if single_class:
+        return [distinct_colour(index) for index in range(len(detections))]
+    return [distinct_colour(label) for label in detections.labels.tolist()]
+
+
+def _with_masks(canvas: Tensor, masks: Tensor, colours: Sequence[Colour], factor: int, line: int) -> Tensor:
+    """Tint each mask (R, H, W) and draw its outline inside its border; better scores come out on top."""
+    picture = canvas.float()
+    for mask, colour in reversed(list(zip(masks, colours, strict=True))):
+        if not mask.any():
+            continue
+        rows, columns = mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0]
+        y1, y2, x1, x2 = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+        area = mask[y1:y2, x1:x2].float()
+        area = functional.interpolate(area[None, None], scale_factor=factor, mode="bilinear")[0, 0] >= 0.5
+        window = picture[:, y1 * factor : y2 * factor, x1 * factor : x2 * factor]
+        tint = torch.tensor(colour, dtype=torch.float32)[:, None, None]
+        opacity = torch.where(_outline(area, line), 1.0, _MASK_OPACITY) * area
+        window += (tint - window) * opacity
+    return picture.round().to(torch.uint8)
+
+
+def _outline(mask: Tensor, width: int) -> Tensor:
+    """The pixels of a mask (H, W) within `width` pixels of its border."""
+    padded = functional.pad(mask.float(), [width] * 4)[None, None]
+    core = -functional.max_pool2d(-padded, 2 * width + 1, stride=1)[0, 0]
+    return mask & (core < 0.5)
+
+
+def _scaled(box: Sequence[float], factor: int) -> tuple[float, float, float, float]:
+    x1, y1, x2, y2 = (value * factor for value in box)
+    return x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)
+
+
+def _text(class_names: Sequence[str], label: int, score: float, crowded: bool) -> str:
+    percent = f"{100 * score:.0f}"
+    if len(class_names) == 1:
+        return percent
+    return class_names[label] if crowded else f"{class_names[label]} {percent}"
+
+
+def _font(size: tuple[int, int], crowded: bool) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    height = max(11, round(min(size) / (64 if crowded else 38)))
+    return ImageFont.load_default(height)
+
+
+def _caption(shown: Detections, class_names: Sequence[str], threshold: float) -> str:
+    counts = torch.bincount(shown.labels, minlength=len(class_names)).tolist()
+    present = sorted(((n, name) for name, n in zip(class_names, counts, strict=True) if n), reverse=True)
+    listed = ", ".join(f"{n} {name}" for n, name in present) or "nothing found"
+    return f"score at least {100 * threshold:g} %: {listed}"
+
+
+def _with_caption(picture: Image.Image, text: str) -> Image.Image:
+    """The picture with one line of text below it, cut to its width."""
+    font = ImageFont.load_default(max(12, round(min(picture.size) / 42)))
+    pen = ImageDraw.Draw(picture)
+    while len(text) > 4 and pen.textlength(text, font=font) > picture.width - 12:
+        text = text.removesuffix("...")[:-1] + "..."
+    height = round(font.size * 1.7)
+    framed = Image.new("RGB", (picture.width, picture.height + height), (24, 24, 24))
+    framed.paste(picture)
+    ImageDraw.Draw(framed).text(
+        (6, picture.height + height / 2), text, font=font, fill=(235, 235, 235), anchor="lm"
+    )
+    return framed

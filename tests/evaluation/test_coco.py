@@ -1,0 +1,143 @@
+"""Scores: the numbers of pycocotools, and every one of them for the asked limit of detections."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from srfgan_cli.evaluation.coco import score
+from srfgan_cli.evaluation.report import METRICS
+
+SIZE = 320
+CATEGORIES = [{"id": 3, "name": "cat"}, {"id": 7, "name": "dog"}, {"id": 90, "name": "ghost"}]
+
+
+def rle(box):
+    """The mask of an ellipse in a box (x, y, w, h), so that masks and boxes score differently."""
+    x, y, w, h = box
+    rows, columns = np.mgrid[:SIZE, :SIZE] + 0.5
+    ellipse = ((columns - x - w / 2) / (w / 2)) ** 2 + ((rows - y - h / 2) / (h / 2)) ** 2 <= 1
+    encoded = coco_mask.encode(np.asfortranarray(ellipse.astype(np.uint8)))
+    return {"size": [SIZE, SIZE], "counts": encoded["counts"].decode()}
+
+
+def random_box(rng):
+    size = rng.choice([12, 20, 50, 80, 120], 2) + rng.integers(0, 8, 2)
+    place = rng.integers(0, SIZE - size)
+    return [int(v) for v in (*place, *size)]
+
+
+def random_scene(seed, images=8):
+    """Ground truth with crowds, an empty image and a class without objects; results that are half right."""
+    rng = np.random.default_rng(seed)
+    annotations, results = [], []
+    for image in range(1, images):
+        for _ in range(rng.integers(1, 12)):
+            box, category = random_box(rng), int(rng.choice([3, 7]))
+            mask = rle(box)
+            crowd = int(rng.random() < 0.15)
+            if crowd:  # crowd regions come as uncompressed runs
+                mask = {"size": [SIZE, SIZE], "counts": runs(mask)}
+            annotations.append(
+                dict(id=len(annotations) + 1, image_id=image, category_id=category, bbox=box,
+                     area=float(box[2] * box[3] * 0.785), iscrowd=crowd, segmentation=mask)
+            )  # fmt: skip
+            for _ in range(rng.integers(0, 3)):
+                moved = [float(v) for v in np.array(box) + rng.normal(0, 3, 4).round()]
+                moved[2:] = [max(v, 2.0) for v in moved[2:]]
+                results.append(detection(image, category, moved, rng.random()))
+    for _ in range(40):
+        results.append(detection(int(rng.integers(0, images)), 3, random_box(rng), rng.random()))
+    pictures = [{"id": i, "width": SIZE, "height": SIZE, "file_name": f"{i}.jpg"} for i in range(images)]
+    return {"images": pictures, "categories": CATEGORIES, "annotations": annotations}, results
+
+
+def runs(mask):
+    flat = coco_mask.decode(mask).ravel(order="F")
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], flat]))).tolist()
+    return np.diff([0, *edges, len(flat)]).tolist()
+
+
+def detection(image, category, box, value):
+    mask = rle(box)
+    return dict(image_id=image, category_id=category, bbox=box, score=float(value), segmentation=mask)
+
+
+def pycocotools_scores(truth, results, iou_type, limit):
+    """The same six numbers by the reference evaluator, read from its precision array."""
+    reference = COCO()
+    reference.dataset = copy.deepcopy(truth)
+    reference.createIndex()
+    dropped = "segmentation" if iou_type == "bbox" else "bbox"
+    given = [{k: v for k, v in copy.deepcopy(r).items() if k != dropped} for r in results]
+    evaluator = COCOeval(reference, reference.loadRes(given), iou_type)
+    evaluator.params.maxDets = [limit]
+    evaluator.evaluate()
+    evaluator.accumulate()
+    precision = evaluator.eval["precision"][..., 0]
+    parts = [precision[..., 0], precision[0, ..., 0], precision[5, ..., 0]]
+    parts += [precision[..., area] for area in (1, 2, 3)]
+    return [100 * p[p > -1].mean() if (p > -1).any() else None for p in parts]
+
+
+@pytest.mark.parametrize("limit", [2, 100])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_numbers_are_those_of_pycocotools(seed, limit):
+    truth, results = random_scene(seed)
+    before = copy.deepcopy((truth, results))
+    scores = score(truth, results, max_detections=limit)
+    for task, iou_type in (("box", "bbox"), ("mask", "segm")):
+        measured = [getattr(scores[task].overall, metric) for metric in METRICS]
+        assert measured == pytest.approx(pycocotools_scores(truth, results, iou_type, limit), abs=1e-9)
+    assert (truth, results) == before, "the caller's data was written into"
+    assert 0 < scores["box"].overall.AP < 100
+    assert scores["mask"].overall.AP != scores["box"].overall.AP
+
+
+def test_classes_are_scored_apart_and_absent_ones_are_none(tmp_path):
+    truth, _ = random_scene(0)
+    results = [
+        detection(a["image_id"], a["category_id"], a["bbox"], 1.0)
+        for a in truth["annotations"]
+        if a["category_id"] == 7 and not a["iscrowd"]
+    ]
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps(truth))
+    scores = score(path, results, tasks=("box",))
+    assert scores["box"].per_class == pytest.approx({"cat": 0.0, "dog": 100.0, "ghost": None})
+    assert pytest.approx(50.0) == scores["box"].overall.AP
+    assert list(scores) == ["box"]
+
+
+def test_ground_truth_fed_back_is_perfect_whatever_its_ids_and_number():
+    """120 objects of one class in one image, annotation ids from 0 (the evaluator's mark for "no match")."""
+    boxes = [[24 * (i % 12), 30 * (i // 12), 20, 20] for i in range(120)]
+    truth = {
+        "images": [{"id": 5, "width": SIZE, "height": SIZE}],
+        "categories": CATEGORIES,
+        "annotations": [
+            {"id": i, "image_id": 5, "category_id": 90, "bbox": box, "segmentation": rle(box)}
+            for i, box in enumerate(boxes)
+        ],
+    }
+    results = [detection(5, 90, box, 0.9) for box in boxes]
+    for task, scores in score(truth, results, max_detections=120).items():
+        assert scores.overall.AP == 100.0, task
+        assert (scores.overall.APs, scores.overall.APm) == (100.0, None)
+    assert pytest.approx(100 * 84 / 101) == score(truth, results)["mask"].overall.AP  # recall 100 of 120
+
+
+def test_no_results_score_zero():
+    truth, _ = random_scene(1)
+    scores = score(truth, [])
+    assert scores["box"].overall.AP == scores["mask"].overall.AP == 0.0
+
+
+def test_classes_of_one_name_stay_apart():
+    truth, _ = random_scene(1)
+    truth["categories"] = [{"id": 3, "name": "cat"}, {"id": 7, "name": "cat"}]
+    assert list(score(truth, [], tasks=["box"])["box"].per_class) == ["cat (3)", "cat (7)"]
