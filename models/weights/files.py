@@ -1,0 +1,122 @@
+"""Weight files of every supported format as one dict of tensors under our names.
+
+- `.pkl`: detectron2's model zoo and the MSRA ImageNet weights; numpy arrays only, anything else is refused;
+- `.safetensors`;
+- `.pth`, `.pt`: `torch.load(weights_only=True)`; detectron2's and AFI-GAN's `{"model": ...}`, bare state
+  dicts, and our own checkpoints `{"format": "srfgan", "modules": {"detector": ...}, ...}`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from models.errors import InputError
+from models.weights.names import is_derived, to_ours
+from models.weights.unpickle import RefusedPickleError, load_arrays
+
+FORMAT = "srfgan"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The content of a weight file.
+
+    Attributes:
+        path: the file.
+        tensors: by our names: a detector's as in its `state_dict()`, others with `generator.` or
+            `discriminator.` in front.
+        config: the config stored in our own checkpoints, else None.
+        categories: the data set's categories stored in our own checkpoints, else None.
+    """
+
+    path: Path
+    tensors: dict[str, Tensor] = field(repr=False)
+    config: dict[str, Any] | None = None
+    categories: list[Any] | None = None
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a weight file.
+
+    Raises:
+        InputError: if the file is missing, truncated, no checkpoint, or a pickle of anything but arrays.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such weight file")
+    content = _read(path)
+    if isinstance(content, Mapping) and content.get("format") == FORMAT:
+        return _own_checkpoint(path, content)
+    tensors = {to_ours(name): value for name, value in _tensors(path, content).items()}
+    tensors = {name: value for name, value in tensors.items() if not is_derived(name)}
+    return Checkpoint(path, _with_statistics(tensors))
+
+
+def _read(path: Path) -> Any:
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        if path.suffix == ".pkl":
+            with path.open("rb") as file:
+                return load_arrays(file)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except RefusedPickleError as error:
+        raise InputError(
+            f"{path}: refused, this pickle holds more than arrays and could run code: {error}"
+        ) from None
+    except Exception as error:
+        # Damaged files make the readers raise nearly anything; weights_only refusals arrive here too.
+        reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
+        raise InputError(
+            f"{path}: cannot be read as weights (truncated, not a checkpoint, or it holds objects other than "
+            f"tensors): {reason}"
+        ) from error
+
+
+def _own_checkpoint(path: Path, content: Mapping[str, Any]) -> Checkpoint:
+    modules = content.get("modules")
+    if not isinstance(modules, Mapping):
+        raise InputError(f"{path}: a checkpoint of ours without 'modules'; it is damaged")
+    tensors = {
+        name if module == "detector" else f"{module}.{name}": value
+        for module, state in modules.items()
+        for name, value in state.items()
+    }
+    return Checkpoint(path, tensors, content.get("config"), content.get("categories"))
+
+
+def _tensors(path: Path, content: Any) -> dict[str, Tensor]:
+    """The named tensors in what a reader gave, whatever wraps them."""
+    for wrapper in ("model", "state_dict", "blobs"):
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+            break
+    if not isinstance(content, Mapping):
+        raise InputError(f"{path}: holds a {type(content).__name__}, not a dict of named tensors")
+    tensors = {}
+    for name, value in content.items():
+        if isinstance(value, np.ndarray) and value.dtype.kind in "fiu":
+            tensors[str(name)] = torch.from_numpy(np.array(value))
+        elif isinstance(value, Tensor):
+            tensors[str(name)] = value
+    if not tensors:
+        raise InputError(f"{path}: holds no tensors")
+    return tensors
+
+
+def _with_statistics(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Add mean 0 and variance 1 to norms that have none: Caffe2's files store the folded scale and shift."""
+    suffix = ".norm.weight"
+    for name in [name for name in tensors if name.endswith(suffix)]:
+        prefix = name.removesuffix("weight")
+        tensors.setdefault(f"{prefix}running_mean", torch.zeros_like(tensors[name]))
+        tensors.setdefault(f"{prefix}running_var", torch.ones_like(tensors[name]))
+    return tensors

@@ -1,0 +1,153 @@
+"""Loading weights into a detector, a generator or a discriminator, with a report of what fitted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import timm
+from torch import Tensor, nn
+
+from models.backbones.resnet import TIMM_NAMES
+from models.detector import Detector
+from models.discriminator import Discriminator
+from models.errors import InputError
+from models.upsamplers import AFIGenerator, SRFGenerator
+from models.weights.files import read_checkpoint
+from models.weights.names import is_derived, to_ours
+
+_SHOWN = 8
+"""How many names a summary lists of each kind."""
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What became of a file's tensors. All lists hold our names.
+
+    Attributes:
+        source: the file.
+        loaded: how many tensors were loaded.
+        missing: in the model, not in the file; they keep their values.
+        unexpected: in the file, not in the model; they are not used.
+        mismatched: in both, with different shapes; the model's keep their values.
+        shapes: shapes (file's, model's) of the mismatched ones.
+    """
+
+    source: str
+    loaded: int
+    missing: list[str]
+    unexpected: list[str]
+    mismatched: list[str]
+    shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
+
+    @property
+    def complete(self) -> bool:
+        """Whether file and model agree in every tensor."""
+        return not (self.missing or self.unexpected or self.mismatched)
+
+    def summary(self) -> str:
+        """A few lines for a person."""
+        lines = [f"{self.source}: {self.loaded} tensors loaded"]
+        shapes = {
+            name: f"{name} {list(file)} -> {list(model)}" for name, (file, model) in self.shapes.items()
+        }
+        for title, names in (
+            ("not in the file, left as they were", self.missing),
+            ("in the file, not in this model", self.unexpected),
+            ("of another shape (file -> model), left as they were", self.mismatched),
+        ):
+            if names:
+                shown = [shapes.get(name, name) for name in names[:_SHOWN]]
+                more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+                lines.append(f"  {len(names)} {title}: {', '.join(shown)}{more}")
+        return "\n".join(lines)
+
+
+def load_weights(
+    module: nn.Module, path: str | Path, *, parts: Sequence[str] = (), strict: bool = False
+) -> LoadReport:
+    """Load a weight file into `module`.
+
+    Args:
+        module: a detector, or a generator or discriminator on its own. A generator is taken from a file of
+            its own or out of a detector's neck; a detector's neck takes a lone generator in.
+        path: detectron2's, AFI-GAN's or SRF-GAN's file, ImageNet weights, or our own checkpoint.
+        parts: load only what lies below these names, for example `("backbone", "neck")` or
+            `("neck.upsample",)`; the report is about these only.
+        strict: refuse a file that does not fit in every tensor.
+
+    Raises:
+        InputError: if the file cannot be read, if it fits less than half of the (parts of the) module, or
+            with `strict` if anything does not fit. The module is then unchanged.
+    """
+    checkpoint = read_checkpoint(path)
+    return _load(module, _relevant(module, checkpoint.tensors), str(checkpoint.path), parts, strict)
+
+
+def load_imagenet(model: Detector) -> LoadReport:
+    """Download timm's ImageNet weights into the backbone of `model`.
+
+    Raises:
+        InputError: if they cannot be downloaded.
+    """
+    name = TIMM_NAMES[model.config.backbone.name]
+    try:
+        source = timm.create_model(name, pretrained=True)
+    except Exception as error:
+        raise InputError(f"the ImageNet weights of {name} cannot be downloaded: {error}") from error
+    tensors = {to_ours(key): value for key, value in source.state_dict().items()}
+    return _load(model, tensors, f"timm's {name}", ("backbone",), strict=False)
+
+
+def _relevant(module: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors that concern `module`, under its own names."""
+    generator, discriminator = _below(tensors, "generator."), _below(tensors, "discriminator.")
+    if isinstance(module, Discriminator):
+        return discriminator
+    if isinstance(module, SRFGenerator | AFIGenerator):
+        return generator or _below(tensors, "neck.upsample.")
+    detector = {
+        name: value
+        for name, value in tensors.items()
+        if not name.startswith(("generator.", "discriminator."))
+    }
+    inside = {f"neck.upsample.{name}": value for name, value in generator.items()}
+    return inside | detector
+
+
+def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _load(
+    module: nn.Module, tensors: Mapping[str, Tensor], source: str, parts: Sequence[str], strict: bool
+) -> LoadReport:
+    inside = tuple(f"{part}." for part in parts)
+    given = {name: value for name, value in tensors.items() if not parts or name.startswith(inside)}
+    wanted = {
+        name: value for name, value in module.state_dict().items() if not parts or name.startswith(inside)
+    }
+    fitting = {n: v for n, v in given.items() if n in wanted and v.shape == wanted[n].shape}
+    mismatched = sorted(name for name in given if name in wanted and name not in fitting)
+    report = LoadReport(
+        source=source,
+        loaded=len(fitting),
+        missing=sorted(n for n in wanted if n not in given and not is_derived(n)),
+        unexpected=sorted(n for n in given if n not in wanted and not is_derived(n)),
+        mismatched=mismatched,
+        shapes={name: (tuple(given[name].shape), tuple(wanted[name].shape)) for name in mismatched},
+    )
+    needed = sum(not is_derived(name) for name in wanted)
+    if 2 * len(fitting) < max(needed, 1) or (strict and not report.complete):
+        what = (
+            f"'{', '.join(parts)}' of this {type(module).__name__}"
+            if parts
+            else f"this {type(module).__name__}"
+        )
+        raise InputError(
+            f"{source} does not fit {what} ({len(fitting)} of {needed} tensors). Give the preset that these "
+            f"weights belong to.\n{report.summary()}"
+        )
+    module.load_state_dict(fitting, strict=False)
+    return report
