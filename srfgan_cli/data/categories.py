@@ -1,0 +1,72 @@
+"""The one map between a data set's category ids, the model's labels and the names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from models.errors import InputError
+
+
+@dataclass(frozen=True)
+class CategoryMap:
+    """Label i (contiguous, 0-based) is the category `ids[i]`, called `names[i]`.
+
+    Labels follow ascending ids, as in detectron2, so that COCO's ids 1..90 with gaps become 0..79.
+    """
+
+    ids: tuple[int, ...]
+    names: tuple[str, ...]
+
+    @classmethod
+    def from_records(cls, records: Any, where: str) -> CategoryMap:
+        """The map of a json's `categories` list, or of a checkpoint's.
+
+        Args:
+            records: a list of `{"id": int, "name": str, ...}`.
+            where: the file that they come from, for messages.
+
+        Raises:
+            InputError: not such a list, empty, or an id twice.
+        """
+        if not isinstance(records, list) or not records:
+            raise InputError(f"{where}: 'categories' must be a list of at least one category")
+        for position, record in enumerate(records):
+            if not _is_category(record):
+                raise InputError(
+                    f"{where}: categories[{position}] must be an object with an integer 'id' and a text 'name',"
+                    f" got {record!r:.120}"
+                )
+        ordered = sorted(records, key=lambda record: record["id"])
+        ids = tuple(record["id"] for record in ordered)
+        for left, right in pairwise(ids):
+            if left == right:
+                raise InputError(f"{where}: category id {left} is there twice; ids must be unique")
+        return cls(ids, tuple(record["name"] for record in ordered))
+
+    def to_records(self) -> list[dict[str, Any]]:
+        """The map as plain data for a checkpoint; `from_records` reads it back."""
+        return [{"id": id_, "name": name} for id_, name in zip(self.ids, self.names, strict=True)]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def labels(self, category_ids: np.ndarray) -> np.ndarray:
+        """Labels of category ids, (R,) int64; -1 for an unknown id."""
+        ids = np.array(self.ids, np.int64)
+        place = np.searchsorted(ids, category_ids).clip(max=len(ids) - 1)
+        return np.where(ids[place] == category_ids, place, -1)
+
+    def category_ids(self, labels: Iterable[int]) -> list[int]:
+        """The data set's own ids of labels."""
+        return [self.ids[label] for label in labels]
+
+
+def _is_category(record: Any) -> bool:
+    return (
+        isinstance(record, Mapping) and type(record.get("id")) is int and isinstance(record.get("name"), str)
+    )

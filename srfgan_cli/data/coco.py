@@ -1,0 +1,152 @@
+"""A checked COCO data set as a few shared tensors, not Python objects per annotation.
+
+Loader processes get the tensors by fork, or through torch's shared memory where they are spawned, and
+never copy them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.structures import InstanceMask, Polygons
+from srfgan_cli.data.categories import CategoryMap
+from srfgan_cli.data.check import Checked, Report, check_records
+from srfgan_cli.data.ragged import offsets
+from srfgan_cli.data.records import Records, read_records
+from srfgan_cli.data.rle import cut_out
+
+
+@dataclass(frozen=True)
+class CocoIndex:
+    """Images in the order of their ids, with their usable annotations.
+
+    Attributes:
+        path: the json file.
+        categories: the category map.
+        annotated: False for test-style files.
+        report: what was dropped or clipped.
+        image_ids: (N,) int64.
+        sizes: (N, 2) int64, height and width.
+        name_bytes, name_first: UTF-8 bytes of all file names, and (N + 1,) offsets.
+        first: (N + 1,) int64, each image's first annotation.
+        annotation_ids: (A,) int64.
+        boxes: (A, 4) float32 xyxy in pixels of the file's image, clipped to it, never empty.
+        labels: (A,) int64, contiguous and 0-based.
+        areas: (A,) float32, the json's own.
+        crowd: (A,) bool.
+        has_mask: (A,) bool.
+        vertices, part_first, parts_of: (V, 2) float32 polygon vertices, offsets of polygons, of annotations.
+        runs, runs_of: (R,) int32 run lengths and (A + 1,) offsets.
+    """
+
+    path: Path
+    categories: CategoryMap
+    annotated: bool
+    report: Report
+    image_ids: Tensor
+    sizes: Tensor
+    name_bytes: Tensor
+    name_first: Tensor
+    first: Tensor
+    annotation_ids: Tensor
+    boxes: Tensor
+    labels: Tensor
+    areas: Tensor
+    crowd: Tensor
+    has_mask: Tensor
+    vertices: Tensor
+    part_first: Tensor
+    parts_of: Tensor
+    runs: Tensor
+    runs_of: Tensor
+
+    @classmethod
+    def load(cls, path: Path, image_folder: Path | None = None) -> CocoIndex:
+        """Read and check a json.
+
+        Args:
+            path: the json file.
+            image_folder: where its images are; missing ones are an error. None: not looked at.
+
+        Raises:
+            InputError: a file or data set that cannot be used, with the first offenders.
+        """
+        records = read_records(path)
+        missing = None if image_folder is None else missing_files(records.file_names, image_folder)
+        checked = check_records(records, missing)
+        checked.report.raise_if_fatal()
+        return build_index(records, checked)
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def file_name(self, image: int) -> str:
+        """Path of the image at this row, relative to the image folder."""
+        start, end = self.name_first[image : image + 2].tolist()
+        return bytes(self.name_bytes[start:end].numpy()).decode()
+
+    def rows(self, image: int) -> range:
+        """The annotations of the image at this row."""
+        start, end = self.first[image : image + 2].tolist()
+        return range(start, end)
+
+    def mask(self, annotation: int, height: int) -> InstanceMask:
+        """The mask of the annotation at this row, whose image has `height` rows of pixels."""
+        start, end = self.runs_of[annotation : annotation + 2].tolist()
+        if end > start:
+            return cut_out(self.runs[start:end].numpy(), height)
+        start, end = self.parts_of[annotation : annotation + 2].tolist()
+        bounds = self.part_first[start : end + 1].tolist()
+        parts = (self.vertices[a:b].numpy() for a, b in pairwise(bounds))
+        return Polygons(tuple(part.astype(np.float64) for part in parts))
+
+
+def build_index(records: Records, checked: Checked) -> CocoIndex:
+    """The index of checked records: images by id, the kept annotations grouped by image."""
+    image_order = np.argsort(records.image_ids, kind="stable")
+    place = np.empty_like(image_order)
+    place[image_order] = np.arange(len(image_order))
+    kept = np.flatnonzero(checked.keep)
+    kept = kept[np.argsort(place[checked.image_rows[kept]], kind="stable")]
+    counts = np.bincount(place[checked.image_rows[kept]], minlength=len(image_order))
+    names = [records.file_names[row].encode() for row in image_order]
+    masks = records.segmentations.select(kept)
+    arrays = {
+        "image_ids": records.image_ids[image_order],
+        "sizes": records.sizes[image_order],
+        "name_bytes": np.frombuffer(b"".join(names), np.uint8).copy(),
+        "name_first": offsets(np.array([len(name) for name in names])),
+        "first": offsets(counts),
+        "annotation_ids": records.annotation_ids[kept],
+        "boxes": checked.boxes[kept].astype(np.float32),
+        "labels": checked.labels[kept],
+        "areas": records.areas[kept].astype(np.float32),
+        "crowd": records.crowd[kept],
+        "has_mask": masks.has_mask,
+        "vertices": masks.vertices,
+        "part_first": masks.part_first,
+        "parts_of": masks.parts_of,
+        "runs": masks.runs,
+        "runs_of": masks.runs_of,
+    }
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+    return CocoIndex(records.path, records.categories, records.annotated, checked.report, **tensors)
+
+
+def missing_files(names: list[str], folder: Path) -> np.ndarray:
+    """Which of the named files are not there, (N,) bool; lists each folder once instead of asking per file."""
+    listed: dict[Path, set[str]] = {}
+    missing = np.zeros(len(names), bool)
+    for row, name in enumerate(names):
+        parent, slash, base = name.rpartition("/")
+        place = folder / parent if slash else folder
+        if place not in listed:
+            listed[place] = {entry.name for entry in place.iterdir()} if place.is_dir() else set()
+        missing[row] = base not in listed[place]
+    return missing

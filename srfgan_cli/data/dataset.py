@@ -1,0 +1,131 @@
+"""Images with their targets, one request at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from models.errors import InputError
+from models.structures import Target
+from srfgan_cli.data.categories import CategoryMap
+from srfgan_cli.data.coco import CocoIndex
+from srfgan_cli.data.images import read_image
+from srfgan_cli.data.transforms import ResizePolicy
+
+Request = tuple[int, int]
+"""Position in the data set, and the seed of this one reading's random choices."""
+
+
+@dataclass
+class Sample:
+    """One image as a model gets it.
+
+    Attributes:
+        image: (3, H, W) uint8 RGB, resized and flipped.
+        target: boxes and masks in this image's pixels; no crowd regions. Empty without annotations.
+        image_id: the data set's own id.
+        original_size: height and width of the file's image.
+        index: position in the data set.
+    """
+
+    image: Tensor
+    target: Target
+    image_id: int
+    original_size: tuple[int, int]
+    index: int
+
+
+class DetectionDataset(Dataset[Sample]):
+    """The images of a `CocoIndex`, resized.
+
+    Args:
+        index: the checked annotations.
+        folder: the image folder.
+        policy: resizing and flipping.
+        masks: give targets with masks; instances without one are then left out.
+        skip_empty: leave out images without any target (only crowds, or nothing), as detectron2 does in
+            training, and images of a single pixel.
+
+    Raises:
+        InputError: masks are wanted and there are none, or no image is left.
+    """
+
+    def __init__(
+        self, index: CocoIndex, folder: Path, policy: ResizePolicy, *, masks: bool, skip_empty: bool
+    ) -> None:
+        self.index = index
+        self.folder = folder
+        self.policy = policy
+        self.masks = masks
+        if masks and len(index.boxes) and not index.has_mask.any():
+            raise InputError(
+                f"{index.path}: no annotation has a usable 'segmentation', but a detector with masks needs them;"
+                " use a faster_rcnn preset, or add masks"
+            )
+        usable = ~index.crowd & (index.has_mask if masks else torch.ones_like(index.crowd))
+        self._usable = usable
+        self.images = torch.arange(len(index))
+        if skip_empty:
+            before = torch.cat([torch.zeros(1, dtype=torch.int64), usable.cumsum(0)])
+            targets = before[index.first[1:]] - before[index.first[:-1]]
+            self.images = self.images[(targets > 0) & (index.sizes.amax(1) > 1)]
+        if not len(self.images):
+            raise InputError(f"{index.path}: no image has an annotation to train on")
+
+    @property
+    def categories(self) -> CategoryMap:
+        """The data set's category map."""
+        return self.index.categories
+
+    @property
+    def sizes(self) -> Tensor:
+        """(N, 2) int64 height and width of the files' images, before resizing."""
+        return self.index.sizes[self.images]
+
+    @property
+    def image_ids(self) -> list[int]:
+        """The data set's own ids, in the order of the positions."""
+        ids: list[int] = self.index.image_ids[self.images].tolist()
+        return ids
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def image_path(self, position: int) -> Path:
+        """The file of the image at this position."""
+        return self.folder / self.index.file_name(int(self.images[position]))
+
+    def read(self, position: int) -> tuple[Tensor, Target]:
+        """The image at this position as its file has it, (3, H, W) uint8, and its target.
+
+        Raises:
+            InputError: the file cannot be read or has not the size that the json says.
+        """
+        row = int(self.images[position])
+        height, width = self.index.sizes[row].tolist()
+        return read_image(self.image_path(position), (height, width)), self._target(row, height)
+
+    def __getitem__(self, request: Request) -> Sample:
+        position, seed = request
+        image, target = self.read(position)
+        size = (image.shape[1], image.shape[2])
+        placement = self.policy.draw(size, torch.Generator().manual_seed(seed))
+        return Sample(
+            image=placement.image(image),
+            target=placement.target(target),
+            image_id=int(self.index.image_ids[self.images[position]]),
+            original_size=size,
+            index=position,
+        )
+
+    def _target(self, row: int, height: int) -> Target:
+        every = self.index.rows(row)
+        kept = np.array(every, np.int64)[self._usable[every.start : every.stop].numpy()]
+        chosen = torch.from_numpy(kept)
+        masks = [self.index.mask(int(i), height) for i in kept] if self.masks else None
+        return Target(self.index.boxes[chosen], self.index.labels[chosen], masks)

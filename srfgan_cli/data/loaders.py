@@ -1,0 +1,199 @@
+"""Batches for training and testing, read by worker processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from models.errors import InputError
+from models.structures import Target
+from srfgan_cli.data.dataset import DetectionDataset, Request, Sample
+from srfgan_cli.data.sampler import EvaluationBatches, TrainingBatches
+
+_OPEN_FILES = 65536
+
+
+@dataclass
+class Batch:
+    """What a loader gives.
+
+    Attributes:
+        images: (3, H, W) uint8 RGB each, of different sizes.
+        targets: one per image; boxes and labels on the images' device.
+        image_ids: the data set's own ids.
+        original_sizes: height and width of the files' images.
+    """
+
+    images: list[Tensor]
+    targets: list[Target]
+    image_ids: list[int]
+    original_sizes: list[tuple[int, int]]
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch with images, boxes and labels on `device`."""
+        images = [image.to(device, non_blocking=True) for image in self.images]
+        return Batch(images, [t.to(device) for t in self.targets], self.image_ids, self.original_sizes)
+
+    def pin_memory(self) -> Batch:
+        """The same batch in page-locked memory; the DataLoader calls it."""
+        images = [image.pin_memory() for image in self.images]
+        targets = [Target(t.boxes.pin_memory(), t.labels.pin_memory(), t.masks) for t in self.targets]
+        return Batch(images, targets, self.image_ids, self.original_sizes)
+
+
+class Loader:
+    """Batches of a DataLoader; an unusable image ends the iteration with its own InputError.
+
+    (An exception raised in a worker process would come back with that process's traceback in its text.)
+    """
+
+    def __init__(self, loader: DataLoader[Any], batches: Sampler[list[Request]]) -> None:
+        self._loader = loader
+        self._batches = batches
+
+    def __len__(self) -> int:
+        """Batches of a test loader; a training loader has no end."""
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for item in self._loader:
+            if isinstance(item, InputError):
+                raise item
+            yield item
+
+
+def build_train_loader(
+    dataset: DetectionDataset,
+    *,
+    batch_size: int,
+    accumulate: int = 1,
+    rank: int = 0,
+    world_size: int = 1,
+    seed: int = 0,
+    start: int = 0,
+    workers: int = 0,
+    device: torch.device | str = "cpu",
+) -> Loader:
+    """Endless micro-batches for this process, `accumulate` of them per step.
+
+    Args:
+        dataset: what to read.
+        batch_size: images per optimizer step over all processes and accumulation steps.
+        accumulate: micro-batches per optimizer step.
+        rank, world_size: this process among all.
+        seed: of order, sizes and flips.
+        start: first optimizer step, for resuming; the sequence goes on as if it had never stopped.
+        workers: reading processes; 0 reads in this one.
+        device: where the batches will go; CUDA gets page-locked memory.
+
+    Raises:
+        InputError: the batch cannot be divided evenly; while iterating, an image cannot be used.
+    """
+    batches = TrainingBatches(
+        dataset.sizes.numpy(),
+        batch_size=batch_size,
+        accumulate=accumulate,
+        rank=rank,
+        world_size=world_size,
+        seed=seed,
+        start=start,
+    )
+    return _build(dataset, batches, workers, device)
+
+
+def build_test_loader(
+    dataset: DetectionDataset,
+    *,
+    batch_size: int = 1,
+    rank: int = 0,
+    world_size: int = 1,
+    workers: int = 0,
+    device: torch.device | str = "cpu",
+) -> Loader:
+    """Every image once, in order, shared out among the processes; arguments as for training."""
+    batches = EvaluationBatches(len(dataset), batch_size=batch_size, rank=rank, world_size=world_size)
+    return _build(dataset, batches, workers, device)
+
+
+def _build(
+    dataset: DetectionDataset, batches: Sampler[list[Request]], workers: int, device: torch.device | str
+) -> Loader:
+    if workers:
+        _allow_many_open_files()
+    loader = DataLoader(
+        _Guarded(dataset),
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=_collate,
+        pin_memory=torch.device(device).type == "cuda",
+        worker_init_fn=_start_worker if workers else None,
+        # The default would draw from torch's global generator and so change a resumed run.
+        generator=torch.Generator().manual_seed(0),
+    )
+    return Loader(loader, batches)
+
+
+class _Guarded(Dataset["Sample | InputError"]):
+    """The data set with its InputErrors as values, which travel between processes unharmed."""
+
+    def __init__(self, dataset: DetectionDataset) -> None:
+        self._dataset = dataset
+
+    def __getitem__(self, request: Request) -> Sample | InputError:
+        try:
+            return self._dataset[request]
+        except InputError as error:
+            return error
+
+
+def _collate(samples: list[Sample | InputError]) -> Batch | InputError:
+    good: list[Sample] = []
+    for sample in samples:
+        if isinstance(sample, InputError):
+            return sample
+        good.append(sample)
+    return Batch(
+        images=[sample.image for sample in good],
+        targets=[sample.target for sample in good],
+        image_ids=[sample.image_id for sample in good],
+        original_sizes=[sample.original_size for sample in good],
+    )
+
+
+def _start_worker(_worker: int) -> None:
+    """Leave interrupts to the main process: it saves a checkpoint first and ends its workers itself.
+
+    Ctrl-C and a scheduler's SIGTERM reach the whole process group. A worker therefore ignores the first
+    and ends on the second only if its parent sent it. (The DataLoader has already set it to one thread.)
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = os.getppid()
+    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != parent:
+        pass
+    os._exit(0)
+
+
+def _allow_many_open_files() -> None:
+    """Tensors travel from workers as open files: raise the soft limit, which is often 1024."""
+    try:
+        import resource
+    except ImportError:  # not a Unix system
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if 0 <= soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -1,0 +1,52 @@
+"""The one entry to data that the commands use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from models.errors import InputError
+from srfgan_cli.config import DataConfig
+from srfgan_cli.data.coco import CocoIndex
+from srfgan_cli.data.dataset import DetectionDataset
+from srfgan_cli.data.layout import Split, find_split
+from srfgan_cli.data.shapes import ensure_shapes
+from srfgan_cli.data.transforms import ResizePolicy
+
+
+def open_split(
+    config: DataConfig, root: Path | None, split: Split, *, training: bool, masks: bool = True
+) -> DetectionDataset:
+    """Open one split of a data set, checked.
+
+    Args:
+        config: which data set and how images are resized.
+        root: `--data-root`; needed for `coco`, not used for `shapes`.
+        split: `train`, `val` or `test`; `shapes` has no `test`.
+        training: draw sizes and flips, and leave out images without targets; otherwise every image, at the
+            one test size.
+        masks: whether the model learns masks.
+
+    Raises:
+        InputError: the folder, the json or the data in it cannot be used.
+    """
+    if config.dataset == "shapes":
+        root = ensure_shapes(config.shapes_train, config.shapes_val, config.shapes_size)
+    if root is None:
+        raise InputError(
+            "no data: give --data-root DIR, a folder in COCO layout (train2017/, val2017/,"
+            " annotations/instances_*.json), or --dataset shapes"
+        )
+    files = find_split(root, split)
+    index = CocoIndex.load(files.json, files.images)
+    if training and not index.annotated:
+        raise InputError(f"{files.json}: there is no 'annotations' key, so nothing to train on")
+    return DetectionDataset(
+        index, files.images, policy(config, training), masks=masks and index.annotated, skip_empty=training
+    )
+
+
+def policy(config: DataConfig, training: bool) -> ResizePolicy:
+    """How a config resizes and flips."""
+    if training:
+        return ResizePolicy(tuple(config.short_sides), config.max_side, config.flip)
+    return ResizePolicy((config.test_short_side,), config.test_max_side)

@@ -1,0 +1,118 @@
+"""Which images make up each step: a function of the seed and the step alone.
+
+The sequence of global batches is the same on one process or many, and at a resume.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import count
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from models.errors import InputError
+from srfgan_cli.data.dataset import Request
+
+
+class TrainingBatches(Sampler[list[Request]]):
+    """Endless micro-batches of one process, each a list of (position, seed).
+
+    Every epoch visits all images once in a new order. An image waits in the group of its aspect ratio
+    (wide or tall) until that has a full global batch, so that no batch is mostly padding; images still
+    waiting at the end of an epoch come first in the next.
+
+    Args:
+        sizes: (N, 2) heights and widths.
+        batch_size: images per optimizer step over all processes and accumulation steps.
+        accumulate: micro-batches per optimizer step.
+        rank, world_size: this process takes slice `rank` of each global batch.
+        seed: of the order and of everything random about the images.
+        start: the first step; earlier ones are passed over.
+
+    Raises:
+        InputError: the batch cannot be divided evenly.
+    """
+
+    def __init__(
+        self,
+        sizes: np.ndarray,
+        *,
+        batch_size: int,
+        accumulate: int = 1,
+        rank: int = 0,
+        world_size: int = 1,
+        seed: int = 0,
+        start: int = 0,
+    ) -> None:
+        if batch_size % (world_size * accumulate):
+            raise InputError(
+                f"a batch of {batch_size} images cannot be divided over {world_size} process(es) with"
+                f" {accumulate} accumulation step(s); choose a multiple of {world_size * accumulate}"
+            )
+        self.wide = sizes[:, 1] >= sizes[:, 0]
+        self.batch_size = batch_size
+        self.accumulate = accumulate
+        self.rank = rank
+        self.world_size = world_size
+        self.seed = seed
+        self.start = start
+
+    def __iter__(self) -> Iterator[list[Request]]:
+        share = self.batch_size // self.world_size
+        micro = share // self.accumulate
+        for step, positions in self._global_batches():
+            seeds = np.random.SeedSequence([self.seed, step]).generate_state(self.batch_size, np.uint64) >> 1
+            requests = list(zip(positions.tolist(), seeds.tolist(), strict=True))
+            mine = requests[self.rank * share : (self.rank + 1) * share]
+            for first in range(0, share, micro):
+                yield mine[first : first + micro]
+
+    def _global_batches(self) -> Iterator[tuple[int, np.ndarray]]:
+        step = 0
+        waiting = [np.zeros(0, np.int64), np.zeros(0, np.int64)]
+        for epoch in count():
+            order = np.random.default_rng([self.seed, epoch]).permutation(len(self.wide))
+            batches, waiting = _group(order, self.wide[order], waiting, self.batch_size)
+            for positions in batches:
+                if step >= self.start:
+                    yield step, positions
+                step += 1
+
+
+def _group(
+    order: np.ndarray, wide: np.ndarray, waiting: list[np.ndarray], size: int
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """One epoch's full batches, in the order in which they fill up, and who still waits in each group."""
+    filled: list[tuple[int, np.ndarray]] = []
+    left = []
+    for group, before in enumerate(waiting):
+        place = np.flatnonzero(wide == bool(group))
+        queue = np.concatenate([before, order[place]])
+        full = len(queue) // size
+        last = place[np.arange(1, full + 1) * size - 1 - len(before)]
+        filled += zip(last.tolist(), queue[: full * size].reshape(full, size), strict=True)
+        left.append(queue[full * size :])
+    return [positions for _, positions in sorted(filled, key=lambda batch: batch[0])], left
+
+
+class EvaluationBatches(Sampler[list[Request]]):
+    """Each image once, in order: this process's contiguous share, in batches.
+
+    Args:
+        count: images of the data set.
+        batch_size: images per batch.
+        rank, world_size: this process takes share `rank`; shares differ by one image at most.
+    """
+
+    def __init__(self, count: int, *, batch_size: int = 1, rank: int = 0, world_size: int = 1) -> None:
+        first, end = count * rank // world_size, count * (rank + 1) // world_size
+        self.positions = range(first, end)
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self.positions) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[Request]]:
+        for first in range(0, len(self.positions), self.batch_size):
+            yield [(position, 0) for position in self.positions[first : first + self.batch_size]]

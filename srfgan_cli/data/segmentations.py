@@ -1,0 +1,162 @@
+"""The `segmentation` of many annotations as flat arrays: polygon vertices and run lengths."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from srfgan_cli.data.ragged import offsets, row_of, row_sums, take
+from srfgan_cli.data.rle import decode_strings
+
+
+@dataclass(frozen=True)
+class Segmentations:
+    """Masks of A annotations; each has polygons, runs, or neither.
+
+    Attributes:
+        vertices: (V, 2) float32 x, y in pixels.
+        part_first: (P + 1,) int64, each polygon's first row of `vertices`; invalid polygons are left out.
+        parts_of: (A + 1,) int64, each annotation's first polygon.
+        runs: (R,) int32 run lengths, column-major, background first.
+        runs_of: (A + 1,) int64, each annotation's first run.
+        run_sizes: (A, 2) int64, height and width that a run-length mask states; -1 without one.
+        bad_polygon: (A,) bool, a polygon was left out: under 3 points, odd, or not all finite numbers.
+        malformed: (A,) bool, there is a segmentation, but it is neither polygons nor run lengths.
+    """
+
+    vertices: np.ndarray
+    part_first: np.ndarray
+    parts_of: np.ndarray
+    runs: np.ndarray
+    runs_of: np.ndarray
+    run_sizes: np.ndarray
+    bad_polygon: np.ndarray
+    malformed: np.ndarray
+
+    @property
+    def has_mask(self) -> np.ndarray:
+        """(A,) bool, whether a polygon or any run is there."""
+        found: np.ndarray = (np.diff(self.parts_of) > 0) | (np.diff(self.runs_of) > 0)
+        return found
+
+    def wrong_runs(self, image_sizes: np.ndarray) -> np.ndarray:
+        """Whether a run-length mask does not fit its image of (A, 2) height, width; (A,) bool."""
+        stated = self.run_sizes[:, 0] >= 0
+        pixels = image_sizes[:, 0] * image_sizes[:, 1]
+        fits = (self.run_sizes == image_sizes).all(axis=1) & (row_sums(self.runs, self.runs_of) == pixels)
+        wrong: np.ndarray = stated & ~self.malformed & ~fits
+        return wrong
+
+    def blank_runs(self) -> np.ndarray:
+        """Whether a run-length mask has no foreground pixel; (A,) bool."""
+        position = np.arange(len(self.runs)) - self.runs_of[:-1][row_of(self.runs_of)]
+        drawn = row_sums(np.where(position % 2 == 1, self.runs, 0), self.runs_of)
+        blank: np.ndarray = (np.diff(self.runs_of) > 0) & (drawn == 0)
+        return blank
+
+    def select(self, rows: np.ndarray) -> Segmentations:
+        """The same for some annotations, in the order of `rows` (M,) int64."""
+        parts, parts_of = take(np.arange(len(self.part_first) - 1), self.parts_of, rows)
+        vertices, part_first = take(self.vertices, self.part_first, parts)
+        runs, runs_of = take(self.runs, self.runs_of, rows)
+        return Segmentations(
+            vertices=vertices,
+            part_first=part_first,
+            parts_of=parts_of,
+            runs=runs,
+            runs_of=runs_of,
+            run_sizes=self.run_sizes[rows],
+            bad_polygon=self.bad_polygon[rows],
+            malformed=self.malformed[rows],
+        )
+
+
+def parse_segmentations(values: list[Any]) -> Segmentations:
+    """Flatten the `segmentation` values of A annotations: lists of polygons, run lengths, or None."""
+    parts = [value if _is_parts(value) else [] for value in values]
+    vertices, part_first, parts_of, bad_polygon = _polygons(parts)
+    rows = [row for row, value in enumerate(values) if _is_runs(value)]
+    runs, runs_of, run_sizes, broken = _run_lengths(values, rows)
+    known = np.array([value is None or _is_parts(value) or _is_runs(value) for value in values], bool)
+    return Segmentations(
+        vertices, part_first, parts_of, runs, runs_of, run_sizes, bad_polygon, ~known | broken
+    )
+
+
+def _is_parts(value: Any) -> bool:
+    return type(value) is list and all(type(part) is list for part in value)
+
+
+def _is_runs(value: Any) -> bool:
+    if not (isinstance(value, dict) and isinstance(value.get("counts"), str | list)):
+        return False
+    size = value.get("size")
+    return (
+        isinstance(size, list)
+        and len(size) == 2
+        and all(type(side) is int and 0 < side < 2**31 for side in size)
+    )
+
+
+def _polygons(parts: list[list[list[Any]]]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Vertices, offsets of polygons, offsets of annotations, and which annotation lost a polygon."""
+    owner = np.repeat(np.arange(len(parts)), [len(polygons) for polygons in parts])
+    flat = list(chain.from_iterable(parts))
+    coordinates = _numbers(flat)
+    if coordinates is None:
+        flat = [part if _numbers([part]) is not None else [] for part in flat]
+        coordinates = np.fromiter(chain.from_iterable(flat), np.float64)
+    first = offsets(np.array([len(part) for part in flat], np.int64))
+    lengths = np.diff(first)
+    valid = (lengths >= 6) & (lengths % 2 == 0) & (row_sums(~np.isfinite(coordinates), first) == 0)
+    kept, kept_first = take(coordinates, first, np.flatnonzero(valid))
+    parts_of = offsets(np.bincount(owner[valid], minlength=len(parts)))
+    bad = np.bincount(owner[~valid], minlength=len(parts)) > 0
+    return kept.astype(np.float32).reshape(-1, 2), kept_first // 2, parts_of, bad
+
+
+def _numbers(parts: list[list[Any]]) -> np.ndarray | None:
+    """All coordinates, or None where one is not a number."""
+    try:
+        return np.fromiter(chain.from_iterable(parts), np.float64)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _run_lengths(values: list[Any], rows: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Runs, offsets of annotations, stated sizes, and which annotation has runs that mean nothing."""
+    counts = [values[row]["counts"] for row in rows]
+    strings = [count.encode("ascii", "replace") if isinstance(count, str) else b"" for count in counts]
+    lists = [count if isinstance(count, list) else [] for count in counts]
+    decoded, decoded_first, valid = decode_strings(strings)
+    listed, listed_first, listed_valid = _listed_runs(lists)
+
+    count = len(rows)
+    both = np.concatenate([decoded, listed])
+    both_first = np.concatenate([decoded_first, decoded_first[-1] + listed_first[1:]])
+    is_list = np.array([isinstance(count, list) for count in counts], bool)
+    runs, first = take(both, both_first, np.arange(count) + count * is_list)
+    good = np.where(is_list, listed_valid, valid) & (row_sums((runs < 0) | (runs >= 2**31), first) == 0)
+    good &= np.diff(first) > 0
+
+    lengths = np.zeros(len(values), np.int64)
+    lengths[rows] = np.where(good, np.diff(first), 0)
+    broken = np.zeros(len(values), bool)
+    broken[rows] = ~good
+    sizes = np.full((len(values), 2), -1, np.int64)
+    sizes[rows] = np.array([values[row]["size"] for row in rows], np.int64).reshape(-1, 2)
+    kept, _ = take(runs, first, np.flatnonzero(good))
+    return kept.astype(np.int32), offsets(lengths), sizes, broken
+
+
+def _listed_runs(lists: list[list[Any]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    valid = np.array([all(type(run) is int and abs(run) < 2**31 for run in runs) for runs in lists], bool)
+    kept = [runs if good else [] for runs, good in zip(lists, valid, strict=True)]
+    return (
+        np.fromiter(chain.from_iterable(kept), np.int64),
+        offsets(np.array([len(runs) for runs in kept], np.int64)),
+        valid,
+    )

@@ -1,0 +1,88 @@
+"""Resize and flip, for an image and its target alike; detectron2's recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from models.structures import InstanceMask, MaskPatch, Polygons, Target
+
+_SMALLEST_SIDE = 2  # so that half of it is still an image
+
+
+@dataclass(frozen=True)
+class ResizePolicy:
+    """How images are resized and flipped.
+
+    Attributes:
+        short_sides: pixels; one is drawn for each image.
+        max_side: pixels; the long side never exceeds it.
+        flip: probability of a horizontal flip.
+    """
+
+    short_sides: tuple[int, ...]
+    max_side: int
+    flip: float = 0.0
+
+    def draw(self, size: tuple[int, int], generator: torch.Generator) -> Placement:
+        """The random choices for one image of `size` (height, width), all from `generator`."""
+        choice = int(torch.randint(len(self.short_sides), (1,), generator=generator))
+        flipped = bool(torch.rand(1, generator=generator) < self.flip)
+        return Placement(size, resized(size, self.short_sides[choice], self.max_side), flipped)
+
+
+def resized(size: tuple[int, int], short_side: int, max_side: int) -> tuple[int, int]:
+    """The size whose short side is `short_side`, or whose long side is `max_side` if that is smaller.
+
+    Args:
+        size: height and width in pixels.
+        short_side: wanted pixels of the short side.
+        max_side: limit of the long side in pixels.
+    """
+    scale = min(short_side / min(size), max_side / max(size))
+    height, width = (max(_SMALLEST_SIDE, int(side * scale + 0.5)) for side in size)
+    return height, width
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where an image goes: from `source` to `size` (both height, width), then mirrored if `flipped`."""
+
+    source: tuple[int, int]
+    size: tuple[int, int]
+    flipped: bool
+
+    def image(self, image: Tensor) -> Tensor:
+        """The resized, flipped image: (3, H, W) uint8 to (3, h, w) uint8.
+
+        Bilinear with antialiasing, which is what Pillow's and detectron2's bilinear is.
+        """
+        if self.size != self.source:
+            image = functional.interpolate(image[None], self.size, mode="bilinear", antialias=True)[0]
+        return image.flip(2) if self.flipped else image.contiguous()
+
+    def target(self, target: Target) -> Target:
+        """The target of the resized, flipped image."""
+        scale_y, scale_x = self.size[0] / self.source[0], self.size[1] / self.source[1]
+        target = target.scaled(scale_x, scale_y)
+        return _mirrored(target, self.size[1]) if self.flipped else target
+
+
+def _mirrored(target: Target, width: int) -> Target:
+    x1, y1, x2, y2 = target.boxes.unbind(1)
+    boxes = torch.stack([width - x2, y1, width - x1, y2], dim=1)
+    masks = None if target.masks is None else [_mirrored_mask(mask, width) for mask in target.masks]
+    return Target(boxes, target.labels, masks)
+
+
+def _mirrored_mask(mask: InstanceMask, width: int) -> InstanceMask:
+    if isinstance(mask, Polygons):
+        # Reversed as well, so that the outline keeps its sense of rotation.
+        return Polygons(tuple((part * [-1, 1] + [width, 0])[::-1] for part in mask.parts))
+    x1, y1, x2, y2 = mask.span
+    pixels = np.ascontiguousarray(mask.pixels[:, ::-1])
+    return MaskPatch(pixels, np.array([width - x2, y1, width - x1, y2]))
