@@ -1,15 +1,39 @@
-"""Opening every image of a data set to see that it can be read; for `srfgan data check` only."""
+"""The whole check of `srfgan data check`: every annotation, and every image opened."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
-from srfgan_cli.data.check import SHOWN, Problem, describe_image
+from rich.progress import Progress
+
+from srfgan_cli.console import stderr
+from srfgan_cli.data.check import SHOWN, Problem, Report, check_records, describe_image
+from srfgan_cli.data.coco import missing_files
 from srfgan_cli.data.images import ImageError, read_image
-from srfgan_cli.data.records import Records
+from srfgan_cli.data.layout import find_split, present_splits
+from srfgan_cli.data.records import Records, read_records
+
+
+def check_root(root: Path) -> list[Report]:
+    """Check every split of a data set in COCO layout, with a progress bar on stderr.
+
+    Raises:
+        InputError: `root` has not the layout, or a json has not COCO's structure.
+    """
+    reports = []
+    with Progress(console=stderr, transient=True) as progress:
+        for split in present_splits(root):
+            files = find_split(root, split)
+            records = read_records(files.json)
+            report = check_records(records, missing_files(records.file_names, files.images)).report
+            task = progress.add_task(f"reading {files.images.name}", total=report.images)
+            unusable = check_images(records, files.images, partial(progress.advance, task))
+            reports.append(report.extended(unusable))
+    return reports
 
 
 def check_images(records: Records, folder: Path, advance: Callable[[], object]) -> list[Problem]:

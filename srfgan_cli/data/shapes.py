@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from pycocotools import mask as coco_mask
+from torch import Tensor
 
 from models.errors import InputError
 from srfgan_cli.data.shapes_scene import KINDS, Instance, draw_scene
@@ -27,6 +29,7 @@ CATEGORY_IDS = dict(zip(KINDS, (1, 2, 4, 7, 8, 13), strict=True))
 """Class name to category id."""
 
 _SPLITS = {"train": 0, "val": 1}
+_EXAMPLE = (2, 7)  # a scene of neither split that shows most classes
 
 
 def shapes_folder(train: int, val: int, size: int) -> Path:
@@ -67,6 +70,12 @@ def ensure_shapes(train: int, val: int, size: int) -> Path:
             " free some space, or name another cache folder in XDG_CACHE_HOME"
         ) from None
     return folder
+
+
+def example_image(size: int = 512) -> Tensor:
+    """The built-in picture for when no image is given: a scene of `shapes`, (3, size, size) uint8 RGB."""
+    pixels, _ = draw_scene(np.random.default_rng([VERSION, *_EXAMPLE]), size)
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
 def _publish(scratch: Path, folder: Path) -> None:

@@ -198,7 +198,8 @@ def _paint(canvas: np.ndarray, coverage: Coverage, rng: Generator) -> None:
 def _ground(rng: Generator, size: int) -> np.ndarray:
     """(size, size, 3) float32: soft clouds of colour under a faint texture."""
     cells = int(rng.integers(2, 7))
-    clouds = rng.uniform(30, 225, 3) + rng.normal(0, rng.uniform(5, 40), (cells, cells, 3))
+    base = rng.uniform(50, 205) + rng.normal(0, 22, 3)
+    clouds = base + rng.normal(0, rng.uniform(3, 25), (cells, cells, 1)) + rng.normal(0, 8, (cells, cells, 3))
     soft = Image.fromarray(clouds.clip(0, 255).astype(np.uint8)).resize(
         (size, size), Image.Resampling.BICUBIC
     )
