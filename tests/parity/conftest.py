@@ -24,7 +24,7 @@ DATA = Path(__file__).parent / "data"
 
 def fill_array(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """Values of the reference's parameter `name`: seeded by the name, spread by its kind."""
-    rng = np.random.RandomState(zlib.crc32(name.encode()))  # noqa: NPY002 - this stream is frozen for good
+    rng = np.random.RandomState(zlib.crc32(name.encode()))
     kind = name.rsplit(".", 1)[-1]
     if kind == "running_mean":
         values = 0.1 * rng.standard_normal(shape)
@@ -39,7 +39,7 @@ def fill_array(name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 def make_image(height: int, width: int, seed: int) -> np.ndarray:
     """(H, W, 3) uint8: blurred blobs over a gradient; channels in the order that the case names."""
-    rng = np.random.RandomState(seed)  # noqa: NPY002
+    rng = np.random.RandomState(seed)
     ys, xs = np.mgrid[0:height, 0:width].astype(np.float64)
     image = np.stack([ys / height, xs / width, (ys + xs) / (height + width)], axis=-1) * 120.0
     for _ in range(24):

@@ -12,7 +12,7 @@ from models.weights.names import to_ours
 
 
 def stored_input(case) -> torch.Tensor:
-    rng = np.random.RandomState(case.spec["input"]["seed"])  # noqa: NPY002
+    rng = np.random.RandomState(case.spec["input"]["seed"])
     x = torch.from_numpy(rng.standard_normal(case.spec["input"]["shape"]).astype(np.float32))
     case.assert_close("input", x[:, :4], 0.0)
     return x
@@ -48,7 +48,7 @@ def test_generator(load_case, weight_file):
         case.assert_close(f"block{index}", output[:, ::16])
     output = generator(x)
     case.assert_close("output", output)
-    rng = np.random.RandomState(4)  # noqa: NPY002
+    rng = np.random.RandomState(4)
     wanted = torch.from_numpy(rng.standard_normal(output.shape).astype(np.float32))
     loss = F.l1_loss(output, wanted)
     assert loss.item() == pytest.approx(float(case.golden["loss_content"]), rel=1e-4)
