@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 from rich.table import Table
+from rich.text import Text
 
 from models.errors import InputError
 from srfgan_cli.data.records import Records
@@ -68,17 +69,19 @@ class Report:
         together = sorted([*self.problems, *problems], key=lambda problem: problem.fate != "stops")
         return replace(self, problems=tuple(together))
 
-    def table(self) -> Table:
-        """The report for a terminal."""
+    def table(self) -> Table | Text:
+        """The report for a terminal; a single line where there is no problem."""
         title = f"{self.path}: {self.images} images, {self.annotations} annotations"
         if not self.problems:
-            title += ", no problems"
-        table = Table("problem", "count", "what happens", "first offenders", title=title, show_lines=True)
+            return Text(f"{title}, no problems")
+        table = Table("problem", "count", "what happens", "first offenders", show_lines=True)
+        table.title, table.title_justify = Text(title), "left"
         for problem in self.problems:
             more = [f"... and {problem.count - SHOWN} more"] if problem.count > SHOWN else []
-            style = "red" if problem.fate == "stops" else "yellow"
-            offenders = "\n".join([*problem.first, *more])
-            table.add_row(problem.kind, str(problem.count), f"[{style}]{problem.fate}[/]", offenders)
+            # Text, because square brackets in a file name are not markup.
+            offenders = Text("\n".join([*problem.first, *more]))
+            fate = Text(problem.fate, "red" if problem.fate == "stops" else "yellow")
+            table.add_row(problem.kind, str(problem.count), fate, offenders)
         return table
 
     def as_json(self) -> dict[str, Any]:

@@ -1,0 +1,114 @@
+import multiprocessing
+import os
+import signal
+import time
+from itertools import islice
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from models.errors import InputError
+from srfgan_cli.config import DataConfig
+from srfgan_cli.data import loaders
+from srfgan_cli.data.loaders import build_test_loader, build_train_loader
+from srfgan_cli.data.open import open_split
+
+CONFIG = DataConfig(short_sides=[40, 60], max_side=100, test_short_side=50, test_max_side=70)
+
+
+@pytest.fixture
+def dataset(tiny):
+    tiny.write()
+    return open_split(CONFIG, tiny.root, "train", training=True)
+
+
+def take(loader, count):
+    batches = iter(loader)
+    taken = list(islice(batches, count))
+    batches.close()
+    return taken
+
+
+def same(left, right):
+    assert left.image_ids == right.image_ids
+    for a, b in zip(left.images, right.images, strict=True):
+        assert torch.equal(a, b)
+    for a, b in zip(left.targets, right.targets, strict=True):
+        assert torch.equal(a.boxes, b.boxes)
+        assert len(a.masks) == len(b.masks)
+
+
+@pytest.mark.parametrize("context", ["fork", "forkserver"])
+def test_worker_processes_change_nothing(dataset, monkeypatch, context):
+    plain = take(build_train_loader(dataset, batch_size=2, seed=4), 6)
+    with_context = multiprocessing.get_context(context)
+    monkeypatch.setattr(
+        loaders,
+        "DataLoader",
+        lambda *args, **options: DataLoader(*args, **options, multiprocessing_context=with_context),
+    )
+    for left, right in zip(
+        plain, take(build_train_loader(dataset, batch_size=2, seed=4, workers=2), 6), strict=True
+    ):
+        same(left, right)
+
+
+def test_resuming_gives_the_same_batches(dataset):
+    whole = take(build_train_loader(dataset, batch_size=2, accumulate=2, seed=4), 8)
+    tail = take(build_train_loader(dataset, batch_size=2, accumulate=2, seed=4, start=2), 4)
+    for left, right in zip(whole[4:], tail, strict=True):
+        same(left, right)
+
+
+def test_loading_leaves_torchs_random_state_alone(dataset):
+    before = torch.get_rng_state()
+    take(build_train_loader(dataset, batch_size=2), 2)
+    take(build_test_loader(dataset), 2)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_test_loader_gives_every_image_once(dataset):
+    loader = build_test_loader(dataset, batch_size=2)
+    assert len(loader) == 2
+    batches = list(loader)
+    assert [batch.image_ids for batch in batches] == [[1, 2], [5]]
+    assert batches[0].original_sizes == [(20, 30), (24, 16)]
+    halves = [build_test_loader(dataset, rank=rank, world_size=2) for rank in (0, 1)]
+    assert [ids for half in halves for batch in half for ids in batch.image_ids] == [1, 2, 5]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_unusable_image_ends_with_its_own_message_and_no_traceback(dataset, workers):
+    dataset.image_path(1).write_bytes(b"")
+    with pytest.raises(InputError) as caught:
+        list(build_test_loader(dataset, workers=workers))
+    assert str(caught.value) == f"{dataset.image_path(1)}: the image file is empty; replace it"
+
+
+def test_signals_to_the_group_do_not_end_workers_but_closing_does(dataset):
+    """Ctrl-C and a scheduler's SIGTERM reach the workers too; the main process must still get its batches."""
+    batches = iter(build_train_loader(dataset, batch_size=2, workers=2))
+    next(batches)
+    workers = multiprocessing.active_children()
+    assert len(workers) == 2
+    for worker in workers:
+        os.kill(worker.pid, signal.SIGINT)
+        # Sent by a process that is not the worker's parent.
+        os.system(f"kill -TERM {worker.pid}")
+    time.sleep(0.3)
+    assert all(worker.is_alive() for worker in workers)
+    assert len(list(islice(batches, 20))) == 20
+    workers[0].terminate()  # sent by the parent
+    workers[0].join(5)
+    assert not workers[0].is_alive()
+
+
+def test_workers_end_with_the_iteration(dataset):
+    batches = iter(build_train_loader(dataset, batch_size=2, workers=2))
+    next(batches)
+    workers = multiprocessing.active_children()
+    batches.close()
+    for worker in workers:
+        worker.join(5)
+    assert not any(worker.is_alive() for worker in workers)

@@ -1,0 +1,91 @@
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from models.errors import InputError
+from srfgan_cli.data.sampler import EvaluationBatches, TrainingBatches
+
+WIDE, TALL = (20, 30), (30, 20)
+SIZES = np.array([WIDE] * 23 + [TALL] * 14)
+
+
+def steps(count, **options):
+    options = {"batch_size": 4} | options
+    micro = options.get("accumulate", 1)
+    return list(islice(TrainingBatches(SIZES, **options), count * micro))
+
+
+def test_every_epoch_visits_every_image_once():
+    """37 images are no multiple of 4: those still waiting are within one batch per group of the end."""
+    positions = [position for batch in steps(100, seed=3) for position, _ in batch]
+    counts = np.bincount(positions, minlength=37)
+    assert counts.sum() == 400
+    assert counts.max() - counts.min() <= 2
+    first_epoch = positions[: 37 - 2 * 3]
+    assert len(set(first_epoch)) == len(first_epoch)
+    # All of it in whole epochs: with a batch of one nothing ever waits.
+    single = [batch[0][0] for batch in steps(74, batch_size=1)]
+    assert sorted(single[:37]) == sorted(single[37:]) == list(range(37))
+    assert single[:37] != single[37:]
+
+
+def test_a_global_batch_is_all_wide_or_all_tall():
+    groups = [{bool(SIZES[p][1] >= SIZES[p][0]) for p, _ in batch} for batch in steps(50)]
+    assert all(len(group) == 1 for group in groups)
+    assert {True} in groups
+    assert {False} in groups
+
+
+@pytest.mark.parametrize(("world_size", "accumulate"), [(1, 2), (2, 1), (2, 2), (4, 1)])
+def test_processes_and_accumulation_share_out_the_same_global_batches(world_size, accumulate):
+    whole = steps(20, batch_size=8)
+    parts = [
+        steps(20, batch_size=8, rank=rank, world_size=world_size, accumulate=accumulate)
+        for rank in range(world_size)
+    ]
+    for step in range(20):
+        of_step = slice(step * accumulate, (step + 1) * accumulate)
+        together = [request for part in parts for micro in part[of_step] for request in micro]
+        assert together == whole[step]
+
+
+@pytest.mark.parametrize("start", [1, 9, 10, 57])
+def test_resuming_gives_the_same_tail(start):
+    assert steps(10, start=start, seed=5) == steps(start + 10, seed=5)[start:]
+
+
+def test_seeds_differ_between_images_and_runs():
+    requests = [request for batch in steps(200) for request in batch]
+    seeds = [seed for _, seed in requests]
+    assert len(set(seeds)) == len(seeds)
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert steps(5, seed=1) != steps(5, seed=2)
+
+
+def test_fewer_images_than_a_batch():
+    (batch,) = islice(TrainingBatches(np.array([WIDE, TALL]), batch_size=4), 1)
+    assert len({position for position, _ in batch}) == 1
+    assert len(batch) == 4
+
+
+def test_a_batch_that_cannot_be_divided_is_refused():
+    with pytest.raises(InputError) as caught:
+        TrainingBatches(SIZES, batch_size=6, world_size=2, accumulate=2)
+    assert str(caught.value) == (
+        "a batch of 6 images cannot be divided over 2 process(es) with 2 accumulation step(s);"
+        " choose a multiple of 4"
+    )
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 8])
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_evaluation_sees_every_image_once_in_order(count, world_size):
+    shares = [
+        EvaluationBatches(count, batch_size=2, rank=r, world_size=world_size) for r in range(world_size)
+    ]
+    positions = [position for share in shares for batch in share for position, _ in batch]
+    assert positions == list(range(count))
+    assert all(len(list(share)) == len(share) for share in shares)
+    lengths = [len(share.positions) for share in shares]
+    assert max(lengths) - min(lengths) <= 1
