@@ -201,5 +201,7 @@ class Config(StrictConfig):
     evaluation: EvaluationConfig = EvaluationConfig()
     initial_weights: Literal["none", "imagenet", "msra"] = "msra"
     """Backbone weights that training starts from; `msra` is detectron2's R-50/R-101."""
+    seed: int = Field(0, ge=0)
+    """Of the first weights, the order of images and every random choice."""
     references: list[ReferenceConfig] = []
     """Every table row that this preset reproduces; the first one is shown beside results."""

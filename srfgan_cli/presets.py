@@ -125,7 +125,9 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     keys = key.strip().split(".")
     if not equals or not all(keys):
-        raise InputError(f"--set {override}: expected KEY=VALUE with a dotted key, as model.neck.upsampler=afi.")
+        raise InputError(
+            f"--set {override}: expected KEY=VALUE with a dotted key, as model.neck.upsampler=afi."
+        )
     try:
         value = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError:
@@ -196,7 +198,9 @@ def _explain_one(item: dict[str, Any]) -> str:
     if item["type"] == "literal_error":
         expected = item["ctx"]["expected"]
         options = [option.strip("'") for option in expected.replace(" or ", ", ").split(", ")]
-        return f"{key}: {item['input']!r} is not one of {expected}.{_did_you_mean(str(item['input']), options)}"
+        return (
+            f"{key}: {item['input']!r} is not one of {expected}.{_did_you_mean(str(item['input']), options)}"
+        )
     return f"{key}: {message}" + ("" if "got" in message else f", got {item['input']!r}") + "."
 
 

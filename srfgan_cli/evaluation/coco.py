@@ -52,12 +52,11 @@ def score(
     Args:
         ground_truth: an instances json file, or its content. Not changed.
         results: checked results (`read_results`, `to_coco_results`). Not changed.
-        tasks: what to score; `mask` needs a `segmentation` in every result.
+        tasks: what to score; `mask` needs a `segmentation` in every result, and leaves out objects without.
         max_detections: detections per image and category that count, best first (COCO: 100).
     """
     document = json.loads(ground_truth.read_bytes()) if isinstance(ground_truth, Path) else ground_truth
-    truth = COCO(_numbered(document))
-    return {task: _score_task(truth, results, task, max_detections) for task in tasks}
+    return {task: _score_task(_truth(document, task), results, task, max_detections) for task in tasks}
 
 
 def _score_task(truth: COCO, results: Sequence[Result], task: Task, max_detections: int) -> TaskScores:
@@ -96,18 +95,17 @@ def _percent(precision: np.ndarray) -> float | None:
     return float(precision.mean()) * 100 if precision.size else None
 
 
-def _numbered(document: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy whose annotations the evaluator may write into, with ids from 1 and no key missing.
+def _truth(document: Mapping[str, Any], task: Task) -> COCO:
+    """The ground truth as copies that the evaluator may write into, with ids from 1 and no key missing.
 
     The evaluator marks a match by the annotation's id, so that one with id 0 would count as never found.
     """
     annotations = []
     for number, annotation in enumerate(document["annotations"], start=1):
+        if task == "mask" and not annotation.get("segmentation"):
+            continue
         _, _, width, height = annotation["bbox"]
         defaults = {"iscrowd": 0, "area": width * height}
         annotations.append({**defaults, **annotation, "id": number})
-    return {
-        "images": list(document["images"]),
-        "categories": list(document["categories"]),
-        "annotations": annotations,
-    }
+    pictures, categories = list(document["images"]), list(document["categories"])
+    return COCO({"images": pictures, "categories": categories, "annotations": annotations})

@@ -154,8 +154,9 @@ def _boxes_at(
 def _pasted_rles(probs: Tensor, boxes: Tensor, size: tuple[int, int]) -> Iterator[dict[str, Any]]:
     """RLEs of (R, M, M) probabilities pasted at `boxes`, a few at a time so that memory stays flat."""
     at_once = max(1, MASK_PIXELS_AT_ONCE // (size[0] * size[1]))
-    for some_probs, some_boxes in zip(probs.split(at_once), boxes.split(at_once), strict=True):
-        yield from encode_masks(paste_masks(some_probs, some_boxes, size))
+    for start in range(0, len(probs), at_once):
+        part = slice(start, start + at_once)
+        yield from encode_masks(paste_masks(probs[part], boxes[part], size))
 
 
 def _problem(

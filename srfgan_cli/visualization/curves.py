@@ -136,7 +136,8 @@ def _moving_average(values: np.ndarray) -> np.ndarray:
     padded = np.concatenate([[0.0], np.cumsum(values)])
     positions = np.arange(len(values))
     first, last = np.maximum(positions - reach, 0), np.minimum(positions + reach + 1, len(values))
-    return (padded[last] - padded[first]) / (last - first)
+    averages: np.ndarray = (padded[last] - padded[first]) / (last - first)
+    return averages
 
 
 def _rendered(figure: Figure) -> Image.Image:

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from models.structures import Detections
 from srfgan_cli.visualization.colours import Colour, distinct_colour
-from srfgan_cli.visualization.labels import Label, draw_labels
+from srfgan_cli.visualization.labels import Font, Label, draw_labels
 
 SMALLEST_SIDE = 640
 """Images whose longer side is smaller are enlarged by a whole factor, so that lines and text stay fine."""
@@ -146,7 +146,7 @@ def _text(class_names: Sequence[str], label: int, score: float, crowded: bool) -
     return class_names[label] if crowded else f"{class_names[label]} {percent}"
 
 
-def _font(size: tuple[int, int], crowded: bool) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def _font(size: tuple[int, int], crowded: bool) -> Font:
     height = max(11, round(min(size) / (64 if crowded else 38)))
     return ImageFont.load_default(height)
 
@@ -160,11 +160,12 @@ def _caption(shown: Detections, class_names: Sequence[str], threshold: float) ->
 
 def _with_caption(picture: Image.Image, text: str) -> Image.Image:
     """The picture with one line of text below it, cut to its width."""
-    font = ImageFont.load_default(max(12, round(min(picture.size) / 42)))
+    size = max(12, round(min(picture.size) / 42))
+    font = ImageFont.load_default(size)
     pen = ImageDraw.Draw(picture)
     while len(text) > 4 and pen.textlength(text, font=font) > picture.width - 12:
         text = text.removesuffix("...")[:-1] + "..."
-    height = round(font.size * 1.7)
+    height = round(size * 1.7)
     framed = Image.new("RGB", (picture.width, picture.height + height), (24, 24, 24))
     framed.paste(picture)
     ImageDraw.Draw(framed).text(

@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 from PIL import Image
 from torch import Tensor
 
@@ -151,7 +152,7 @@ def _explain(sheet: _Sheet, shown: list[_Map], level: str, note: str) -> None:
         cellLoc="right",
         colLoc="right",
         edges="horizontal",
-        bbox=(0.01, below_text - table_height, 0.94, table_height),
+        bbox=Bbox.from_bounds(0.01, below_text - table_height, 0.94, table_height),
         colWidths=[0.22, 0.22, 0.24, 0.32],
     )
     table.auto_set_font_size(False)

@@ -1,0 +1,1 @@
+"""One thin module per command; torch is imported inside the functions only."""

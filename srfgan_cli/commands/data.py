@@ -1,0 +1,38 @@
+"""`srfgan data`: look at a data set before training on it."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from srfgan_cli.options import Json
+
+app = typer.Typer(help="Check data sets.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Keeps `check` a sub-command while it is the only one."""
+
+
+@app.command()
+def check(
+    root: Annotated[
+        Path, typer.Argument(help="COCO layout: train2017/, val2017/, annotations/.", metavar="DIR")
+    ],
+    json: Json = False,
+) -> None:
+    """Check every annotation and open every image; exit code 2 if the data set cannot be used."""
+    from srfgan_cli.console import stderr, stdout
+    from srfgan_cli.data.image_check import check_root
+
+    reports = check_root(root)
+    for report in reports:
+        (stderr if json else stdout).print(report.table())
+    if json:
+        typer.echo(jsonlib.dumps([report.as_json() for report in reports]))
+    if any(report.fatal for report in reports):
+        raise typer.Exit(2)

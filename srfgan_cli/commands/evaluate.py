@@ -1,0 +1,105 @@
+"""`srfgan eval`: score a detector beside the paper's row, or write a results file for the COCO server."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from models.errors import InputError
+from srfgan_cli.options import (
+    DataRoot,
+    Dataset,
+    Devices,
+    Json,
+    Launcher,
+    Nodes,
+    OutputDir,
+    Precision,
+    Preset,
+    Rendezvous,
+    Set,
+    Weights,
+)
+
+Split = Annotated[
+    Literal["train", "val", "test"],
+    typer.Option(
+        "--split", help="`test` has no annotations: writes the results file only.", rich_help_panel="Data"
+    ),
+]
+MaxDetections = Annotated[
+    int | None,
+    typer.Option(
+        "--max-detections", min=1, help="Detections per image that AP counts; COCO's is 100.", metavar="N"
+    ),
+]
+PerClass = Annotated[bool, typer.Option("--per-class", help="Add every category's AP.")]
+From = Annotated[
+    Path | None, typer.Option("--from", help="Score this results.json; no model is needed.", metavar="FILE")
+]
+BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Images at a time on each device.")]
+
+
+def evaluate(
+    preset: Preset = None,
+    weights: Weights = None,
+    from_: From = None,
+    set_: Set = None,
+    split: Split = "val",
+    data_root: DataRoot = None,
+    dataset: Dataset = None,
+    max_detections: MaxDetections = None,
+    per_class: PerClass = False,
+    batch_size: BatchSize = 1,
+    devices: Devices = "auto",
+    launcher: Launcher = "auto",
+    nnodes: Nodes = 1,
+    rdzv_endpoint: Rendezvous = None,
+    precision: Precision = None,
+    output_dir: OutputDir = None,
+    json: Json = False,
+) -> None:
+    """Evaluate a detector: COCO AP beside the paper's numbers, and a results.json."""
+    from srfgan_cli.presets import load_preset
+
+    if preset is None:
+        raise InputError("Name the experiment with --preset, as --preset mask_rcnn_r50_fpn.")
+    overrides = [] if dataset is None else [f"data.dataset={dataset}"]
+    if max_detections is not None:
+        overrides += [f"evaluation.max_detections={max_detections}"]
+        overrides += [f"model.inference.detections_per_image={max_detections}"]
+    config = load_preset(preset, [*overrides, *(set_ or [])])
+
+    from srfgan_cli.devices import parse_devices
+    from srfgan_cli.evaluation.session import EvaluationOptions, evaluate_preset
+    from srfgan_cli.launcher import launch
+
+    chosen = parse_devices(devices)
+    if from_ is None:
+        code = launch(chosen, launcher, nnodes, rdzv_endpoint)
+        if code is not None:
+            raise typer.Exit(code)
+    report = evaluate_preset(
+        config,
+        chosen,
+        EvaluationOptions(
+            split=split,
+            data_root=data_root,
+            weights=weights,
+            results_from=from_,
+            output_dir=output_dir,
+            batch_size=batch_size,
+            precision=precision or "fp32",
+        ),
+    )
+    if report is None:
+        return
+    from srfgan_cli.console import stderr, stdout
+    from srfgan_cli.evaluation.table import report_table
+
+    (stderr if json else stdout).print(report_table(report, per_class=per_class))
+    if json:
+        typer.echo(jsonlib.dumps(report.as_json(per_class=per_class)))

@@ -1,0 +1,39 @@
+"""`srfgan export`: a detector as one file that runs without this project, checked right after it is written."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from models.errors import InputError
+from srfgan_cli.options import Json, Preset, Set, Weights
+
+Format = Annotated[
+    Literal["onnx", "pt2"], typer.Option("--format", help="onnx (onnxruntime) or pt2 (torch.export).")
+]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", help="Default: model.onnx or model.pt2 beside the weights.", metavar="FILE"),
+]
+
+
+def export(
+    preset: Preset = None,
+    weights: Weights = None,
+    format_: Format = "onnx",
+    output: Output = None,
+    set_: Set = None,
+    json: Json = False,
+) -> None:
+    """Write a detector as ONNX or torch.export file, NMS included, and compare it with PyTorch on three images."""
+    from srfgan_cli.export.session import export_preset
+    from srfgan_cli.presets import load_preset
+
+    if preset is None:
+        raise InputError("Name the experiment with --preset, as --preset mask_rcnn_r50_fpn.")
+    report = export_preset(load_preset(preset, set_ or []), weights, format_, output)
+    if json:
+        typer.echo(jsonlib.dumps(report.as_json()))

@@ -1,0 +1,64 @@
+"""What `--devices` means on this machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from models.errors import InputError
+
+
+@dataclass(frozen=True)
+class Devices:
+    """The processors of one node.
+
+    Attributes:
+        kind: `cuda` or `cpu`.
+        count: processes on this node, one per GPU, or CPU processes.
+        gpu_ids: the GPUs asked for by number; empty for "the first `count`".
+    """
+
+    kind: Literal["cuda", "cpu"]
+    count: int
+    gpu_ids: tuple[int, ...] = ()
+
+
+def parse_devices(text: str) -> Devices:
+    """Read `auto`, `cpu`, a number of devices, or GPU numbers with a comma (`0,1`; one GPU: `2,`).
+
+    `auto` takes every GPU, or one CPU process where there is none.
+
+    Raises:
+        InputError: something else, or GPUs that this machine does not have.
+    """
+    gpus = torch.cuda.device_count()
+    if text == "auto":
+        return Devices("cuda", gpus) if gpus else Devices("cpu", 1)
+    if text == "cpu":
+        return Devices("cpu", 1)
+    if text.isdigit() and int(text) > 0:
+        return _count(int(text), gpus)
+    if "," in text and all(part.strip().isdigit() for part in text.split(",") if part.strip()):
+        return _numbered(tuple(int(part) for part in text.split(",") if part.strip()), gpus)
+    raise InputError(
+        f"--devices {text}: expected auto, cpu, a number of devices (2), or GPU numbers (0,1; one GPU: 0,)."
+    )
+
+
+def _count(count: int, gpus: int) -> Devices:
+    if gpus == 0:
+        return Devices("cpu", count)
+    if count > gpus:
+        raise InputError(f"--devices {count}: this machine has {gpus} GPU(s).")
+    return Devices("cuda", count)
+
+
+def _numbered(ids: tuple[int, ...], gpus: int) -> Devices:
+    missing = [number for number in ids if number >= gpus]
+    if missing or not ids or len(set(ids)) < len(ids):
+        raise InputError(
+            f"--devices {','.join(map(str, ids))}: this machine has {gpus} GPU(s), each usable once."
+        )
+    return Devices("cuda", len(ids), ids)

@@ -1,0 +1,94 @@
+"""One process's place among the processes of a run, and what they agree on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from srfgan_cli.devices import Devices
+
+COLLECTIVE_TIMEOUT = timedelta(minutes=30)
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among all.
+
+    Attributes:
+        device: where its tensors live.
+        rank: 0..size-1, over all nodes.
+        size: number of processes.
+        control: gloo group for host-side agreement, so that a GPU never has to wait for it; None alone.
+    """
+
+    device: torch.device
+    rank: int = 0
+    size: int = 1
+    control: Any = None
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process prints, logs and writes."""
+        return self.rank == 0
+
+    def any(self, flag: bool) -> bool:
+        """Whether `flag` is set on any process; every process must call it."""
+        if self.size == 1:
+            return flag
+        value = torch.tensor([int(flag)])
+        dist.all_reduce(value, op=dist.ReduceOp.MAX, group=self.control)
+        return bool(value.item())
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every process's `value`, in rank order, on every process."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value, group=self.control)
+        return values
+
+    def barrier(self) -> None:
+        """Wait for all processes."""
+        if self.size > 1:
+            dist.barrier(group=self.control)
+
+    def parallel(self, module: nn.Module) -> nn.Module:
+        """`module` with its gradients averaged over all processes at every backward."""
+        if self.size == 1 or not any(p.requires_grad for p in module.parameters()):
+            return module
+        device_ids = [self.device.index] if self.device.type == "cuda" else None
+        return DistributedDataParallel(module, device_ids=device_ids)
+
+
+@contextmanager
+def open_world(devices: Devices) -> Iterator[World]:
+    """Join the run's other processes (as the launcher's variables say), and leave them at the end."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    device = _device(devices.kind)
+    if size == 1:
+        yield World(device)
+        return
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=COLLECTIVE_TIMEOUT)
+    control = dist.new_group(backend="gloo", timeout=COLLECTIVE_TIMEOUT)
+    try:
+        yield World(device, dist.get_rank(), size, control)
+    finally:
+        dist.destroy_process_group()
+
+
+def _device(kind: str) -> torch.device:
+    if kind == "cpu":
+        return torch.device("cpu")
+    index = int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count()
+    torch.cuda.set_device(index)
+    return torch.device("cuda", index)

@@ -1,0 +1,247 @@
+"""A detector over a data set: detection on every process, scoring on the main one."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from models.detector import Detector
+from models.errors import InputError
+from srfgan_cli.config import Precision, ReferenceConfig
+from srfgan_cli.data.coco import CocoIndex
+from srfgan_cli.data.dataset import DetectionDataset
+from srfgan_cli.data.loaders import Loader, build_test_loader
+from srfgan_cli.distributed import World
+from srfgan_cli.evaluation.coco import Task, TaskScores, score
+from srfgan_cli.evaluation.report import Report
+from srfgan_cli.evaluation.results import Result, read_results, to_coco_results, write_results
+
+_AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def evaluate(
+    model: Detector,
+    dataset: DetectionDataset,
+    *,
+    preset: str,
+    world: World,
+    split: str | None = None,
+    max_detections: int = 100,
+    reference: ReferenceConfig | None = None,
+    results_path: Path | None = None,
+    precision: Precision = "fp32",
+    batch_size: int = 1,
+    workers: int = 0,
+    progress: bool = True,
+) -> Report | None:
+    """Run `model` over `dataset` and score what it finds. Every process of the run must call it.
+
+    Args:
+        model: on the world's device; every module is left in the mode (training or not) it was in.
+        dataset: a split opened without training augmentation.
+        preset: the preset's name, or the path of the user's own.
+        world: this process among all; each detects on its share of the images.
+        split: its name in the report; by default from the json's name (`split_name`).
+        max_detections: detections per image and category that count. The model must give as many.
+        reference: the paper's row to show beside the numbers.
+        results_path: where the results file goes, if anywhere; see `results_name`.
+        precision: autocast's; the numbers of a table are fp32.
+        batch_size: images at a time on each process.
+        workers: data loading processes per process.
+        progress: show a progress bar on stderr.
+
+    Returns:
+        The report on the main process, None on the others. A split without annotations has no scores.
+
+    Raises:
+        InputError: an image cannot be read, or the results cannot be written.
+    """
+    loader = build_test_loader(
+        dataset,
+        batch_size=batch_size,
+        rank=world.rank,
+        world_size=world.size,
+        workers=workers,
+        device=world.device,
+    )
+    started = time.perf_counter()
+    found = predict(
+        model,
+        loader,
+        category_ids=dataset.categories.ids,
+        world=world,
+        precision=precision,
+        progress=progress,
+    )
+    seconds = time.perf_counter() - started
+    if found is None:
+        return None
+    if results_path is not None:
+        write_results(results_path, found)
+    index = dataset.index
+    return Report(
+        preset=preset,
+        split=split or split_name(index),
+        scores=_scores(index, found, model.config.has_masks, max_detections) if index.annotated else {},
+        images=len(dataset),
+        seconds=seconds,
+        max_detections=max_detections,
+        reference=reference,
+        results=results_path,
+    )
+
+
+def evaluate_results(
+    path: Path,
+    index: CocoIndex,
+    *,
+    preset: str,
+    max_detections: int = 100,
+    reference: ReferenceConfig | None = None,
+) -> Report:
+    """Score a results file without a model; masks if it has them.
+
+    Raises:
+        InputError: the split has no annotations, or the results do not fit it.
+    """
+    if not index.annotated:
+        raise InputError(f"{index.path}: has no annotations, so results cannot be scored here")
+    sizes = {
+        image: (h, w) for image, (h, w) in zip(index.image_ids.tolist(), index.sizes.tolist(), strict=True)
+    }
+    found = read_results(path, image_sizes=sizes, category_ids=index.categories.ids)
+    has_masks = bool(found) and "segmentation" in found[0]
+    return Report(
+        preset=preset,
+        split=split_name(index),
+        scores=_scores(index, found, has_masks, max_detections),
+        images=len(index),
+        seconds=0.0,
+        max_detections=max_detections,
+        reference=reference,
+        results=path,
+    )
+
+
+def predict(
+    model: Detector,
+    loader: Loader,
+    *,
+    category_ids: tuple[int, ...],
+    world: World,
+    precision: Precision = "fp32",
+    progress: bool = True,
+) -> list[Result] | None:
+    """Detections of every image, in COCO results format and in the loaders' order.
+
+    Masks are encoded as the images come, so memory grows by a few kilobytes per image.
+
+    Returns:
+        All processes' results on the main process, None on the others.
+    """
+    results: list[Result] = []
+    with _evaluation_mode(model), torch.inference_mode(), _progress(len(loader), progress, world) as advance:
+        for batch in loader:
+            with torch.autocast(world.device.type, dtype=_AUTOCAST[precision], enabled=precision != "fp32"):
+                detections = model.detect(
+                    [image.to(world.device, non_blocking=True) for image in batch.images]
+                )
+            for found, image, image_id, size in zip(
+                detections, batch.images, batch.image_ids, batch.original_sizes, strict=True
+            ):
+                height, width = image.shape[-2:]
+                results += to_coco_results(
+                    found, (height, width), image_id=image_id, original_size=size, category_ids=category_ids
+                )
+            advance()
+    return _gathered(results, world)
+
+
+def ground_truth(index: CocoIndex) -> dict[str, Any]:
+    """The split's json with what its check dropped left out: whole annotations, masks, or single polygons."""
+    document: dict[str, Any] = json.loads(index.path.read_bytes())
+    usable_mask = dict(zip(index.annotation_ids.tolist(), index.has_mask.tolist(), strict=True))
+    annotations = []
+    for annotation in document["annotations"]:
+        if annotation["id"] not in usable_mask:
+            continue
+        outline = annotation.get("segmentation") if usable_mask[annotation["id"]] else None
+        if isinstance(outline, list):
+            outline = [polygon for polygon in outline if len(polygon) >= 6]
+        annotations.append({**annotation, "segmentation": outline})
+    return {**document, "annotations": annotations}
+
+
+def results_name(index: CocoIndex, preset: str) -> str:
+    """`results.json`, or the COCO server's `detections_<split>_<algorithm>_results.json` without annotations."""
+    if index.annotated:
+        return "results.json"
+    return f"detections_{split_name(index)}_{Path(preset).stem}_results.json"
+
+
+def split_name(index: CocoIndex) -> str:
+    """The split by COCO's name, from the json's: `val2017`, `test-dev2017`."""
+    return index.path.stem.removeprefix("instances_").removeprefix("image_info_")
+
+
+def _scores(
+    index: CocoIndex, found: list[Result], has_masks: bool, max_detections: int
+) -> dict[Task, TaskScores]:
+    tasks: tuple[Task, ...] = ("box", "mask") if has_masks and bool(index.has_mask.any()) else ("box",)
+    return score(ground_truth(index), found, tasks=tasks, max_detections=max_detections)
+
+
+def _gathered(results: list[Result], world: World) -> list[Result] | None:
+    """All processes' results, in the order of their ranks, on the main process only."""
+    if world.size == 1:
+        return results
+    shares: list[list[Result] | None] | None = [None] * world.size if world.is_main else None
+    dist.gather_object(results, shares, dst=0, group=world.control)
+    if shares is None:
+        return None
+    return [result for share in shares if share for result in share]
+
+
+@contextmanager
+def _evaluation_mode(model: Detector) -> Iterator[None]:
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, was_training in modes.items():
+            module.training = was_training
+
+
+@contextmanager
+def _progress(batches: int, show: bool, world: World) -> Iterator[Callable[[], None]]:
+    """A bar on stderr with the time left, on the main process; gives what to call after each batch."""
+    bar = Progress(
+        TextColumn("evaluating"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=not (show and world.is_main),
+    )
+    with bar:
+        task = bar.add_task("", total=batches)
+        yield lambda: bar.advance(task)

@@ -1,0 +1,74 @@
+"""One evaluation from a preset and options to its report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from srfgan_cli.config import Config, Precision
+from srfgan_cli.data.layout import Split
+from srfgan_cli.data.open import open_split
+from srfgan_cli.devices import Devices
+from srfgan_cli.distributed import open_world
+from srfgan_cli.evaluation.report import Report
+from srfgan_cli.evaluation.run import evaluate, evaluate_results, results_name
+from srfgan_cli.trained import load_trained, weights_of
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """What the command line adds to a preset.
+
+    Attributes:
+        weights: the detector's file; None: the run of the preset's last stage.
+        results_from: score this results file instead of running a detector.
+        output_dir: where results.json goes; None: beside the weights.
+    """
+
+    split: Split = "val"
+    data_root: Path | None = None
+    weights: Path | None = None
+    results_from: Path | None = None
+    output_dir: Path | None = None
+    batch_size: int = 1
+    precision: Precision = "fp32"
+
+
+def evaluate_preset(config: Config, devices: Devices, options: EvaluationOptions) -> Report | None:
+    """Score a preset's detector, or a results file; every process of the run calls it.
+
+    Returns:
+        The report on the main process, None on the others.
+
+    Raises:
+        InputError: data, weights, results or output that cannot be used.
+    """
+    dataset = open_split(config.data, options.data_root, options.split, training=False, masks=False)
+    wanted = "test-dev" if options.split == "test" else "val2017"
+    reference = next((row for row in config.references if row.split == wanted), None)
+    max_detections = config.evaluation.max_detections
+    if options.results_from is not None:
+        return evaluate_results(
+            options.results_from,
+            dataset.index,
+            preset=config.name,
+            max_detections=max_detections,
+            reference=reference,
+        )
+    path = weights_of(config, options.weights)
+    trained = load_trained(config, path, dataset.categories)
+    folder = options.output_dir or path.parent
+    with open_world(devices) as world:
+        trained.detector.to(world.device)
+        return evaluate(
+            trained.detector,
+            dataset,
+            preset=config.name,
+            max_detections=max_detections,
+            reference=reference,
+            results_path=folder / results_name(dataset.index, config.name),
+            workers=config.data.workers,
+            batch_size=options.batch_size,
+            precision=options.precision,
+            world=world,
+        )

@@ -1,0 +1,109 @@
+"""The `srfgan` command: every sub-command is a thin module in `srfgan_cli.commands`.
+
+No torch is imported until a command runs: `srfgan --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+import typer
+
+from srfgan_cli import __version__
+
+app = typer.Typer(
+    name="srfgan",
+    help="Detectors whose feature pyramid upsamples with an adversarially trained generator (SRF-GAN, AFI-GAN).",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(show: bool) -> None:
+    if show:
+        typer.echo(f"srfgan {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    debug: bool = typer.Option(False, "--debug", help="Show Python's traceback when something goes wrong."),
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Show the version."
+    ),
+) -> None:
+    """Options before the command."""
+    if debug:
+        os.environ["SRFGAN_DEBUG"] = "1"
+
+
+def _register() -> None:
+    from srfgan_cli.commands import data, demo, evaluate, export, presets, train, visualize
+
+    app.command("pretrain")(train.pretrain)
+    app.command("extract")(train.extract)
+    app.command("finetune")(train.finetune)
+    app.command("eval")(evaluate.evaluate)
+    app.command("visualize")(visualize.visualize)
+    app.command("export")(export.export)
+    app.add_typer(presets.app, name="presets")
+    app.add_typer(data.app, name="data")
+    app.command("demo")(demo.demo)
+
+
+def run() -> None:
+    """Entry point: one message and an exit code instead of a traceback.
+
+    Exit codes: 0 done, 1 failed while running, 2 bad usage, config or data, 130 interrupted.
+    """
+    _find_own_models()
+    from models.errors import InputError
+
+    _register()
+    try:
+        app()
+    except InputError as error:
+        _fail(error, 2)
+    except KeyboardInterrupt as error:
+        _fail(error, 130)
+    except Exception as error:
+        _fail(error, 1)
+
+
+def _fail(error: BaseException, code: int) -> None:
+    if os.environ.get("SRFGAN_DEBUG"):
+        raise error
+    from srfgan_cli.console import stderr
+
+    if code == 130:
+        stderr.print("Interrupted.")
+    elif code == 2:
+        stderr.print(f"[red bold]Error:[/] {_escaped(error)}", soft_wrap=True)
+    else:
+        kind = type(error).__name__
+        stderr.print(f"[red bold]Failed:[/] {kind}: {_escaped(error)}", soft_wrap=True)
+        stderr.print("`srfgan --debug ...` shows where.")
+    sys.exit(code)
+
+
+def _escaped(error: BaseException) -> str:
+    from rich.markup import escape
+
+    return escape(str(error))
+
+
+def _find_own_models() -> None:
+    """Put this installation first on the path if another `models` would be found before ours.
+
+    Both names are common in other people's folders, which PYTHONPATH or a launcher may put in front.
+    """
+    home = Path(__file__).resolve().parent.parent
+    found = importlib.util.find_spec("models")
+    if found is None or found.origin != str(home / "models" / "__init__.py"):
+        sys.path.insert(0, str(home))
+        importlib.invalidate_caches()

@@ -1,0 +1,135 @@
+"""Command-line options that several commands share, each defined once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from typer import Option
+
+DatasetName = Literal["coco", "shapes"]
+PrecisionName = Literal["fp32", "bf16", "fp16"]
+LauncherName = Literal["auto", "none", "torchrun", "slurm"]
+
+Preset = Annotated[
+    str | None,
+    Option("--preset", help="Preset name, or your own YAML file.", metavar="NAME", rich_help_panel="Recipe"),
+]
+Set = Annotated[
+    list[str] | None,
+    Option(
+        "--set",
+        help="Change one key, as finetune.solver.lr=0.01. Repeatable.",
+        metavar="KEY=VALUE",
+        rich_help_panel="Recipe",
+    ),
+]
+DataRoot = Annotated[
+    Path | None,
+    Option(
+        "--data-root",
+        help="COCO layout: train2017/, val2017/, annotations/.",
+        metavar="DIR",
+        rich_help_panel="Data",
+    ),
+]
+Dataset = Annotated[
+    DatasetName | None,
+    Option("--dataset", help="`coco`: the folder --data-root; `shapes`: built in.", rich_help_panel="Data"),
+]
+Devices = Annotated[
+    str,
+    Option(
+        "--devices", help="auto, cpu, a number of devices, or GPU numbers (0,1).", rich_help_panel="Machine"
+    ),
+]
+Launcher = Annotated[
+    LauncherName, Option("--launcher", help="How several processes are started.", rich_help_panel="Machine")
+]
+Nodes = Annotated[int, Option("--nnodes", min=1, help="Nodes of a torchrun run.", rich_help_panel="Machine")]
+Rendezvous = Annotated[
+    str | None,
+    Option(
+        "--rdzv-endpoint",
+        help="The first node, for several nodes.",
+        metavar="HOST:PORT",
+        rich_help_panel="Machine",
+    ),
+]
+Precision = Annotated[
+    PrecisionName | None,
+    Option("--precision", help="Mixed precision of the networks.", rich_help_panel="Machine"),
+]
+BatchSize = Annotated[
+    int | None,
+    Option(
+        "--batch-size",
+        min=1,
+        help="Images per step over all devices; the learning rate scales with it.",
+        rich_help_panel="Schedule",
+    ),
+]
+Iterations = Annotated[
+    int | None,
+    Option(
+        "--iterations",
+        min=1,
+        help="Length of the stage; warm-up and steps keep their share.",
+        rich_help_panel="Schedule",
+    ),
+]
+Seed = Annotated[
+    int | None, Option("--seed", min=0, rich_help_panel="Schedule", help="Seed of every random choice.")
+]
+OutputDir = Annotated[
+    Path | None,
+    Option("--output-dir", help="Default: runs/<stage>/<preset>.", metavar="DIR", rich_help_panel="Output"),
+]
+Resume = Annotated[
+    bool, Option("--resume", help="Continue from the last checkpoint.", rich_help_panel="Output")
+]
+Overwrite = Annotated[
+    bool, Option("--overwrite", help="Replace a run that is there.", rich_help_panel="Output")
+]
+DryRun = Annotated[
+    bool, Option("--dry-run", help="Print the resolved plan and stop.", rich_help_panel="Output")
+]
+Json = Annotated[
+    bool, Option("--json", help="One JSON document on stdout, all else on stderr.", rich_help_panel="Output")
+]
+Weights = Annotated[
+    Path | None,
+    Option(
+        "--weights",
+        help="Checkpoint: ours, detectron2's .pkl or .pth, safetensors.",
+        metavar="FILE",
+        rich_help_panel="Recipe",
+    ),
+]
+Guide = Annotated[
+    Path | None,
+    Option(
+        "--guide",
+        help="The trained plain detector F; default: the run of <preset>_nn.",
+        metavar="FILE",
+        rich_help_panel="Recipe",
+    ),
+]
+Generator = Annotated[
+    Path | None,
+    Option(
+        "--generator",
+        help="Stage 1's result; default: the preset's pretrain run.",
+        metavar="FILE",
+        rich_help_panel="Recipe",
+    ),
+]
+Extractor = Annotated[
+    Path | None,
+    Option(
+        "--extractor",
+        help="Stage 2's result; default: the preset's extract run.",
+        metavar="FILE",
+        rich_help_panel="Recipe",
+    ),
+]

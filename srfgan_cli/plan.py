@@ -1,0 +1,204 @@
+"""From command-line options to a training run's resolved plan; `--dry-run` prints it. Imports no torch."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import typer
+from rich.table import Table
+
+from models.errors import InputError
+from srfgan_cli.config import Config, SolverConfig
+from srfgan_cli.console import stderr, stdout
+from srfgan_cli.options import DatasetName, LauncherName, PrecisionName
+from srfgan_cli.presets import dump_yaml, load_preset
+from srfgan_cli.runs import Run
+
+StageName = Literal["pretrain", "extract", "finetune"]
+GENERATORS = ("srf", "afi")
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """The options of a training command, as typed on the command line (see `srfgan_cli.options`)."""
+
+    stage: StageName
+    preset: str | None = None
+    backbone: str | None = None
+    guide: Path | None = None
+    generator: Path | None = None
+    extractor: Path | None = None
+    weights: Path | None = None
+    set_: list[str] | None = None
+    data_root: Path | None = None
+    dataset: DatasetName | None = None
+    iterations: int | None = None
+    batch_size: int | None = None
+    seed: int | None = None
+    devices: str = "auto"
+    launcher: LauncherName = "auto"
+    nnodes: int = 1
+    rdzv_endpoint: str | None = None
+    precision: PrecisionName | None = None
+    output_dir: Path | None = None
+    resume: bool = False
+    overwrite: bool = False
+    dry_run: bool = False
+    json: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that one training run needs to know before it starts.
+
+    Attributes:
+        guide, generator, extractor: checkpoints of earlier stages that this run reads; None where it
+            does not need them.
+    """
+
+    stage: StageName
+    config: Config
+    run: Run
+    options: TrainOptions
+    guide: Path | None = None
+    generator: Path | None = None
+    extractor: Path | None = None
+
+    @property
+    def solver(self) -> SolverConfig:
+        """The stage's schedule."""
+        solver: SolverConfig = getattr(self.config, self.stage).solver
+        return solver
+
+
+def make_plan(options: TrainOptions) -> Plan:
+    """Resolve the config, the run's folder and the files of earlier stages.
+
+    Raises:
+        InputError: an option, preset or source that cannot be used.
+    """
+    config = _config(options)
+    if options.stage not in config.stages:
+        raise InputError(
+            f"Preset '{config.name}' has no stage '{options.stage}' (it runs {', '.join(config.stages)})."
+        )
+    if options.stage != "finetune" and config.model.neck.upsampler not in GENERATORS:
+        raise InputError(
+            f"Preset '{config.name}' upsamples by '{config.model.neck.upsampler}': there is no generator to train. "
+            "Choose a preset with srf or afi, or --set model.neck.upsampler=srf."
+        )
+    run = Run(options.output_dir) if options.output_dir else Run.default(options.stage, config.name)
+    run.check_free(options.resume, options.overwrite)
+    return Plan(options.stage, config, run, options, **_sources(config, options))
+
+
+def show_plan(plan: Plan, as_json: bool) -> None:
+    """Print what would run."""
+    if as_json:
+        typer.echo(jsonlib.dumps(_as_dict(plan)))
+        return
+    shown = Table(box=None, show_header=False, pad_edge=False)
+    shown.add_column(style="bold")
+    for key, value in _as_dict(plan).items():
+        if key != "config":
+            shown.add_row(key, str(value))
+    stdout.print(shown)
+    stdout.print("\n[bold]config[/]")
+    typer.echo(dump_yaml(plan.config), nl=False)
+
+
+def announce(plan: Plan) -> None:
+    """Say what is about to run, and how the learning rate follows the batch size."""
+    solver = plan.solver
+    stderr.print(
+        f"[bold]{plan.stage}[/] {plan.config.name}: {solver.iterations} iterations of {solver.batch_size} images, "
+        f"{solver.optimizer}, lr {solver.scaled_lr:.3g}, {solver.precision} -> {plan.run.folder}"
+    )
+    if solver.batch_size != solver.lr_batch_size:
+        stderr.print(
+            f"Batch size {solver.batch_size} instead of {solver.lr_batch_size}: "
+            f"learning rate {solver.lr:.3g} -> {solver.scaled_lr:.3g}."
+        )
+
+
+def _config(options: TrainOptions) -> Config:
+    if options.preset and options.backbone:
+        raise InputError("--preset and --backbone exclude each other: a preset names its backbone.")
+    if not options.preset and not options.backbone:
+        example = "mask_rcnn_r50_fpn_nn" if options.stage == "finetune" else "mask_rcnn_r50_fpn"
+        raise InputError(
+            f"Name the experiment with --preset, as --preset {example}. `srfgan presets list` shows all."
+        )
+    name = options.preset or f"mask_rcnn_{options.backbone}_fpn"
+    config = load_preset(name, [*_overrides(options), *(options.set_ or [])])
+    if options.iterations is None:
+        return config
+    stage = getattr(config, options.stage)
+    shortened = stage.model_copy(update={"solver": stage.solver.shortened(options.iterations)})
+    return config.model_copy(update={options.stage: shortened})
+
+
+def _overrides(options: TrainOptions) -> list[str]:
+    values: dict[str, Any] = {
+        "data.dataset": options.dataset,
+        "seed": options.seed,
+        f"{options.stage}.solver.batch_size": options.batch_size,
+        f"{options.stage}.solver.precision": options.precision,
+    }
+    return [f"{key}={value}" for key, value in values.items() if value is not None]
+
+
+def _sources(config: Config, options: TrainOptions) -> dict[str, Path | None]:
+    """The earlier stages' checkpoints that this stage reads."""
+    sources = config.sources
+    guide = options.guide or Run.default("finetune", sources.guide or f"{config.name}_nn").model
+    generator = options.generator or Run.default("pretrain", sources.generator or config.name).model
+    extractor = options.extractor or Run.default("extract", sources.extractor or config.name).model
+    if options.stage == "pretrain":
+        return {"guide": _existing(guide, "the trained plain detector F", "--guide", "finetune", options)}
+    if options.stage == "extract":
+        return {
+            "guide": _existing(guide, "the trained plain detector F", "--guide", "finetune", options),
+            "generator": _existing(
+                generator, "stage 1's generator and discriminator", "--generator", "pretrain", options
+            ),
+        }
+    if config.finetune.reuse == "none":
+        return {}
+    from_extractor = config.finetune.reuse == "M" or (
+        options.generator is None and "extract" in config.stages
+    )
+    if from_extractor:
+        return {"extractor": _existing(extractor, "stage 2's extractor", "--extractor", "extract", options)}
+    return {"generator": _existing(generator, "stage 1's generator", "--generator", "pretrain", options)}
+
+
+def _existing(path: Path, what: str, option: str, stage: str, options: TrainOptions) -> Path:
+    if path.is_file() or options.dry_run:
+        return path
+    command = ""
+    if path.name == "model.pt":
+        command = (
+            f" Train it first (srfgan {stage} --preset {path.parent.name}), or name a file with {option}."
+        )
+    raise InputError(f"{options.stage} needs {what}: {path} does not exist.{command}")
+
+
+def _as_dict(plan: Plan) -> dict[str, Any]:
+    solver = plan.solver
+    files = {name: getattr(plan, name) for name in ("guide", "generator", "extractor")}
+    return {
+        "stage": plan.stage,
+        "preset": plan.config.name,
+        "output_dir": str(plan.run.folder),
+        **{name: f"{path}{'' if path.is_file() else ' (missing)'}" for name, path in files.items() if path},
+        "iterations": solver.iterations,
+        "batch_size": solver.batch_size,
+        "lr": solver.scaled_lr,
+        "devices": plan.options.devices,
+        "launcher": plan.options.launcher,
+        "config": plan.config.model_dump(),
+    }

@@ -1,0 +1,119 @@
+"""A run's folder: `runs/<stage>/<preset>/` with its config, checkpoint, metrics and results."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.errors import InputError
+from srfgan_cli.config import Config
+from srfgan_cli.presets import dump_yaml, flatten, load_preset
+
+RUNS_DIR = Path("runs")
+FREE_TO_CHANGE = (
+    "data.workers",
+    "log_every",
+    "checkpoint_every",
+    "evaluate_every",
+    "accumulate",
+    "description",
+)
+"""Keys (or their last parts) that a resumed run may have otherwise than when it began."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where one stage of one preset keeps what it makes."""
+
+    folder: Path
+
+    @classmethod
+    def default(cls, stage: str, preset: str) -> Run:
+        """The place where other stages look for it."""
+        return cls(RUNS_DIR / stage / preset)
+
+    @property
+    def checkpoint(self) -> Path:
+        """The last full state, from which `--resume` continues."""
+        return self.folder / "checkpoint.pt"
+
+    @property
+    def model(self) -> Path:
+        """The finished run's weights, with config and categories."""
+        return self.folder / "model.pt"
+
+    @property
+    def config(self) -> Path:
+        """The fully resolved config."""
+        return self.folder / "config.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object per logged iteration."""
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def results(self) -> Path:
+        """Detections in COCO results format."""
+        return self.folder / "results.json"
+
+    def check_free(self, resume: bool, overwrite: bool) -> None:
+        """Whether a run may start here; changes nothing.
+
+        Raises:
+            InputError: a finished or unfinished run is there, or `resume` finds nothing to continue.
+        """
+        if resume and not self.checkpoint.is_file():
+            raise InputError(f"--resume: {self.folder} holds no checkpoint. Start the run without --resume.")
+        if resume and self.model.is_file():
+            raise InputError(f"--resume: the run in {self.folder} is finished. --overwrite starts it anew.")
+        if resume or overwrite:
+            return
+        if self.model.is_file():
+            raise InputError(
+                f"{self.folder} holds a finished run. Choose another --output-dir, or --overwrite to replace it."
+            )
+        if self.checkpoint.is_file():
+            raise InputError(
+                f"{self.folder} holds an unfinished run. --resume continues it, --overwrite starts it anew."
+            )
+
+    def begin(self, config: Config, resume: bool) -> None:
+        """Make the folder and write the config; a run that starts anew removes what an old one left.
+
+        Raises:
+            InputError: the folder cannot be made, or a resumed run's config differs from its own.
+        """
+        if resume:
+            self._check_same(config)
+            return
+        try:
+            for path in (self.checkpoint, self.model, self.metrics, self.results):
+                path.unlink(missing_ok=True)
+            shutil.rmtree(self.folder / "tensorboard", ignore_errors=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.config.write_text(dump_yaml(config), encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"Cannot write to {self.folder}: {error.strerror}.") from None
+
+    def _check_same(self, config: Config) -> None:
+        old, new = flatten(load_preset(self.config)), flatten(config)
+        changed = [
+            f"{key}: {old.get(key)!r} -> {value!r}"
+            for key, value in new.items()
+            if old.get(key) != value
+            and key not in FREE_TO_CHANGE
+            and key.split(".")[-1] not in FREE_TO_CHANGE
+        ]
+        if changed:
+            raise InputError(
+                f"--resume: {self.folder} was started with another config. Changed: {'; '.join(changed)}. "
+                "Use the same options as then, or --overwrite to start anew."
+            )
+
+
+def newest_detector() -> Path | None:
+    """The most recently finished detector below `runs/`, or None."""
+    found = [path for stage in ("finetune", "extract") for path in RUNS_DIR.glob(f"{stage}/*/model.pt")]
+    return max(found, key=lambda path: path.stat().st_mtime, default=None)

@@ -1,0 +1,92 @@
+"""Finding and loading a trained detector, for evaluation, pictures and export."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from models import build_detector
+from models.config import ModelConfig
+from models.detector import Detector
+from models.errors import InputError
+from models.weights import load_weights
+from srfgan_cli.config import Config
+from srfgan_cli.data.categories import CategoryMap
+from srfgan_cli.runs import Run
+from srfgan_cli.training.checkpoint import load_checkpoint
+
+
+@dataclass(frozen=True)
+class TrainedDetector:
+    """A detector in evaluation mode and what is known about it.
+
+    Attributes:
+        path: the file its weights are from.
+        categories: what its labels mean; None where the file does not say.
+    """
+
+    detector: Detector
+    path: Path
+    categories: CategoryMap | None
+
+
+def weights_of(config: Config, weights: Path | None) -> Path:
+    """The file to load: the one named, or the result of the preset's last stage.
+
+    Raises:
+        InputError: it is not there.
+    """
+    stage = config.stages[-1]
+    path = weights or Run.default(stage, config.name).model
+    if not path.is_file():
+        hint = (
+            ""
+            if weights
+            else f" Train it (srfgan {stage} --preset {config.name}), or name a file with --weights."
+        )
+        raise InputError(f"The weights {path} do not exist.{hint}")
+    return path
+
+
+def load_trained(config: Config, path: Path, categories: CategoryMap | None = None) -> TrainedDetector:
+    """Build the detector of a checkpoint and load it completely.
+
+    Args:
+        config: the preset; a checkpoint of ours knows its own model and takes only `model.inference` from it.
+        path: our checkpoint, or one of detectron2's or the authors'.
+        categories: the data set's, which the detector must fit.
+
+    Raises:
+        InputError: unreadable, another architecture, or other classes than the data set's.
+    """
+    stored = load_checkpoint(path) if path.suffix == ".pt" else {}
+    if stored and stored.get("model") is None:
+        raise InputError(f"{path} holds no detector: it is the result of stage '{stored.get('stage')}'.")
+    own = CategoryMap.from_records(stored["categories"], str(path)) if stored else None
+    if own is not None and categories is not None:
+        _check_same_classes(own, categories, path)
+    detector = build_detector(_model_config(config, stored.get("model"), categories))
+    report = load_weights(detector, path)
+    if report.missing or report.mismatched:
+        raise InputError(f"{path} does not fit this detector and data set.\n{report.summary()}")
+    return TrainedDetector(detector.eval(), path, own or categories)
+
+
+def _model_config(config: Config, stored: object, categories: CategoryMap | None) -> ModelConfig:
+    if stored is not None:
+        return ModelConfig.model_validate(stored).model_copy(update={"inference": config.model.inference})
+    classes = {"num_classes": len(categories)} if categories is not None else {}
+    return config.model.model_copy(update=classes)
+
+
+def _check_same_classes(own: CategoryMap, wanted: CategoryMap, path: Path) -> None:
+    if own.names != wanted.names:
+        raise InputError(
+            f"{path} was trained on other categories ({_few(own)}) than the data set's ({_few(wanted)}). "
+            "Fine-tune it on this data first: srfgan finetune --weights FILE."
+        )
+
+
+def _few(categories: CategoryMap) -> str:
+    names = ", ".join(categories.names[:5])
+    return f"{len(categories)}: {names}{', ...' if len(categories) > 5 else ''}"

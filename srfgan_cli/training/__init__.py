@@ -1,0 +1,1 @@
+"""Training: one loop (`engine`), one module per stage (`pretrain`, `extract`, `finetune`)."""

@@ -1,0 +1,76 @@
+"""The super-resolved feature losses (SRF-GAN paper, equations 1 to 3), on logits.
+
+All of them take one map per pyramid level, average over each map's own pixels and channels, and sum over
+levels. Two maps of a level may differ by a pixel or by padding: both are cut to their common size, from
+the top left, where images and their halves agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+Maps = dict[str, Tensor]
+"""Level name -> (N, C, H, W)."""
+Judge = Callable[[Tensor], Tensor]
+"""(N, C, H, W) features -> (N, 1, H, W) logits of being real."""
+
+
+def as_judge(discriminator: nn.Module) -> Judge:
+    """The discriminator as the generator's fixed judge.
+
+    Gradients flow through it to the features but not into its weights, and its batch-norm statistics stay
+    untouched: both belong to its own step.
+    """
+    weights = {name: parameter.detach() for name, parameter in discriminator.named_parameters()}
+
+    def judge(features: Tensor) -> Tensor:
+        buffers = {name: buffer.clone() for name, buffer in discriminator.named_buffers()}
+        logits: Tensor = functional_call(discriminator, {**weights, **buffers}, (features,))
+        return logits
+
+    return judge
+
+
+def content_loss(fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
+    """Sum over levels of the mean absolute difference: L_L1 of equation (2). Scalar, float32."""
+    return _total(F.l1_loss(f.float(), r.float()) for f, r in zip(fake, real, strict=True))
+
+
+def generator_loss(judge: Judge, fake: Sequence[Tensor]) -> Tensor:
+    """Sum over levels of mean -log D(fake): L_adv of equation (2). Scalar, float32."""
+    return _total(F.softplus(-judge(f).float()).mean() for f in fake)
+
+
+class DiscriminatorLosses(nn.Module):
+    """Equation (1): the discriminator tells target features from generated ones."""
+
+    def __init__(self, discriminator: nn.Module) -> None:
+        super().__init__()
+        self.discriminator = discriminator
+
+    def forward(self, fake: Sequence[Tensor], real: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Sums over levels of mean -log D(real) and of mean -log(1 - D(fake)); gradients reach D alone."""
+        return {
+            "loss_d_real": _total(F.softplus(-self.discriminator(r.detach()).float()).mean() for r in real),
+            "loss_d_fake": _total(F.softplus(self.discriminator(f.detach()).float()).mean() for f in fake),
+        }
+
+
+def paired(fake: Mapping[str, Tensor], real: Mapping[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """The maps of `fake`'s levels and `real`'s of the same names, cut to their common sizes."""
+    cut = [_common_size(fake[level], real[level]) for level in fake]
+    return [f for f, _ in cut], [r for _, r in cut]
+
+
+def _common_size(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    height, width = min(a.shape[-2], b.shape[-2]), min(a.shape[-1], b.shape[-1])
+    return a[..., :height, :width], b[..., :height, :width]
+
+
+def _total(terms: object) -> Tensor:
+    return torch.stack(list(terms)).sum()  # type: ignore[call-overload]

@@ -1,0 +1,234 @@
+"""The one training loop: every stage's schedule, logging, checkpoints, signals and distribution."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
+from torch.nn.parallel import DistributedDataParallel
+
+from models.errors import InputError
+from srfgan_cli.config import SolverConfig
+from srfgan_cli.data.loaders import Batch
+from srfgan_cli.distributed import World
+from srfgan_cli.training.interrupt import Interrupted, stop_on_signals
+from srfgan_cli.training.metrics import MetricsLog
+from srfgan_cli.training.optim import set_lr
+from srfgan_cli.training.progress import TrainingProgress
+from srfgan_cli.training.stage import Stage
+
+AUTOCAST_DTYPE = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass
+class Hooks:
+    """What the loop calls back; all run at the same iteration on every process.
+
+    Attributes:
+        save: write a checkpoint of the trainer's state, which it is given.
+        evaluate: score the detector and return `{"box": {...}, ...}`; None where there is nothing to score.
+    """
+
+    save: Callable[[dict[str, Any]], None]
+    evaluate: Callable[[], dict[str, Any]] | None = None
+
+
+@dataclass
+class Trainer:
+    """Runs a stage from its current iteration to its last.
+
+    Attributes:
+        batches: endless per-process micro-batches, already standing at `iteration`.
+        iteration: optimizer steps done.
+    """
+
+    stage: Stage
+    solver: SolverConfig
+    world: World
+    batches: Iterator[Batch]
+    hooks: Hooks
+    log: MetricsLog | None = None
+    progress: TrainingProgress | None = None
+    iteration: int = 0
+    scaler: GradScaler = field(init=False)
+    _pending: list[dict[str, Tensor]] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        self.scaler = GradScaler(self.world.device.type, enabled=self.solver.precision == "fp16")
+
+    def state(self) -> dict[str, Any]:
+        """Everything that decides what comes next, but the config and the data."""
+        return {
+            "iteration": self.iteration,
+            "modules": {name: module.state_dict() for name, module in self.stage.modules.items()},
+            "optimizers": {name: opt.state_dict() for name, opt in self.stage.optimizers.items()},
+            "scaler": self.scaler.state_dict(),
+            "rng": self.world.gather(_rng_state(self.world.device)),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continue from `state`; with another number of processes, random streams start anew."""
+        for name, module in self.stage.modules.items():
+            module.load_state_dict(state["modules"][name])
+        for name, optimizer in self.stage.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        if state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
+        if len(state["rng"]) == self.world.size:
+            _set_rng_state(state["rng"][self.world.rank])
+        self.iteration = state["iteration"]
+
+    def run(self) -> None:
+        """Train to the end.
+
+        Raises:
+            Interrupted: a signal asked to stop; the state is saved.
+            InputError: a loss that is not finite, or a disk that is full.
+        """
+        self.stage.train()
+        with stop_on_signals() as stop:
+            started, images = time.perf_counter(), 0
+            while self.iteration < self.solver.iterations:
+                lr = set_lr(self.stage.optimizers.values(), self.iteration, self.solver)
+                images += self._step()
+                self.iteration += 1
+                if self._due(self.solver.log_every):
+                    self._report(lr, images, time.perf_counter() - started)
+                    started, images = time.perf_counter(), 0
+                if self._due(self.solver.checkpoint_every):
+                    self._save()
+                if self.world.any(stop.requested):
+                    self._save()
+                    raise Interrupted
+                if self.solver.evaluate_every and self._due(self.solver.evaluate_every):
+                    self._evaluate()
+                    started, images = time.perf_counter(), 0
+
+    def _step(self) -> int:
+        """One optimizer step; returns the images that all processes saw in it."""
+        images = 0
+        losses: dict[str, Tensor] = {}
+        for micro in range(self.solver.accumulate):
+            batch = next(self.batches).to(self.world.device)
+            images += len(batch.images)
+            last = micro == self.solver.accumulate - 1
+            with _delayed_averaging(self.stage.parallel if not last else []):
+                for named in self._phases(batch):
+                    total = torch.stack(list(named.values())).sum()
+                    self.scaler.scale(total / self.solver.accumulate).backward()
+                    for name, loss in named.items():
+                        losses[name] = losses.get(name, 0) + loss.detach() / self.solver.accumulate
+        self._pending.append(losses)
+        self._update()
+        return images * self.world.size
+
+    def _phases(self, batch: Batch) -> Iterator[dict[str, Tensor]]:
+        """The stage's dicts of losses, each computed under autocast and consumed outside of it."""
+        phases = self.stage.losses(batch)
+        precision = self.solver.precision
+        while True:
+            with torch.autocast(
+                self.world.device.type, AUTOCAST_DTYPE.get(precision), enabled=precision != "fp32"
+            ):
+                losses = next(phases, None)
+            if losses is None:
+                return
+            yield losses
+
+    def _update(self) -> None:
+        for name, optimizer in self.stage.optimizers.items():
+            if self.solver.clip_norm is not None:
+                self.scaler.unscale_(optimizer)
+                parameters = self.stage.modules[name].parameters()
+                torch.nn.utils.clip_grad_norm_(parameters, self.solver.clip_norm)
+            self.scaler.step(optimizer)
+        self.scaler.update()
+        for optimizer in self.stage.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+
+    def _due(self, every: int) -> bool:
+        return self.iteration % every == 0 or self.iteration == self.solver.iterations
+
+    def _save(self) -> None:
+        self._check_finite()
+        self.hooks.save(self.state())
+
+    def _check_finite(self) -> list[dict[str, float]]:
+        """The losses since the last check, brought to the host in one go.
+
+        Raises:
+            InputError: one of them is not finite on any process; names it and its iteration.
+        """
+        pending, self._pending = self._pending, []
+        if not pending:
+            return []
+        table = torch.stack([torch.stack([v.float() for v in losses.values()]) for losses in pending])
+        values = table.tolist()
+        bad = ~torch.isfinite(table)
+        problem = ""
+        if bool(bad.any()):
+            row, column = (int(i) for i in bad.nonzero()[0])
+            name = list(pending[row])[column]
+            problem = (
+                f"{name} is {values[row][column]} at iteration {self.iteration - len(pending) + row + 1}"
+            )
+        problems = [p for p in self.world.gather(problem) if p]
+        if problems:
+            raise InputError(
+                f"Training stopped: {problems[0]}. The last checkpoint is kept. A lower learning rate (--set "
+                "<stage>.solver.lr=...), a longer warm-up or solver.clip_norm usually helps; --resume continues "
+                "from the checkpoint."
+            )
+        return [dict(zip(losses, row, strict=True)) for losses, row in zip(pending, values, strict=True)]
+
+    def _report(self, lr: float, images: int, seconds: float) -> None:
+        history = self._check_finite()
+        if not history or self.log is None:
+            return
+        means = {name: sum(row[name] for row in history) / len(history) for name in history[0]}
+        speed = {"seconds_per_iteration": seconds / len(history), "images_per_second": images / seconds}
+        memory = {}
+        if self.world.device.type == "cuda":
+            memory = {"peak_memory_gib": torch.cuda.max_memory_allocated() / 2**30}
+        self.log.write(self.iteration, {"losses": means, "lr": lr, **speed, **memory})
+        if self.progress is not None:
+            self.progress.update(self.iteration, means, lr)
+
+    def _evaluate(self) -> None:
+        if self.hooks.evaluate is None:
+            return
+        scores = self.hooks.evaluate()
+        self.stage.train()
+        if self.log is not None:
+            self.log.write(self.iteration, {"evaluation": scores})
+        if self.progress is not None:
+            self.progress.scores(self.iteration, scores)
+
+
+@contextlib.contextmanager
+def _delayed_averaging(modules: list[nn.Module]) -> Iterator[None]:
+    """Leave the averaging of gradients to the last micro-batch."""
+    with contextlib.ExitStack() as stack:
+        for module in modules:
+            if isinstance(module, DistributedDataParallel):
+                stack.enter_context(module.no_sync())
+        yield
+
+
+def _rng_state(device: torch.device) -> dict[str, Tensor]:
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def _set_rng_state(state: dict[str, Tensor]) -> None:
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])

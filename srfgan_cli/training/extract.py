@@ -1,0 +1,121 @@
+"""Stage 2, the multi-scale SRF extractor: a detector with G in its neck, guided by F and judged by D."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.detector import Detector
+from models.structures import Target
+from srfgan_cli.config import ExtractConfig, Interpolation
+from srfgan_cli.data.loaders import Batch
+from srfgan_cli.data.pairs import halve, halve_targets
+from srfgan_cli.distributed import World
+from srfgan_cli.training.adversarial import (
+    DiscriminatorLosses,
+    Judge,
+    Maps,
+    as_judge,
+    content_loss,
+    generator_loss,
+    paired,
+)
+from srfgan_cli.training.optim import build_optimizer
+from srfgan_cli.training.pretrain import guide_maps
+
+INTERPOLATION_MODE = {"nn": "nearest", "bilinear": "bilinear", "bicubic": "bicubic"}
+
+
+class ExtractorLosses(nn.Module):
+    """Equation (3) with M's detection losses: L_INT = L_DET + L_L1 + lambda * L_adv."""
+
+    def __init__(self, detector: Detector, weight: float, pairing: str) -> None:
+        super().__init__()
+        self.detector = detector
+        self.weight = weight
+        self.pairing = pairing
+
+    def forward(
+        self, images: list[Tensor], targets: list[Target], real: Maps, judge: Judge
+    ) -> tuple[dict[str, Tensor], list[Tensor], list[Tensor]]:
+        """The named losses, and the (fake, real) maps that the discriminator's step takes."""
+        batch, sizes = self.detector.preprocess(images)
+        pyramid = self.detector.pyramid(batch)
+        fake, target = paired(self._super_resolved(pyramid, list(real)), real)
+        losses: dict[str, Tensor] = self.detector.losses_from_pyramid(pyramid, sizes, targets)
+        losses["loss_content"] = content_loss(fake, target)
+        losses["loss_adversarial"] = self.weight * generator_loss(judge, fake)
+        return losses, fake, target
+
+    def _super_resolved(self, pyramid: Maps, levels: list[str]) -> Maps:
+        if self.pairing == "same":
+            return {level: pyramid[level] for level in levels}
+        upsample = self.detector.neck.upsample
+        return {level: upsample(pyramid[_above(level)]) for level in levels}
+
+
+class ExtractStage:
+    """Trains M (with G inside) and D; the guide F is frozen and in evaluation mode."""
+
+    def __init__(
+        self,
+        guide: Detector,
+        detector: Detector,
+        discriminator: nn.Module,
+        config: ExtractConfig,
+        degradation: Interpolation,
+        world: World,
+    ) -> None:
+        self.guide = guide.requires_grad_(False).to(world.device)
+        self.detector: Detector | None = detector.to(world.device)
+        self.modules: dict[str, nn.Module] = {
+            "detector": detector,
+            "discriminator": discriminator.to(world.device),
+        }
+        self.optimizers = {
+            name: build_optimizer(module, config.solver) for name, module in self.modules.items()
+        }
+        self._config = config
+        self._degradation = degradation
+        weight = config.adversarial.weight
+        self._extractor_losses = world.parallel(ExtractorLosses(detector, weight, config.pairing))
+        self._discriminator_losses = world.parallel(DiscriminatorLosses(discriminator))
+        self.parallel = [self._extractor_losses, self._discriminator_losses]
+
+    def train(self) -> None:
+        """M and D in training mode, F in evaluation mode."""
+        self.guide.eval()
+        for module in self.modules.values():
+            module.train()
+
+    def losses(self, batch: Batch) -> Iterator[dict[str, Tensor]]:
+        """L_INT of equation (3), then L_D of equation (1) on the same maps."""
+        images, targets, real = self._inputs(batch)
+        judge = as_judge(self.modules["discriminator"])
+        losses, fake, target = self._extractor_losses(images, targets, real, judge)
+        yield losses
+        yield self._discriminator_losses([f.detach() for f in fake], target)
+
+    def _inputs(self, batch: Batch) -> tuple[list[Tensor], list[Target], Maps]:
+        """M's images and targets, and the maps of F that its own are compared with."""
+        with torch.no_grad():
+            real = guide_maps(self.guide, batch.images, self._config.adversarial.levels)
+            if self._config.pairing == "different":
+                return batch.images, batch.targets, real
+            real = {level: halve_map(features, self._degradation) for level, features in real.items()}
+        images = halve(batch.images, self._degradation)
+        return images, halve_targets(batch.targets), real
+
+
+def halve_map(features: Tensor, degradation: Interpolation) -> Tensor:
+    """down(P_i^tr) of equation (3): (N, C, H, W) to (N, C, floor(H/2), floor(W/2)), at least one pixel."""
+    size = [max(1, side // 2) for side in features.shape[-2:]]
+    mode = INTERPOLATION_MODE[degradation]
+    return F.interpolate(features, size, mode=mode, align_corners=None if mode == "nearest" else False)
+
+
+def _above(level: str) -> str:
+    return f"p{int(level[1:]) + 1}"

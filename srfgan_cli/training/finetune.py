@@ -1,0 +1,51 @@
+"""Stage 3, the target detector; with a plain upsampler, the ordinary training of a detector."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import Tensor, nn
+
+from models.detector import Detector
+from models.structures import Target
+from srfgan_cli.config import FinetuneConfig
+from srfgan_cli.data.loaders import Batch
+from srfgan_cli.distributed import World
+from srfgan_cli.training.optim import build_optimizer
+
+
+class DetectionLosses(nn.Module):
+    """A detector's own losses, as one module that the processes can average the gradients of."""
+
+    def __init__(self, detector: Detector) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
+        """The detector's named losses."""
+        losses: dict[str, Tensor] = self.detector(images, targets)
+        return losses
+
+
+class FinetuneStage:
+    """Trains T on original images; a frozen generator (table 4, A4) keeps its weights and statistics."""
+
+    def __init__(self, detector: Detector, config: FinetuneConfig, world: World) -> None:
+        self._frozen: nn.Module | None = None
+        if config.freeze_generator:
+            self._frozen = detector.neck.upsample.requires_grad_(False)
+        self.detector: Detector | None = detector.to(world.device)
+        self.modules: dict[str, nn.Module] = {"detector": detector}
+        self.optimizers = {"detector": build_optimizer(detector, config.solver)}
+        self._detection_losses = world.parallel(DetectionLosses(detector))
+        self.parallel = [self._detection_losses]
+
+    def train(self) -> None:
+        """The detector in training mode, a frozen generator in evaluation mode."""
+        self.modules["detector"].train()
+        if self._frozen is not None:
+            self._frozen.eval()
+
+    def losses(self, batch: Batch) -> Iterator[dict[str, Tensor]]:
+        """The detection losses."""
+        yield self._detection_losses(batch.images, batch.targets)

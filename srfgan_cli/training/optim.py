@@ -1,0 +1,49 @@
+"""Optimizers and the learning-rate schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.optim import SGD, AdamW, Optimizer
+
+from srfgan_cli.config import SolverConfig
+
+NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
+
+
+def build_optimizer(module: nn.Module, solver: SolverConfig) -> Optimizer:
+    """The optimizer of a module's trainable parameters; norms get no weight decay (detectron2's default)."""
+    groups = _parameter_groups(module, solver.weight_decay)
+    if solver.optimizer == "adamw":
+        return AdamW(groups, lr=solver.scaled_lr)
+    return SGD(groups, lr=solver.scaled_lr, momentum=solver.momentum)
+
+
+def lr_factor(iteration: int, solver: SolverConfig) -> float:
+    """Share of the learning rate at an iteration (0-based): linear warm-up times the steps passed."""
+    decay = solver.gamma ** sum(iteration >= milestone for milestone in solver.milestones)
+    if iteration >= solver.warmup_iterations:
+        return decay
+    progress = iteration / solver.warmup_iterations
+    return decay * (solver.warmup_factor * (1 - progress) + progress)
+
+
+def set_lr(optimizers: Iterable[Optimizer], iteration: int, solver: SolverConfig) -> float:
+    """Set every optimizer's learning rate for `iteration` and return it."""
+    lr = solver.scaled_lr * lr_factor(iteration, solver)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+    return lr
+
+
+def _parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    norms = {id(p) for m in module.modules() if isinstance(m, NORMS) for p in m.parameters(recurse=False)}
+    trainable = [p for p in module.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trainable if id(p) not in norms], "weight_decay": weight_decay},
+        {"params": [p for p in trainable if id(p) in norms], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]

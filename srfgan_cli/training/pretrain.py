@@ -1,0 +1,96 @@
+"""Stage 1, SRF-GAN: the generator and the discriminator against a frozen detector's pyramid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from models.detector import Detector
+from srfgan_cli.config import AdversarialConfig, Interpolation, SolverConfig
+from srfgan_cli.data.loaders import Batch
+from srfgan_cli.data.pairs import halve
+from srfgan_cli.distributed import World
+from srfgan_cli.training.adversarial import (
+    DiscriminatorLosses,
+    Judge,
+    Maps,
+    as_judge,
+    content_loss,
+    generator_loss,
+    paired,
+)
+from srfgan_cli.training.optim import build_optimizer
+
+
+class GeneratorLosses(nn.Module):
+    """Equation (2): G reproduces the original image's maps from the half-size image's."""
+
+    def __init__(self, generator: nn.Module, weight: float) -> None:
+        super().__init__()
+        self.generator = generator
+        self.weight = weight
+
+    def forward(
+        self, low: Maps, real: Maps, judge: Judge
+    ) -> tuple[dict[str, Tensor], list[Tensor], list[Tensor]]:
+        """The named losses, and the (fake, real) maps that the discriminator's step takes."""
+        generated = {level: self.generator(features) for level, features in low.items()}
+        fake, target = paired(generated, real)
+        losses = {
+            "loss_content": content_loss(fake, target),
+            "loss_adversarial": self.weight * generator_loss(judge, fake),
+        }
+        return losses, fake, target
+
+
+class PretrainStage:
+    """Trains G and D; the guide F is frozen and in evaluation mode."""
+
+    detector: Detector | None = None
+
+    def __init__(
+        self,
+        guide: Detector,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        adversarial: AdversarialConfig,
+        degradation: Interpolation,
+        solver: SolverConfig,
+        world: World,
+    ) -> None:
+        self.guide = guide.requires_grad_(False).to(world.device)
+        self.modules: dict[str, nn.Module] = {
+            "generator": generator.to(world.device),
+            "discriminator": discriminator.to(world.device),
+        }
+        self.optimizers = {name: build_optimizer(module, solver) for name, module in self.modules.items()}
+        self._levels: Sequence[str] = adversarial.levels
+        self._degradation = degradation
+        self._generator_losses = world.parallel(GeneratorLosses(generator, adversarial.weight))
+        self._discriminator_losses = world.parallel(DiscriminatorLosses(discriminator))
+        self.parallel = [self._generator_losses, self._discriminator_losses]
+
+    def train(self) -> None:
+        """G and D in training mode, F in evaluation mode."""
+        self.guide.eval()
+        for module in self.modules.values():
+            module.train()
+
+    def losses(self, batch: Batch) -> Iterator[dict[str, Tensor]]:
+        """L_G of equation (2), then L_D of equation (1); G, and D on each map, run once for each."""
+        with torch.no_grad():
+            real = guide_maps(self.guide, batch.images, self._levels)
+            low = guide_maps(self.guide, halve(batch.images, self._degradation), self._levels)
+        judge = as_judge(self.modules["discriminator"])
+        losses, fake, target = self._generator_losses(low, real, judge)
+        yield losses
+        yield self._discriminator_losses([f.detach() for f in fake], target)
+
+
+def guide_maps(guide: Detector, images: list[Tensor], levels: Sequence[str]) -> Maps:
+    """F's maps of the images at the given levels, {level: (N, C, H, W)}."""
+    batch, _ = guide.preprocess(images)
+    pyramid = guide.pyramid(batch)
+    return {level: pyramid[level] for level in levels}

@@ -1,0 +1,264 @@
+"""One training command from its plan to its finished run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import typer
+
+from models import build_detector, build_discriminator, build_generator
+from models.config import ModelConfig
+from models.detector import Detector
+from srfgan_cli import __version__
+from srfgan_cli.config import Config
+from srfgan_cli.console import stderr
+from srfgan_cli.data.dataset import DetectionDataset
+from srfgan_cli.data.loaders import Batch, build_train_loader
+from srfgan_cli.data.open import open_split
+from srfgan_cli.devices import Devices
+from srfgan_cli.distributed import World, open_world
+from srfgan_cli.evaluation.report import Report
+from srfgan_cli.evaluation.run import evaluate
+from srfgan_cli.evaluation.table import report_table
+from srfgan_cli.plan import Plan, announce
+from srfgan_cli.training import sources
+from srfgan_cli.training.checkpoint import load_checkpoint, save_checkpoint
+from srfgan_cli.training.engine import Hooks, Trainer
+from srfgan_cli.training.extract import ExtractStage
+from srfgan_cli.training.finetune import FinetuneStage
+from srfgan_cli.training.initial import load_initial
+from srfgan_cli.training.metrics import MetricsLog
+from srfgan_cli.training.pretrain import PretrainStage
+from srfgan_cli.training.progress import TrainingProgress
+from srfgan_cli.training.stage import Stage
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The data of a run: what it trains on, and what it is scored on (None where the stage has no detector)."""
+
+    train: DetectionDataset
+    val: DetectionDataset | None
+
+
+def train_stage(plan: Plan, devices: Devices) -> Report | None:
+    """Train one stage and score its detector; every process of the run calls it.
+
+    Returns:
+        The final evaluation on the main process, None for stage 1.
+
+    Raises:
+        InputError: data, weights or output that cannot be used, or a loss that is not finite.
+        Interrupted: a signal asked to stop; the checkpoint is saved.
+    """
+    with open_world(devices) as world:
+        if world.is_main:
+            announce(plan)
+        splits = _open_data(plan, world)
+        config = plan.config
+        model = _fitted(config, len(splits.train.categories))
+        torch.manual_seed(config.seed)
+        stage = build_stage(plan, model, world)
+        torch.manual_seed(config.seed + 1 + world.rank)
+        if world.is_main:
+            plan.run.begin(config, plan.options.resume)
+        _run(plan, stage, splits, world)
+        return _final_report(plan, stage, splits, world)
+
+
+def build_stage(plan: Plan, model: ModelConfig, world: World) -> Stage:
+    """The stage of a plan, its networks loaded from the earlier stages.
+
+    A run that resumes gets its weights from its checkpoint afterwards.
+
+    Raises:
+        InputError: a source that is missing or does not fit.
+    """
+    if plan.stage == "pretrain":
+        return _build_pretrain(plan, model, world)
+    if plan.stage == "extract":
+        return _build_extract(plan, model, world)
+    return FinetuneStage(_build_target(plan, model), plan.config.finetune, world)
+
+
+def _build_pretrain(plan: Plan, model: ModelConfig, world: World) -> PretrainStage:
+    config = plan.config
+    assert plan.guide is not None
+    channels = model.neck.channels
+    return PretrainStage(
+        sources.load_guide(plan.guide, model),
+        build_generator(model.neck.upsampler, channels),
+        build_discriminator(config.discriminator, channels),
+        config.pretrain.adversarial,
+        config.data.degradation,
+        config.pretrain.solver,
+        world,
+    )
+
+
+def _build_extract(plan: Plan, model: ModelConfig, world: World) -> ExtractStage:
+    config = plan.config
+    assert plan.guide is not None and plan.generator is not None
+    detector = _fresh_detector(plan, _with_scaled_anchors(model, config.extract.anchor_scale))
+    sources.take_generator(detector, plan.generator)
+    discriminator = sources.load_discriminator(plan.generator, config.discriminator, model.neck.channels)
+    guide = sources.load_guide(plan.guide, model)
+    return ExtractStage(guide, detector, discriminator, config.extract, config.data.degradation, world)
+
+
+def _build_target(plan: Plan, model: ModelConfig) -> Detector:
+    detector = _fresh_detector(plan, model)
+    if plan.extractor is not None and plan.config.finetune.reuse == "M":
+        sources.take_extractor(detector, plan.extractor)
+    elif plan.extractor is not None or plan.generator is not None:
+        path = plan.generator or plan.extractor
+        assert path is not None
+        sources.take_generator(detector, path)
+    return detector
+
+
+def _fresh_detector(plan: Plan, model: ModelConfig) -> Detector:
+    detector = build_detector(model)
+    if plan.options.resume:
+        return detector
+    takes_extractor = plan.stage == "finetune" and plan.config.finetune.reuse == "M"
+    if plan.options.weights is not None:
+        sources.load_start(detector, plan.options.weights)
+    elif not takes_extractor:
+        load_initial(detector, plan.config)
+    return detector
+
+
+def _fitted(config: Config, num_classes: int) -> ModelConfig:
+    """The preset's model with as many classes as the data set has."""
+    return config.model.model_copy(update={"num_classes": num_classes})
+
+
+def _with_scaled_anchors(model: ModelConfig, scale: float) -> ModelConfig:
+    anchors = model.anchors.model_copy(update={"sizes": [size * scale for size in model.anchors.sizes]})
+    return model.model_copy(update={"anchors": anchors})
+
+
+def _open_data(plan: Plan, world: World) -> Splits:
+    """Open and check the splits; the main process first, so that `shapes` is made once and problems said once."""
+    config, root = plan.config, plan.options.data_root
+    if not world.is_main:
+        world.barrier()
+    masks = config.model.has_masks and plan.stage != "pretrain"
+    train = open_split(config.data, root, "train", training=True, masks=masks)
+    val = None
+    if plan.stage != "pretrain":
+        val = open_split(config.data, root, "val", training=False, masks=False)
+    if world.is_main:
+        world.barrier()
+        _describe(train)
+    return Splits(train, val)
+
+
+def _describe(train: DetectionDataset) -> None:
+    report = train.index.report
+    if report.problems:
+        stderr.print(report.table())
+    names = ", ".join(train.categories.names[:8]) + (", ..." if len(train.categories) > 8 else "")
+    stderr.print(f"{len(train)} training images, {len(train.categories)} categories: {names}")
+
+
+def _run(plan: Plan, stage: Stage, splits: Splits, world: World) -> None:
+    """Train from the start or from the checkpoint, and write the finished model."""
+    solver, run = plan.solver, plan.run
+    state: dict[str, Any] | None = load_checkpoint(run.checkpoint) if plan.options.resume else None
+    trainer = Trainer(
+        stage, solver, world, _batches(plan, splits, world, state), _hooks(plan, stage, splits, world)
+    )
+    if state is not None:
+        trainer.load_state(state)
+    if world.is_main:
+        with TrainingProgress(plan.stage, solver.iterations, trainer.iteration) as progress:
+            trainer.log, trainer.progress = MetricsLog(run.folder, trainer.iteration), progress
+            try:
+                trainer.run()
+            finally:
+                trainer.log.close()
+        weights = {name: module.state_dict() for name, module in stage.modules.items()}
+        save_checkpoint(
+            run.model, _header(plan, stage, splits) | {"iteration": trainer.iteration, "modules": weights}
+        )
+    else:
+        trainer.run()
+    world.barrier()
+
+
+def _batches(plan: Plan, splits: Splits, world: World, state: dict[str, Any] | None) -> Iterator[Batch]:
+    solver = plan.solver
+    loader = build_train_loader(
+        splits.train,
+        batch_size=solver.batch_size,
+        accumulate=solver.accumulate,
+        rank=world.rank,
+        world_size=world.size,
+        seed=plan.config.seed,
+        start=state["iteration"] if state else 0,
+        workers=plan.config.data.workers,
+        device=world.device,
+    )
+    return iter(loader)
+
+
+def _hooks(plan: Plan, stage: Stage, splits: Splits, world: World) -> Hooks:
+    header = _header(plan, stage, splits)
+
+    def save(state: dict[str, Any]) -> None:
+        if world.is_main:
+            save_checkpoint(plan.run.checkpoint, header | state)
+
+    def score() -> dict[str, Any]:
+        report = _evaluate(plan, stage, splits, world)
+        scores = report.as_json() if report else {}
+        return {task: scores[task] for task in ("box", "mask") if scores.get(task)}
+
+    return Hooks(save, score if stage.detector is not None else None)
+
+
+def _header(plan: Plan, stage: Stage, splits: Splits) -> dict[str, Any]:
+    """What every checkpoint says of itself: enough to rebuild and use its networks without the preset."""
+    return {
+        "version": __version__,
+        "stage": plan.stage,
+        "preset": plan.config.name,
+        "config": plan.config.model_dump(),
+        "model": stage.detector.config.model_dump() if stage.detector is not None else None,
+        "categories": splits.train.categories.to_records(),
+    }
+
+
+def _evaluate(plan: Plan, stage: Stage, splits: Splits, world: World) -> Report | None:
+    assert stage.detector is not None and splits.val is not None
+    return evaluate(
+        stage.detector,
+        splits.val,
+        preset=plan.config.name,
+        max_detections=plan.config.evaluation.max_detections,
+        reference=plan.config.references[0] if plan.config.references else None,
+        results_path=plan.run.results,
+        workers=plan.config.data.workers,
+        precision=plan.solver.precision,
+        world=world,
+    )
+
+
+def _final_report(plan: Plan, stage: Stage, splits: Splits, world: World) -> Report | None:
+    """Score the finished detector and say where everything is."""
+    report = _evaluate(plan, stage, splits, world) if stage.detector is not None else None
+    if not world.is_main:
+        return None
+    if report is not None:
+        stderr.print(report_table(report))
+    stderr.print(f"[bold]Done.[/] Weights: {plan.run.model}")
+    if plan.options.json:
+        document = {"stage": plan.stage, "preset": plan.config.name, "weights": str(plan.run.model)}
+        typer.echo(json.dumps(document | {"evaluation": report.as_json() if report else None}))
+    return report

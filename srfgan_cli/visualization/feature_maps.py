@@ -1,0 +1,110 @@
+"""A detector's pyramid with different upsampling methods swapped into its neck."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import get_args
+
+import torch
+from torch import Tensor, nn
+
+from models.config import UpsamplerName
+from models.detector import Detector
+from models.errors import InputError
+from models.factory import build_upsampler
+from srfgan_cli.config import Level
+
+METHODS: tuple[str, ...] = get_args(UpsamplerName)
+_LEARNED = ("srf", "afi")
+
+
+@dataclass(frozen=True)
+class LevelMaps:
+    """One pyramid level of one image by several methods.
+
+    Attributes:
+        maps: (C, h, w) float32 on the CPU by method, without the batch's padding.
+        untrained: the learned methods among them that had no trained weights.
+    """
+
+    maps: dict[str, Tensor]
+    untrained: tuple[str, ...]
+
+
+def level_maps(
+    model: Detector,
+    image: Tensor,
+    methods: Sequence[str],
+    *,
+    level: str = "p2",
+    generators: Mapping[str, nn.Module] | None = None,
+) -> LevelMaps:
+    """Compute a pyramid level with each method in place of the detector's own upsampler.
+
+    Everything else stays: backbone, lateral and output convolutions. The detector is left as it was.
+
+    Args:
+        model: a detector with a top-down neck; its own upsampler serves for the method it was built with.
+        image: (3, H, W) RGB uint8 or float 0..255, at the size that the detector is to see.
+        methods: of `METHODS`, each once.
+        level: of `p2`..`p6`; p5 and p6 are above the first upsampling, so all methods agree there.
+        generators: trained generators by method, for what the detector does not hold itself. Learned
+            methods that neither holds get fixed random weights.
+
+    Raises:
+        InputError: an unknown method or level.
+    """
+    _check(methods, level)
+    device = model.pixel_mean.device
+    trained = dict(generators or {})
+    trained[model.config.neck.upsampler] = model.neck.get_submodule("upsample")
+    maps: dict[str, Tensor] = {}
+    with _as_it_was(model), torch.inference_mode():
+        batch, _ = model.preprocess([image])
+        features = model.backbone(batch)
+        for method in methods:
+            upsample = trained.get(method) or _untrained(method, model.config.neck.channels)
+            model.neck.upsample = upsample.to(device).eval()
+            full = model.neck(features)[level][0]
+            rows, columns = (
+                -(-side * across // padded)
+                for side, across, padded in zip(
+                    image.shape[-2:], full.shape[-2:], batch.shape[-2:], strict=True
+                )
+            )
+            maps[method] = full[:, :rows, :columns].float().cpu()
+    return LevelMaps(maps, tuple(m for m in methods if m in _LEARNED and m not in trained))
+
+
+def _check(methods: Sequence[str], level: str) -> None:
+    unknown = [method for method in methods if method not in METHODS]
+    if unknown or not methods:
+        named = f"unknown method {unknown[0]!r}" if unknown else "no method given"
+        raise InputError(f"--methods: {named}; choose from {', '.join(METHODS)}")
+    if len(set(methods)) < len(methods):
+        raise InputError(f"--methods {','.join(methods)}: names a method twice")
+    if level not in get_args(Level):
+        raise InputError(f"unknown pyramid level {level!r}; choose from {', '.join(get_args(Level))}")
+
+
+def _untrained(method: str, channels: int) -> nn.Module:
+    """An upsampler with random weights that are the same every time."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return build_upsampler(method, channels)
+
+
+@contextmanager
+def _as_it_was(model: Detector) -> Iterator[None]:
+    """Evaluation mode inside; the detector's own upsampler and mode again afterwards."""
+    upsample = model.neck.upsample
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        model.neck.upsample = upsample
+        for module, was_training in modes.items():
+            module.training = was_training
