@@ -109,17 +109,19 @@ def evaluate(
 
 def evaluate_results(
     path: Path,
-    index: CocoIndex,
+    dataset: DetectionDataset,
     *,
     preset: str,
+    split: str | None = None,
     max_detections: int = 100,
     reference: ReferenceConfig | None = None,
 ) -> Report:
-    """Score a results file without a model; masks if it has them.
+    """Score a results file without a model, as `evaluate` would; masks if it has them.
 
     Raises:
         InputError: the split has no annotations, or the results do not fit it.
     """
+    index = dataset.index
     if not index.annotated:
         raise InputError(f"{index.path}: has no annotations, so results cannot be scored here")
     sizes = {
@@ -129,9 +131,9 @@ def evaluate_results(
     has_masks = bool(found) and "segmentation" in found[0]
     return Report(
         preset=preset,
-        split=split_name(index),
+        split=split or split_name(index),
         scores=_scores(index, found, has_masks, max_detections),
-        images=len(index),
+        images=len(dataset),
         seconds=0.0,
         max_detections=max_detections,
         reference=reference,

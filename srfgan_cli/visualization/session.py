@@ -100,15 +100,12 @@ def draw_detections(request: Request, score_threshold: float) -> list[Path]:
     names = _names(trained.categories, detector.config.num_classes)
     paths = _images(request.image)
     folder = request.output or Path("detections")
-    written = []
-    for path in [*paths] or [None]:
-        image = read_image(path) if path else example_image()
+    written: list[Path] = []
+    for name in [path.stem for path in paths] or ["example"]:
+        image = read_image(paths[len(written)]) if paths else example_image()
         found = _detect(detector, config, image)
-        output = (
-            folder
-            if folder.suffix and len(paths) <= 1
-            else folder / f"{path.stem if path else 'example'}.png"
-        )
+        one_file = folder.suffix and len(paths) <= 1
+        output = folder if one_file else folder / f"{name}.png"
         _save(to_pil_image(draw(image, found, names, score_threshold=score_threshold)), output)
         written.append(output)
     return written
