@@ -48,6 +48,12 @@ class Detector(nn.Module):
         for name, values in (("pixel_mean", config.pixel.mean), ("pixel_std", config.pixel.std)):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
 
+    @property
+    def upsample(self) -> nn.Module:
+        """The neck's upsampler: an interpolation, or the generator G."""
+        module: nn.Module = self.neck.upsample  # type: ignore[assignment]
+        return module
+
     def forward(
         self, images: Sequence[Tensor], targets: Sequence[Target] | None = None
     ) -> dict[str, Tensor] | list[Detections]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from functools import cache
 from pathlib import Path
 
 import typer
@@ -42,8 +43,9 @@ def root(
         os.environ["SRFGAN_DEBUG"] = "1"
 
 
+@cache
 def _register() -> None:
-    from srfgan_cli.commands import data, demo, evaluate, export, presets, train, visualize
+    from srfgan_cli.commands import data, evaluate, export, presets, train, visualize
 
     app.command("pretrain")(train.pretrain)
     app.command("extract")(train.extract)
@@ -53,7 +55,6 @@ def _register() -> None:
     app.command("export")(export.export)
     app.add_typer(presets.app, name="presets")
     app.add_typer(data.app, name="data")
-    app.command("demo")(demo.demo)
 
 
 def run() -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from srfgan_cli.console import stderr
 from srfgan_cli.options import (
     BatchSize,
     DataRoot,
@@ -122,12 +123,18 @@ def _train(options: TrainOptions) -> None:
         show_plan(plan, as_json=options.json)
         return
     from srfgan_cli.devices import parse_devices
-    from srfgan_cli.launcher import launch
+    from srfgan_cli.launcher import INTERRUPTED, launch
+    from srfgan_cli.training.interrupt import Interrupted
     from srfgan_cli.training.session import train_stage
 
     devices = parse_devices(options.devices)
     code = launch(devices, options.launcher, options.nnodes, options.rdzv_endpoint)
-    if code is None:
-        train_stage(plan, devices)
-    elif code:
+    if code is not None:
         raise typer.Exit(code)
+    try:
+        train_stage(plan, devices)
+    except Interrupted:
+        stderr.print(
+            f"Interrupted; saved to {plan.run.checkpoint}. The same command with --resume continues."
+        )
+        raise typer.Exit(INTERRUPTED) from None

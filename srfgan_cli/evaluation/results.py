@@ -21,6 +21,10 @@ from torch import Tensor
 from models.errors import InputError
 from models.ops.masks import paste_masks
 from models.structures import Detections
+from srfgan_cli.data.ragged import row_sums
+from srfgan_cli.data.rle import decode_strings
+
+_MASKS_AT_ONCE = 20_000
 
 Result = dict[str, Any]
 """One detection in COCO results format."""
@@ -151,6 +155,7 @@ def read_results(
             f"{path}: entry {without}: has no 'segmentation', but other entries have; "
             "give masks for all detections or for none"
         )
+    _check_runs(path, document, image_sizes)
     return document
 
 
@@ -205,6 +210,23 @@ def _mask_problem(mask: Any, image_size: tuple[int, int]) -> str | None:
     if mask["size"] != list(image_size):
         return f"the mask's size is {mask['size']}, the image's [height, width] {list(image_size)}"
     return None
+
+
+def _check_runs(path: Path, results: list[Result], image_sizes: Mapping[int, tuple[int, int]]) -> None:
+    """Refuse RLEs whose runs do not fill their image: the evaluator would read past their end."""
+    if not results or "segmentation" not in results[0]:
+        return
+    for start in range(0, len(results), _MASKS_AT_ONCE):
+        part = results[start : start + _MASKS_AT_ONCE]
+        runs, first, valid = decode_strings([entry["segmentation"]["counts"].encode() for entry in part])
+        pixels = np.array([math.prod(image_sizes[entry["image_id"]]) for entry in part])
+        negative = row_sums(runs < 0, first) > 0
+        broken = np.flatnonzero(~valid | negative | (row_sums(runs, first) != pixels))
+        if len(broken):
+            raise InputError(
+                f"{path}: entry {start + broken[0]}: the mask's runs do not add up to its image's pixels; "
+                "the RLE is damaged or belongs to another image"
+            )
 
 
 def _is_number(value: Any) -> bool:

@@ -109,7 +109,7 @@ def evaluate(
 
 def evaluate_results(
     path: Path,
-    dataset: DetectionDataset,
+    index: CocoIndex,
     *,
     preset: str,
     split: str | None = None,
@@ -121,7 +121,6 @@ def evaluate_results(
     Raises:
         InputError: the split has no annotations, or the results do not fit it.
     """
-    index = dataset.index
     if not index.annotated:
         raise InputError(f"{index.path}: has no annotations, so results cannot be scored here")
     sizes = {
@@ -133,7 +132,7 @@ def evaluate_results(
         preset=preset,
         split=split or split_name(index),
         scores=_scores(index, found, has_masks, max_detections),
-        images=len(dataset),
+        images=len(index),
         seconds=0.0,
         max_detections=max_detections,
         reference=reference,

@@ -53,7 +53,7 @@ class ExtractorLosses(nn.Module):
     def _super_resolved(self, pyramid: Maps, levels: list[str]) -> Maps:
         if self.pairing == "same":
             return {level: pyramid[level] for level in levels}
-        upsample = self.detector.neck.upsample
+        upsample = self.detector.upsample
         return {level: upsample(pyramid[_above(level)]) for level in levels}
 
 

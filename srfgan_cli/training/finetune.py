@@ -33,7 +33,7 @@ class FinetuneStage:
     def __init__(self, detector: Detector, config: FinetuneConfig, world: World) -> None:
         self._frozen: nn.Module | None = None
         if config.freeze_generator:
-            self._frozen = detector.neck.upsample.requires_grad_(False)
+            self._frozen = detector.upsample.requires_grad_(False)
         self.detector: Detector | None = detector.to(world.device)
         self.modules: dict[str, nn.Module] = {"detector": detector}
         self.optimizers = {"detector": build_optimizer(detector, config.solver)}

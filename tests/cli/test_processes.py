@@ -1,0 +1,154 @@
+"""Several processes: torchrun and SLURM's variables, on CPU with gloo."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from srfgan_cli.launcher import slurm_environment
+
+WORKER = """
+import sys, torch
+from models import build_detector
+from models.structures import Target
+from srfgan_cli.config import FinetuneConfig
+from srfgan_cli.devices import Devices
+from srfgan_cli.distributed import open_world
+from srfgan_cli.data.loaders import Batch
+from srfgan_cli.presets import load_preset
+from srfgan_cli.training.finetune import FinetuneStage
+
+torch.randperm = lambda n, **_: torch.arange(n)
+config = load_preset("faster_rcnn_r18_fpn_nn", ["model.neck.channels=16", "model.box_head.fc_dim=32"])
+images = [torch.randint(0, 256, (3, 64, 96), generator=torch.Generator().manual_seed(i)).to(torch.uint8) for i in (0, 1)]
+boxes = [torch.tensor([[8.0, 8, 60, 50]]), torch.zeros(0, 4)]
+
+def gradients(world, chosen):
+    torch.manual_seed(0)
+    detector = build_detector(config.model)
+    stage = FinetuneStage(detector, FinetuneConfig(), world)
+    detector.eval()
+    for module in (detector, detector.head, detector.head.rpn, detector.head.box):
+        module.training = True
+    targets = [Target(boxes[i], torch.zeros(len(boxes[i]), dtype=torch.int64)) for i in chosen]
+    for losses in stage.losses(Batch([images[i] for i in chosen], targets, list(chosen), [(64, 96)] * len(chosen))):
+        sum(losses.values()).backward()
+    grads = {name: p.grad for name, p in detector.named_parameters() if p.requires_grad}
+    stage.optimizers["detector"].step()
+    after = [float(p.detach().double().sum()) for p in detector.parameters()]
+    return grads, after
+
+with open_world(Devices("cpu", 2)) as world:
+    from srfgan_cli.distributed import World
+    mine, after = gradients(world, [world.rank])
+    first, second = world.gather(after)
+    assert first == second, "the processes' parameters differ after a step"
+    halves = [gradients(World(world.device), [rank])[0] for rank in (0, 1)]
+    for name, gradient in mine.items():
+        torch.testing.assert_close(gradient, (halves[0][name] + halves[1][name]) / 2, rtol=1e-4, atol=1e-6, msg=name)
+    assert any(g.abs().sum() > 0 for g in halves[1].values())
+    print("equal", len(mine))
+"""
+
+
+def run(arguments, folder, **environ):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **environ}
+    return subprocess.run(arguments, cwd=folder, capture_output=True, text=True, timeout=300, env=environment)
+
+
+def test_the_gradient_is_the_mean_of_the_halves_also_when_one_has_no_boxes(tmp_path):
+    script = tmp_path / "worker.py"
+    script.write_text(WORKER)
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        str(script),
+    ]
+    done = run(torchrun, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("equal") == 2
+
+
+def test_two_processes_train_and_score_beside_a_foreign_models_folder(tmp_path, tiny):
+    """The launcher's processes must not import the user's own `models` from the current folder."""
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "__init__.py").write_text(
+        "raise SystemExit('the foreign models folder was imported')"
+    )
+    command = [sys.executable, "-P", "-m", "srfgan_cli", "finetune", "--preset", "mask_rcnn_r18_fpn_nn"]
+    options = ["--iterations", "2", "--batch-size", "4", "--devices", "2", "--launcher", "torchrun", "--json"]
+    done = run([*command, *options, *tiny()], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["evaluation"]["images"] == 4
+    state = torch.load(tmp_path / "runs/finetune/mask_rcnn_r18_fpn_nn/checkpoint.pt", weights_only=True)
+    assert state["iteration"] == 2 and len(state["rng"]) == 2
+
+
+def test_an_error_on_the_workers_ends_with_its_own_exit_code(tmp_path, tiny):
+    command = [sys.executable, "-P", "-m", "srfgan_cli", "finetune", "--preset", "mask_rcnn_r18_fpn_nn"]
+    done = run([*command, "--devices", "2", "--launcher", "torchrun", "--batch-size", "3", *tiny()], tmp_path)
+    assert done.returncode == 2 and "cannot be divided" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("nodelist", "host"),
+    [("gpu03", "gpu03"), ("gpu[03-05,9],cpu1", "gpu03"), ("a-1,a-2", "a-1"), ("rack2n[7,9]x", "rack2n7x")],
+)
+def test_slurm_variables_become_torch_distributed_ones(nodelist, host):
+    variables = slurm_environment(
+        {
+            "SLURM_PROCID": "3",
+            "SLURM_NTASKS": "8",
+            "SLURM_LOCALID": "1",
+            "SLURM_JOB_ID": "41234",
+            "SLURM_STEP_NODELIST": nodelist,
+        }
+    )
+    assert variables == {
+        "RANK": "3",
+        "WORLD_SIZE": "8",
+        "LOCAL_RANK": "1",
+        "MASTER_ADDR": host,
+        "MASTER_PORT": "21234",
+    }
+
+
+def test_slurm_starts_its_processes_without_torchrun(tmp_path, tiny):
+    """Two tasks as `srun` would start them, each with SLURM's variables only."""
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "srfgan_cli",
+        "finetune",
+        "--preset",
+        "mask_rcnn_r18_fpn_nn",
+        "--devices",
+        "cpu",
+    ]
+    options = ["--launcher", "slurm", "--iterations", "1", "--batch-size", "2", *tiny()]
+    common = {
+        "SLURM_NTASKS": "2",
+        "SLURM_JOB_ID": "7",
+        "SLURM_STEP_NODELIST": "localhost",
+        "OMP_NUM_THREADS": "1",
+    }
+    tasks = [
+        subprocess.Popen(
+            [*command, *options],
+            cwd=tmp_path,
+            env={**os.environ, **common, "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    said = [task.communicate(timeout=300)[1] for task in tasks]
+    assert [task.returncode for task in tasks] == [0, 0], said
+    assert (tmp_path / "runs/finetune/mask_rcnn_r18_fpn_nn/model.pt").is_file()

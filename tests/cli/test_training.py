@@ -1,0 +1,84 @@
+"""The whole method through the command line, on the built-in data."""
+
+import json
+
+import pytest
+import torch
+
+NN, SRF = "mask_rcnn_r18_fpn_nn", "mask_rcnn_r18_fpn"
+
+
+@pytest.fixture
+def method(srfgan, tiny):
+    """Run a stage of the method for a few iterations."""
+
+    def stage(name, preset, *more, iterations=2, batch_size=2):
+        options = ["--iterations", iterations, "--batch-size", batch_size, "--devices", "cpu"]
+        return srfgan(name, "--preset", preset, *options, *tiny(), *more)
+
+    return stage
+
+
+def test_the_whole_method(method, srfgan, tiny):
+    """Baseline, stages 1 to 3, evaluation, from one stage's default output to the next one's input."""
+    assert method("finetune", NN).code == 0
+    assert method("pretrain", SRF).code == 0
+    assert method("extract", SRF).code == 0
+    done = method("finetune", SRF, "--json")
+    assert done.code == 0, done.err
+    document = json.loads(done.out)
+    assert document["weights"] == f"runs/finetune/{SRF}/model.pt" and set(document["evaluation"]["box"]) >= {
+        "AP"
+    }
+
+    extractor = torch.load(f"runs/extract/{SRF}/model.pt", weights_only=True)
+    assert extractor["model"]["anchors"]["sizes"] == [8.0, 16.0, 32.0, 64.0, 128.0]
+    log = [json.loads(line) for line in open(f"runs/extract/{SRF}/metrics.jsonl")]
+    assert {"loss_content", "loss_adversarial", "loss_d_real", "loss_cls"} <= set(log[0]["losses"])
+
+    scored = srfgan("eval", "--preset", SRF, *tiny(), "--json", "--devices", "cpu")
+    assert scored.code == 0, scored.err
+    report = json.loads(scored.out)
+    assert report["box"] == document["evaluation"]["box"] and report["images"] == 4
+    again = srfgan("eval", "--preset", SRF, *tiny(), "--json", "--from", f"runs/finetune/{SRF}/results.json")
+    assert json.loads(again.out)["mask"] == report["mask"]
+
+    assert srfgan("visualize", "P2", "--methods", "nn,srf", "--preset", SRF, "--output", "p2.png").code == 0
+    assert (
+        srfgan("visualize", "detections", "--output", "pictures").out.strip().endswith("pictures/example.png")
+    )
+
+
+def test_the_target_takes_over_the_extractor(method):
+    """`reuse: M` copies backbone and neck; one iteration at a vanishing rate leaves them recognisable."""
+    for stage, preset in (("finetune", NN), ("pretrain", SRF), ("extract", SRF)):
+        assert method(stage, preset, iterations=1).code == 0
+    assert method("finetune", SRF, "--set", "finetune.solver.lr=1e-12", iterations=1).code == 0
+    source = torch.load(f"runs/extract/{SRF}/model.pt", weights_only=True)["modules"]["detector"]
+    target = torch.load(f"runs/finetune/{SRF}/model.pt", weights_only=True)["modules"]["detector"]
+    taken = [n for n in source if n.startswith(("backbone.", "neck.")) and n.endswith((".weight", ".bias"))]
+    assert taken
+    for name in taken:
+        torch.testing.assert_close(target[name], source[name], rtol=1e-5, atol=1e-6, msg=name)
+    assert not torch.equal(target["head.box.classes.weight"], source["head.box.classes.weight"])
+
+
+def test_dry_run_prints_the_plan_and_touches_nothing(srfgan, tmp_path):
+    shown = srfgan(
+        "pretrain", "--backbone", "r50", "--batch-size", 4, "--iterations", 1500, "--dry-run", "--json"
+    )
+    assert shown.code == 0, shown.err
+    plan = json.loads(shown.out)
+    assert plan["preset"] == "mask_rcnn_r50_fpn" and plan["lr"] == pytest.approx(0.0005)
+    assert plan["config"]["pretrain"]["solver"]["milestones"] == [1200]
+    assert plan["guide"] == "runs/finetune/mask_rcnn_r50_fpn_nn/model.pt (missing)"
+    assert not list(tmp_path.iterdir())
+
+
+def test_resume_after_the_end_and_with_nothing_there(method):
+    assert "holds no checkpoint" in method("finetune", NN, "--resume").err
+    assert method("finetune", NN, iterations=1).code == 0
+    finished = method("finetune", NN)
+    assert finished.code == 2 and "holds a finished run" in finished.err and "--overwrite" in finished.err
+    assert "is finished" in method("finetune", NN, "--resume").err
+    assert method("finetune", NN, "--overwrite", iterations=1).code == 0

@@ -1,0 +1,69 @@
+"""What several tests need: the command in this process, and experiments small enough to run for real."""
+
+import sys
+from dataclasses import dataclass
+
+import pytest
+
+TINY = (
+    "data.dataset=shapes",
+    "data.shapes_train=12",
+    "data.shapes_val=4",
+    "data.shapes_size=64",
+    "data.short_sides=[64]",
+    "data.test_short_side=64",
+    "data.workers=0",
+    "model.neck.channels=16",
+    "model.box_head.fc_dim=32",
+    "model.mask_head.channels=16",
+    "model.mask_head.num_convs=1",
+    "model.rpn.post_nms_topk_train=40",
+    "model.rpn.post_nms_topk_test=20",
+    "discriminator.widths=[16, 16]",
+)
+"""Overrides that shrink the R-18 presets to a second or two of training on the built-in data."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(autouse=True)
+def cache_home(tmp_path_factory, monkeypatch):
+    """Keep generated data out of the user's cache, but share it between tests."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture
+def srfgan(monkeypatch, capsys, tmp_path):
+    """Run a command through the real entry point, in an empty folder."""
+    from srfgan_cli.main import run
+
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["srfgan", *map(str, arguments)])
+        code = 0
+        try:
+            run()
+        except SystemExit as exit_:
+            code = exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
+        captured = capsys.readouterr()
+        return Outcome(code, captured.out, captured.err)
+
+    return call
+
+
+def tiny(*more: str) -> list[str]:
+    """The options that make a command tiny."""
+    return [part for override in (*TINY, *more) for part in ("--set", override)]
+
+
+@pytest.fixture(name="tiny")
+def tiny_fixture():
+    return tiny

@@ -1,0 +1,137 @@
+"""The loop itself, on a stage small enough to reason about."""
+
+import itertools
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import nn
+
+from models.errors import InputError
+from srfgan_cli.config import SolverConfig
+from srfgan_cli.distributed import World
+from srfgan_cli.training.engine import Hooks, Trainer
+
+WORLD = World(torch.device("cpu"))
+
+
+@dataclass
+class Numbers:
+    """A batch of plain vectors."""
+
+    images: list
+
+    def to(self, device):
+        return self
+
+
+class LinearStage:
+    """Least squares with noise from the global random stream, as samplers of boxes have."""
+
+    detector = None
+
+    def __init__(self, solver):
+        torch.manual_seed(3)
+        self.modules = {"linear": nn.Linear(4, 1)}
+        self.optimizers = {"linear": torch.optim.SGD(self.modules["linear"].parameters(), lr=1, momentum=0.9)}
+        self.parallel = []
+        self.noise = 0.0
+
+    def train(self):
+        self.modules["linear"].train()
+
+    def losses(self, batch):
+        x = torch.stack(batch.images)
+        yield {
+            "loss_fit": (self.modules["linear"](x) - 1 + self.noise * torch.randn(len(x), 1)).square().mean()
+        }
+
+
+def solver(**changes):
+    defaults = {
+        "iterations": 8,
+        "batch_size": 4,
+        "lr": 0.05,
+        "lr_batch_size": 4,
+        "warmup_iterations": 0,
+        "milestones": [],
+    }
+    return SolverConfig(**(defaults | changes))
+
+
+def batches(size, start=0):
+    """Endless batches that depend on their number alone."""
+    for step in itertools.count(start):
+        generator = torch.Generator().manual_seed(step)
+        yield Numbers(list(torch.randn(size, 4, generator=generator)))
+
+
+def trainer(settings, stage=None, source=None, save=lambda state: None):
+    return Trainer(stage or LinearStage(settings), settings, WORLD, source or batches(4), Hooks(save))
+
+
+def test_a_resumed_run_equals_one_never_stopped():
+    settings = solver(checkpoint_every=3)
+    stage = LinearStage(settings)
+    stage.noise = 0.5
+    saved = {}
+    torch.manual_seed(11)
+    trainer(settings, stage, save=lambda state: saved.setdefault(state["iteration"], _copy(state))).run()
+    assert sorted(saved) == [3, 6, 8]
+
+    again = LinearStage(settings)
+    again.noise = 0.5
+    torch.manual_seed(99)
+    resumed = trainer(settings, again, batches(4, start=3))
+    resumed.load_state(saved[3])
+    resumed.run()
+    for name, value in stage.modules["linear"].state_dict().items():
+        torch.testing.assert_close(again.modules["linear"].state_dict()[name], value, rtol=0, atol=0)
+
+
+def test_accumulated_steps_equal_one_large_batch():
+    whole, parts = LinearStage(solver()), LinearStage(solver())
+    trainer(solver(), whole).run()
+    micro = (Numbers(b.images[i : i + 2]) for b in batches(4) for i in (0, 2))
+    trainer(solver(accumulate=2), parts, micro).run()
+    torch.testing.assert_close(parts.modules["linear"].weight, whole.modules["linear"].weight)
+
+
+def test_a_loss_that_is_not_finite_stops_with_its_name_and_keeps_the_checkpoint():
+    settings = solver(checkpoint_every=3, log_every=100)
+    stage = LinearStage(settings)
+    saved = []
+
+    def poisoned():
+        for number, batch in enumerate(batches(4)):
+            if number == 4:
+                batch.images[0] = batch.images[0] * float("nan")
+            yield batch
+
+    with pytest.raises(InputError, match=r"loss_fit is nan at iteration 5\. The last checkpoint is kept"):
+        trainer(settings, stage, poisoned(), save=lambda state: saved.append(state["iteration"])).run()
+    assert saved == [3]
+
+
+def test_gradients_are_clipped_over_the_whole_module():
+    settings = solver(iterations=1, clip_norm=1e-3, lr=1.0, optimizer="sgd")
+    stage = LinearStage(settings)
+    before = [p.clone() for p in stage.modules["linear"].parameters()]
+    trainer(settings, stage).run()
+    moved = torch.cat(
+        [(a - b).flatten() for a, b in zip(stage.modules["linear"].parameters(), before, strict=True)]
+    )
+    assert float(moved.detach().norm()) == pytest.approx(1e-3, rel=1e-3)
+
+
+def _copy(state):
+    return torch.load(_bytes(state), weights_only=True)
+
+
+def _bytes(state):
+    import io
+
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    buffer.seek(0)
+    return buffer

@@ -1,0 +1,35 @@
+"""Learning rates and parameter groups."""
+
+import pytest
+import torch
+from torch import nn
+
+from srfgan_cli.config import SolverConfig
+from srfgan_cli.training.optim import build_optimizer, lr_factor
+
+
+@pytest.mark.parametrize(
+    ("iteration", "factor"),
+    [(0, 0.001), (500, 0.5005), (999, 0.999001), (1000, 1.0), (59_999, 1.0), (60_000, 0.1), (80_000, 0.01)],
+)
+def test_warm_up_then_steps(iteration, factor):
+    assert lr_factor(iteration, SolverConfig()) == pytest.approx(factor, rel=1e-9)
+
+
+def test_the_rate_follows_the_batch_size():
+    assert SolverConfig(lr=0.02, lr_batch_size=16).with_batch_size(4).scaled_lr == pytest.approx(0.005)
+
+
+def test_a_shortened_schedule_keeps_its_shares():
+    short = SolverConfig().shortened(900)
+    assert (short.iterations, short.milestones, short.warmup_iterations) == (900, [600, 800], 10)
+
+
+def test_norms_are_not_decayed_and_frozen_parameters_are_left_out():
+    module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1))
+    module[2].requires_grad_(False)
+    decayed, plain = build_optimizer(module, SolverConfig(weight_decay=0.1)).param_groups
+    assert decayed["weight_decay"] == 0.1 and plain["weight_decay"] == 0
+    assert {id(p) for p in decayed["params"]} == {id(p) for p in module[0].parameters()}
+    assert {id(p) for p in plain["params"]} == {id(p) for p in module[1].parameters()}
+    assert isinstance(build_optimizer(module, SolverConfig(optimizer="adamw")), torch.optim.AdamW)

@@ -1,0 +1,134 @@
+"""What each stage trains, and what it leaves alone."""
+
+import pytest
+import torch
+
+from models import build_detector, build_discriminator, build_generator
+from models.structures import Target
+from srfgan_cli.config import AdversarialConfig, ExtractConfig, FinetuneConfig
+from srfgan_cli.data.loaders import Batch
+from srfgan_cli.distributed import World
+from srfgan_cli.presets import load_preset
+from srfgan_cli.training.extract import ExtractStage, halve_map
+from srfgan_cli.training.finetune import FinetuneStage
+from srfgan_cli.training.pretrain import PretrainStage, guide_maps
+
+WORLD = World(torch.device("cpu"))
+LEVELS = AdversarialConfig(levels=["p2", "p3", "p4", "p5"])
+
+
+@pytest.fixture
+def config():
+    return load_preset(
+        "faster_rcnn_r18_fpn",
+        [
+            "model.neck.channels=16",
+            "model.box_head.fc_dim=32",
+            "discriminator.widths=[16,16]",
+            "model.num_classes=3",
+        ],
+    )
+
+
+@pytest.fixture
+def batch():
+    torch.manual_seed(0)
+    images = [torch.randint(0, 256, size, dtype=torch.uint8) for size in [(3, 97, 128), (3, 96, 113)]]
+    boxes = torch.tensor([[8.0, 8, 60, 70]])
+    targets = [Target(boxes, torch.tensor([1])), Target(boxes[:0], torch.zeros(0, dtype=torch.int64))]
+    return Batch(images, targets, [1, 2], [(97, 128), (96, 113)])
+
+
+def plain(config):
+    torch.manual_seed(1)
+    return build_detector(
+        config.model.model_copy(update={"neck": config.model.neck.model_copy(update={"upsampler": "nn"})})
+    )
+
+
+def discriminator(config):
+    return build_discriminator(config.discriminator, 16)
+
+
+def backward(stage, batch):
+    stage.train()
+    names = []
+    for losses in stage.losses(batch):
+        sum(losses.values()).backward()
+        names.append(sorted(losses))
+    return names
+
+
+def without_gradient(module):
+    return [name for name, p in module.named_parameters() if p.requires_grad and p.grad is None]
+
+
+def test_pretraining_trains_g_and_d_and_not_the_guide(config, batch):
+    guide = plain(config)
+    before = {name: value.clone() for name, value in guide.state_dict().items()}
+    stage = PretrainStage(
+        guide,
+        build_generator("srf", 16),
+        discriminator(config),
+        LEVELS,
+        "bilinear",
+        config.pretrain.solver,
+        WORLD,
+    )
+    names = backward(stage, batch)
+    assert names == [["loss_adversarial", "loss_content"], ["loss_d_fake", "loss_d_real"]]
+    assert not without_gradient(stage.modules["generator"]) and not without_gradient(
+        stage.modules["discriminator"]
+    )
+    for name, value in guide.state_dict().items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("pairing", "levels"), [("same", ["p2", "p3", "p4", "p5"]), ("different", ["p2", "p3", "p4"])]
+)
+def test_the_extractor_gets_detection_content_and_adversarial_gradients(config, batch, pairing, levels):
+    stage = ExtractStage(
+        plain(config),
+        build_detector(config.model),
+        discriminator(config),
+        ExtractConfig(pairing=pairing, adversarial=AdversarialConfig(levels=levels)),
+        "bilinear",
+        WORLD,
+    )
+    generator_names, discriminator_names = backward(stage, batch)
+    assert generator_names[:2] == ["loss_adversarial", "loss_box_reg"] and "loss_content" in generator_names
+    assert discriminator_names == ["loss_d_fake", "loss_d_real"]
+    assert not without_gradient(stage.modules["detector"]) and not without_gradient(
+        stage.modules["discriminator"]
+    )
+
+
+def test_the_targets_of_stage_two_are_halved_with_the_image(config, batch):
+    stage = ExtractStage(
+        plain(config), build_detector(config.model), discriminator(config), ExtractConfig(), "bilinear", WORLD
+    )
+    stage.train()
+    images, targets, real = stage._inputs(batch)
+    assert [tuple(image.shape) for image in images] == [(3, 48, 64), (3, 48, 56)]
+    torch.testing.assert_close(targets[0].boxes, batch.targets[0].boxes / 2)
+    whole = guide_maps(stage.guide, batch.images, ["p2"])["p2"]
+    torch.testing.assert_close(real["p2"], halve_map(whole, "bilinear"))
+
+
+def test_halving_a_map_bilinearly_averages_two_by_two():
+    features = torch.arange(24.0).reshape(1, 1, 4, 6)
+    expected = features.reshape(2, 2, 3, 2).mean(dim=(1, 3)).reshape(1, 1, 2, 3)
+    torch.testing.assert_close(halve_map(features, "bilinear"), expected)
+
+
+def test_a_frozen_generator_keeps_weights_and_statistics(config, batch):
+    detector = build_detector(config.model)
+    stage = FinetuneStage(detector, FinetuneConfig(freeze_generator=True), WORLD)
+    before = {name: value.clone() for name, value in detector.upsample.state_dict().items()}
+    backward(stage, batch)
+    for optimizer in stage.optimizers.values():
+        optimizer.step()
+    for name, value in detector.upsample.state_dict().items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0, msg=name)
+    assert not without_gradient(detector)
