@@ -43,15 +43,14 @@ def random_scene(seed, images=8):
             if crowd:  # crowd regions come as uncompressed runs
                 mask = {"size": [SIZE, SIZE], "counts": runs(mask)}
             annotations.append(
-                dict(id=len(annotations) + 1, image_id=image, category_id=category, bbox=box,
-                     area=float(box[2] * box[3] * 0.785), iscrowd=crowd, segmentation=mask)
+                {"id": len(annotations) + 1, "image_id": image, "category_id": category, "bbox": box,
+                 "area": float(box[2] * box[3] * 0.785), "iscrowd": crowd, "segmentation": mask}
             )  # fmt: skip
             for _ in range(rng.integers(0, 3)):
                 moved = [float(v) for v in np.array(box) + rng.normal(0, 3, 4).round()]
                 moved[2:] = [max(v, 2.0) for v in moved[2:]]
                 results.append(detection(image, category, moved, rng.random()))
-    for _ in range(40):
-        results.append(detection(int(rng.integers(0, images)), 3, random_box(rng), rng.random()))
+    results += [detection(int(rng.integers(0, images)), 3, random_box(rng), rng.random()) for _ in range(40)]
     pictures = [{"id": i, "width": SIZE, "height": SIZE, "file_name": f"{i}.jpg"} for i in range(images)]
     return {"images": pictures, "categories": CATEGORIES, "annotations": annotations}, results
 
@@ -63,8 +62,13 @@ def runs(mask):
 
 
 def detection(image, category, box, value):
-    mask = rle(box)
-    return dict(image_id=image, category_id=category, bbox=box, score=float(value), segmentation=mask)
+    return {
+        "image_id": image,
+        "category_id": category,
+        "bbox": box,
+        "score": float(value),
+        "segmentation": rle(box),
+    }
 
 
 def pycocotools_scores(truth, results, iou_type, limit):

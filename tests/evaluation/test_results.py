@@ -1,7 +1,6 @@
 """Detections to COCO results and back through a file."""
 
 import json
-import os
 
 import numpy as np
 import pytest
@@ -29,7 +28,9 @@ def detections(boxes, **more):
 
 def test_boxes_return_to_the_original_image_with_the_data_sets_ids():
     found = detections([[10, 5, 30, 25], [110, 70, 140, 90], [121, 3, 130, 9]])
-    results = to_coco_results(found, (80, 120), image_id=17, original_size=(40, 60), category_ids=CATEGORY_IDS)
+    results = to_coco_results(
+        found, (80, 120), image_id=17, original_size=(40, 60), category_ids=CATEGORY_IDS
+    )
     assert [r["image_id"] for r in results] == [17, 17], "the third lies outside the image"
     assert [r["category_id"] for r in results] == [3, 7]
     assert results[0]["bbox"] == [5.0, 2.5, 10.0, 10.0]
@@ -44,7 +45,9 @@ def test_masks_are_pasted_at_the_original_size():
     boxes = torch.tensor([[-3.0, 5, 30, 25], [10.3, 8.7, 119.5, 79.2], [50, 60, 51, 61.5]])
     probs = torch.nn.functional.interpolate(torch.rand(3, 1, 5, 5), size=28, mode="bicubic")[:, 0].clamp(0, 1)
     found = detections(boxes.tolist(), mask_probs=probs)
-    results = to_coco_results(found, (80, 120), image_id=1, original_size=(160, 180), category_ids=CATEGORY_IDS)
+    results = to_coco_results(
+        found, (80, 120), image_id=1, original_size=(160, 180), category_ids=CATEGORY_IDS
+    )
     clipped = boxes * torch.tensor([1.5, 2.0, 1.5, 2.0])
     clipped[0, 0] = 0
     expected = paste_masks(probs, clipped, (160, 180)).numpy()
@@ -103,7 +106,7 @@ def test_results_survive_their_file(tmp_path):
     results = [result(segmentation=mask([40, 60])), result(image_id=2, segmentation=mask([30, 30]))]
     write_results(path, results)
     assert read_results(path, image_sizes=SIZES, category_ids=CATEGORY_IDS) == results
-    assert os.listdir(path.parent) == ["results.json"]
+    assert [file.name for file in path.parent.iterdir()] == ["results.json"]
 
 
 def test_a_full_disk_leaves_the_old_file_whole(tmp_path, monkeypatch):
@@ -119,7 +122,7 @@ def test_a_full_disk_leaves_the_old_file_whole(tmp_path, monkeypatch):
         write_results(path, [result(), result()])
     monkeypatch.undo()
     assert read_results(path, image_sizes=SIZES, category_ids=CATEGORY_IDS) == [result()]
-    assert os.listdir(tmp_path) == ["results.json"]
+    assert [file.name for file in tmp_path.iterdir()] == ["results.json"]
 
 
 @pytest.mark.parametrize(
@@ -128,7 +131,10 @@ def test_a_full_disk_leaves_the_old_file_whole(tmp_path, monkeypatch):
         ({"annotations": []}, "COCO results are a list of detections, this is a json dict"),
         ([result(), 3], "entry 1: a detection is a dict, this is 3"),
         ([without("score")], "entry 0: lacks 'score'"),
-        ([result(), result(image_id=9)], "entry 1: image id 9 is not in the data set; are these results of an"),
+        (
+            [result(), result(image_id=9)],
+            "entry 1: image id 9 is not in the data set; are these results of an",
+        ),
         ([result(image_id="1")], "entry 0: image id '1' is not in the data set"),
         ([result(category_id=1)], "entry 0: category id 1 is not in the data set, whose ids are 3, 7, 90"),
         ([result(score=None)], "entry 0: the score is None, not a finite number"),
@@ -136,8 +142,16 @@ def test_a_full_disk_leaves_the_old_file_whole(tmp_path, monkeypatch):
         ([result(bbox=[1, 2, 3])], "entry 0: the bbox is [1, 2, 3], not [x, y, width, height] in pixels"),
         ([result(bbox=[1, 2, -3, 4])], "entry 0: the bbox is [1, 2, -3, 4], not [x, y, width, height]"),
         ([result(segmentation=[[1, 2, 3, 4, 5, 6]])], "entry 0: the segmentation is not a compressed RLE"),
-        ([result(segmentation=mask([60, 40]))], "entry 0: the mask's size is [60, 40], the image's [height, "),
-        ([result(segmentation=mask([40, 60])), result()], "entry 1: has no 'segmentation', but other entries"),
+        (
+            [result(segmentation=mask([60, 40]))],
+            "entry 0: the mask's size is [60, 40], the image's [height, ",
+        ),
+        ([result(segmentation={"size": [40, 60], "counts": "1"})], "entry 0: the mask's runs do not add up"),
+        ([result(segmentation={"size": [40, 60], "counts": "é%"})], "entry 0: the mask's runs do not add up"),
+        (
+            [result(segmentation=mask([40, 60])), result()],
+            "entry 1: has no 'segmentation', but other entries",
+        ),
     ],
 )
 def test_what_does_not_fit_the_data_set_is_refused(tmp_path, document, message):
@@ -148,7 +162,9 @@ def test_what_does_not_fit_the_data_set_is_refused(tmp_path, document, message):
     assert str(error.value).startswith(f"{path}: {message}")
 
 
-@pytest.mark.parametrize(("content", "message"), [(None, "cannot read"), ('[{"image_id": 1,', "not a complete json")])
+@pytest.mark.parametrize(
+    ("content", "message"), [(None, "cannot read"), ('[{"image_id": 1,', "not a complete json")]
+)
 def test_missing_and_truncated_files_are_refused(tmp_path, content, message):
     path = tmp_path / "results.json"
     if content is not None:

@@ -1,0 +1,61 @@
+"""What a user reads after an evaluation."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from srfgan_cli.config import ReferenceConfig, Scores
+from srfgan_cli.evaluation.coco import TaskScores
+from srfgan_cli.evaluation.report import Report
+from srfgan_cli.evaluation.table import report_table
+
+PAPER = ReferenceConfig(table="table1", box=Scores(AP=41.2, APs=25.2), mask=Scores(AP=37.0))
+
+
+def report(**changed):
+    boxes = TaskScores(Scores(AP=41.03, AP50=60.0, APl=0.0), {"[cat]": 51.2, "dog": None})
+    masks = TaskScores(Scores(AP=37.06), {"[cat]": 40.0, "dog": None})
+    given = {
+        "preset": "mask_rcnn", "split": "val2017", "scores": {"box": boxes, "mask": masks}, "images": 5000,
+        "seconds": 9.0, "max_detections": 100, "reference": PAPER,
+    }  # fmt: skip
+    return Report(**{**given, **changed})
+
+
+def printed(what, **options):
+    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+    console.print(report_table(what, **options))
+    return console.export_text()
+
+
+def cells(text, *starts):
+    """The cells of the rows that begin with the given ones."""
+    rows = [[cell.strip() for cell in line.strip("│ ").split("│")] for line in text.splitlines()]
+    return [row for row in rows if tuple(row[: len(starts)]) == starts]
+
+
+def test_measured_numbers_stand_above_the_papers_and_the_difference():
+    text = printed(report())
+    assert cells(text, "box", "measured") == [["box", "measured", "41.0", "60.0", "-", "-", "-", "0.0"]]
+    assert cells(text, "srfgan, table1")[0] == ["srfgan, table1", "41.2", "-", "-", "25.2", "-", "-"]
+    assert [row[1] for row in cells(text, "difference")] == ["-0.2", "+0.1"]
+    assert "5000 images, at most 100 detections per image" in text
+    assert "other data" not in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_numbers_of_other_data_are_not_compared_in_silence():
+    assert "COCO val2017, 5000 images: other data than these" in " ".join(printed(report(images=80)).split())
+
+
+def test_classes_are_listed_on_request():
+    text = printed(report(), per_class=True)
+    assert cells(text, "[cat]") == [["[cat]", "51.2", "40.0"]]
+    assert cells(text, "dog") == [["dog", "-", "-"]]
+    assert "[cat]" not in printed(report())
+
+
+def test_without_paper_and_without_annotations():
+    assert not cells(printed(report(reference=None)), "difference")
+    text = " ".join(printed(report(scores={}, images=1, split="test2017", results=Path("r.json"))).split())
+    assert text == "mask_rcnn on test2017: 1 image without annotations, nothing to score; results in r.json"
