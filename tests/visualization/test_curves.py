@@ -1,0 +1,60 @@
+"""Curves read what the trainer writes."""
+
+import json
+
+import numpy as np
+import pytest
+
+from models.errors import InputError
+from srfgan_cli.visualization import curves as module
+from srfgan_cli.visualization.curves import curves
+
+
+def write(path, lines):
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def losses(*values):
+    return [{"iteration": i + 1, "losses": {"loss_cls": v}, "lr": {"x": 1e-3}} for i, v in enumerate(values)]
+
+
+def test_runs_stand_side_by_side_with_precisions_below(tmp_path):
+    evaluated = [{"iteration": 2, "evaluation": {"box": {"AP": 12.5}, "mask": {"AP": None}}}]
+    first = write(tmp_path / "a.jsonl", losses(1.0, 0.5, 0.3) + evaluated)
+    second = write(tmp_path / "b.jsonl", losses(2.0))
+    with first.open("a") as file:
+        file.write('{"iteration": 4, "los')  # a killed run
+    run = module._read(first)
+    assert run.losses == {"loss_cls": [(1, 1.0), (2, 0.5), (3, 0.3)]}
+    assert run.precisions == {"box": [(2, 12.5)]}
+    both, alone = curves({"baseline": first, "srf": second}), curves({"srf": second})
+    assert both.width > alone.width and both.height > 1.8 * alone.height
+    assert np.asarray(alone).std() > 5
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [(None, "cannot read the metrics"), ([], "holds no losses"), ([{"x": 1}], "holds no losses")],
+)
+def test_files_without_losses_are_refused(tmp_path, lines, message):
+    path = tmp_path / "metrics.jsonl"
+    if lines is not None:
+        write(path, lines)
+    with pytest.raises(InputError, match=message) as error:
+        curves({"srf": path})
+    assert str(error.value).startswith(str(path))
+
+
+def test_no_run_is_refused():
+    with pytest.raises(InputError, match="no run"):
+        curves({})
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 100])
+def test_the_moving_average_keeps_lines_straight_and_means_in_range(length):
+    average = module._moving_average(np.full(length, 3.0))
+    assert average == pytest.approx(np.full(length, 3.0))
+    noisy = np.random.default_rng(0).normal(5, 1, length)
+    smooth = module._moving_average(noisy)
+    assert len(smooth) == length and noisy.min() <= smooth.min() <= smooth.max() <= noisy.max()

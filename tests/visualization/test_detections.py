@@ -1,0 +1,120 @@
+"""Drawn detections: the right pixels get colour, labels stay apart, pictures have a readable size."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from models.structures import Detections
+from srfgan_cli.visualization.colours import distinct_colour, text_colour
+from srfgan_cli.visualization.detections import draw
+from srfgan_cli.visualization.labels import Label, draw_labels
+
+GREY = torch.full((3, 480, 640), 90, dtype=torch.uint8)
+
+
+def found(boxes, *, scores=None, labels=None, masks=None):
+    count = len(boxes)
+    return Detections(
+        torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+        torch.full((count,), 0.9) if scores is None else torch.tensor(scores),
+        torch.zeros(count, dtype=torch.int64) if labels is None else torch.tensor(labels),
+        masks,
+    )
+
+
+def changed(picture, image=GREY):
+    """(H, W) bool: which of the image's pixels were drawn on."""
+    return (picture[:, : image.shape[1], : image.shape[2]] != image).any(0)
+
+
+def test_masks_are_tinted_in_their_class_colour_and_nothing_else_is():
+    masks = torch.zeros(1, 480, 640, dtype=torch.bool)
+    masks[0, 200:300, 100:220] = True
+    picture = draw(GREY, found([[100, 200, 220, 300]], labels=[1], masks=masks), ["cat", "dog"])
+    drawn = changed(picture)
+    assert drawn[200:300, 100:220].all()
+    assert not drawn[:, 260:].any() and not drawn[330:].any()
+    inside = picture[:, 250, 160].float()
+    expected = 90 + 0.4 * (torch.tensor(distinct_colour(1)) - 90)
+    assert torch.allclose(inside, expected, atol=1.0)
+    assert picture.dtype == torch.uint8 and GREY.eq(90).all()
+
+
+def test_low_scores_are_left_out():
+    boxes = [[50, 60, 150, 160], [400, 200, 500, 300]]
+    drawn = changed(draw(GREY, found(boxes, scores=[0.4, 0.6]), ["cat"], score_threshold=0.5))
+    assert not drawn[:, :300].any()
+    assert drawn[200, 400:500].all()
+
+
+def test_instances_of_a_single_class_differ_in_colour():
+    boxes = [[50, 100, 150, 200], [300, 100, 400, 200]]
+    alone = draw(GREY, found(boxes), ["nucleus"])
+    together = draw(GREY, found(boxes), ["cat", "dog"])
+    assert not torch.equal(alone[:, 150, 50], alone[:, 150, 300])
+    assert torch.equal(together[:, 150, 50], together[:, 150, 300])
+
+
+def test_the_better_detection_lies_on_top():
+    masks = torch.ones(2, 480, 640, dtype=torch.bool)
+    both = draw(
+        GREY, found([[0, 0, 640, 480]] * 2, scores=[0.6, 0.9], labels=[0, 1], masks=masks), ["a", "b"]
+    )
+    assert torch.equal(both[:, 240, 1], torch.tensor(distinct_colour(1), dtype=torch.uint8))
+
+
+@pytest.mark.parametrize(
+    ("size", "box", "factor"),
+    [
+        ((480, 640), [10, 10, 200, 200], 1),
+        ((128, 128), [10, 10, 60, 60], 5),  # a small image
+        ((480, 640), [10, 10, 20, 20], 2),  # small objects, as far as 1600 pixels allow
+        ((1040, 1388), [10, 10, 20, 20], 1),
+    ],
+)
+def test_small_images_and_objects_are_enlarged(size, box, factor):
+    image = torch.zeros(3, *size, dtype=torch.uint8)
+    picture = draw(image, found([box]), ["cat"])
+    assert picture.shape[2] == size[1] * factor
+    assert size[0] * factor < picture.shape[1] < size[0] * factor * 1.08 + 30, "a caption below"
+    x1, y1, *_ = (factor * value for value in box)
+    assert (picture[:, y1 + 2 : y1 + 8, x1] != 0).any()
+
+
+def test_nothing_found_and_odd_boxes_are_drawn_without_failing():
+    assert not changed(draw(GREY, found([]), ["cat"])).any()
+    odd = found([[0, 0, 640, 480], [630, 470, 640, 480], [5, 5, 5.2, 5.2]], labels=[0, 1, 1])
+    blank = torch.zeros(3, 480, 640, dtype=torch.bool)
+    odd.masks = blank
+    assert draw(GREY, odd, ["cat", "dog"]).shape[0] == 3
+
+
+def test_labels_never_overlap_and_most_find_a_place():
+    rng = np.random.default_rng(0)
+    corners = rng.uniform(0, 560, (150, 2))
+    labels = [Label("cat 97", (x, y, x + 60, y + 60), (200, 200, 0)) for x, y in corners]
+    picture = Image.new("RGB", (640, 640))
+    boxes = []
+    pen = ImageDraw.Draw(picture, "RGBA")
+    rectangle = pen.rectangle
+    pen.rectangle = lambda place, **more: (boxes.append(place), rectangle(place, **more))
+    drawn = draw_labels(pen, labels, ImageFont.load_default(12), picture.size)
+    assert drawn == len(boxes) > 75
+    places = np.array(boxes)
+    assert (places[:, :2] >= 0).all() and (places[:, 2:] <= 640).all()
+    left, right = (
+        np.maximum(places[:, None, :2], places[:, :2]),
+        np.minimum(places[:, None, 2:], places[:, 2:]),
+    )
+    overlap = (right - left).clip(min=0).prod(axis=2)
+    assert (overlap - np.diag(np.diag(overlap)) < 1e-6).all()
+
+
+def test_colours_are_distinct_bright_and_readable():
+    colours = np.array([distinct_colour(index) for index in range(80)], dtype=float)
+    assert len(np.unique(colours, axis=0)) == 80
+    assert (np.abs(np.diff(colours[:20], axis=0)).sum(axis=1) > 100).all(), "neighbours differ"
+    assert (colours @ [0.299, 0.587, 0.114] > 110).all(), "visible on a black image"
+    assert text_colour((255, 255, 255)) == (0, 0, 0)
+    assert text_colour((0, 0, 90)) == (255, 255, 255)
