@@ -164,7 +164,7 @@ def _how(shown: list[_Map], level: str, note: str, width: int) -> str:
     sentences = [f"{level.upper()}: mean over channels of |activation|, one colour scale per row."]
     if len(shown) > 1:
         sentences.append(f"Sharpness: mean gradient of the map, relative to {shown[0].method}.")
-    sentences += [note] if note else []
+    sentences += [note[0].upper() + note[1:]] if note else []
     return "\n".join(line for sentence in sentences for line in textwrap.wrap(sentence, width))
 
 
