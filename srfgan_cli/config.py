@@ -205,3 +205,13 @@ class Config(StrictConfig):
     """Of the first weights, the order of images and every random choice."""
     references: list[ReferenceConfig] = []
     """Every table row that this preset reproduces; the first one is shown beside results."""
+
+    @model_validator(mode="after")
+    def _enough_detections(self) -> Config:
+        given, counted = self.model.inference.detections_per_image, self.evaluation.max_detections
+        if counted > given:
+            raise ValueError(
+                f"evaluation.max_detections counts {counted} detections per image, but "
+                f"model.inference.detections_per_image got {given}; raise that too"
+            )
+        return self

@@ -9,12 +9,11 @@ from __future__ import annotations
 import os
 import re
 import sys
-from typing import Literal
 
 from models.errors import InputError
 from srfgan_cli.devices import Devices
+from srfgan_cli.options import LauncherName
 
-LauncherName = Literal["auto", "none", "torchrun", "slurm"]
 INTERRUPTED = 130
 
 

@@ -1,7 +1,8 @@
-"""Command-line options that several commands share, each defined once."""
+"""Command-line options that several commands share, each defined once. Imports no torch and no pydantic."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,6 +11,7 @@ from typer import Option
 DatasetName = Literal["coco", "shapes"]
 PrecisionName = Literal["fp32", "bf16", "fp16"]
 LauncherName = Literal["auto", "none", "torchrun", "slurm"]
+StageName = Literal["pretrain", "extract", "finetune"]
 
 Preset = Annotated[
     str | None,
@@ -133,3 +135,32 @@ Extractor = Annotated[
         rich_help_panel="Recipe",
     ),
 ]
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """The options of a training command, as typed on the command line."""
+
+    stage: StageName
+    preset: str | None = None
+    backbone: str | None = None
+    guide: Path | None = None
+    generator: Path | None = None
+    extractor: Path | None = None
+    weights: Path | None = None
+    set_: list[str] | None = None
+    data_root: Path | None = None
+    dataset: DatasetName | None = None
+    iterations: int | None = None
+    batch_size: int | None = None
+    seed: int | None = None
+    devices: str = "auto"
+    launcher: LauncherName = "auto"
+    nnodes: int = 1
+    rdzv_endpoint: str | None = None
+    precision: PrecisionName | None = None
+    output_dir: Path | None = None
+    resume: bool = False
+    overwrite: bool = False
+    dry_run: bool = False
+    json: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as jsonlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import typer
 from rich.table import Table
@@ -13,41 +13,11 @@ from rich.table import Table
 from models.errors import InputError
 from srfgan_cli.config import Config, SolverConfig
 from srfgan_cli.console import stderr, stdout
-from srfgan_cli.options import DatasetName, LauncherName, PrecisionName
+from srfgan_cli.options import StageName, TrainOptions
 from srfgan_cli.presets import dump_yaml, load_preset
 from srfgan_cli.runs import Run
 
-StageName = Literal["pretrain", "extract", "finetune"]
 GENERATORS = ("srf", "afi")
-
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """The options of a training command, as typed on the command line (see `srfgan_cli.options`)."""
-
-    stage: StageName
-    preset: str | None = None
-    backbone: str | None = None
-    guide: Path | None = None
-    generator: Path | None = None
-    extractor: Path | None = None
-    weights: Path | None = None
-    set_: list[str] | None = None
-    data_root: Path | None = None
-    dataset: DatasetName | None = None
-    iterations: int | None = None
-    batch_size: int | None = None
-    seed: int | None = None
-    devices: str = "auto"
-    launcher: LauncherName = "auto"
-    nnodes: int = 1
-    rdzv_endpoint: str | None = None
-    precision: PrecisionName | None = None
-    output_dir: Path | None = None
-    resume: bool = False
-    overwrite: bool = False
-    dry_run: bool = False
-    json: bool = False
 
 
 @dataclass(frozen=True)

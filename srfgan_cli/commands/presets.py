@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from models.errors import InputError
 from srfgan_cli.console import stdout
 from srfgan_cli.options import Json, Set
-from srfgan_cli.presets import dump_yaml, find_preset, flatten, list_presets, load_preset
 
 app = typer.Typer(help="List, show, copy and compare presets.", no_args_is_help=True)
 
@@ -26,6 +24,10 @@ def list_(
     json_: Json = False,
 ) -> None:
     """All presets, with the papers' numbers."""
+    from rich.table import Table
+
+    from srfgan_cli.presets import list_presets
+
     rows = [row for row in map(_row, list_presets()) if table is None or row["table"] == table]
     if not rows:
         tables = sorted({_row(name)["table"] for name in list_presets()} - {""})
@@ -46,6 +48,8 @@ def list_(
 @app.command()
 def show(name: PresetArgument, set_: Set = None) -> None:
     """A preset, fully resolved, as YAML, with its number of parameters."""
+    from srfgan_cli.presets import dump_yaml, load_preset
+
     config = load_preset(name, set_ or [])
     typer.echo(f"# {config.description}")
     typer.echo(f"# parameters: {_parameters(config) / 1e6:.1f} M")
@@ -58,6 +62,8 @@ def copy(
     file: Annotated[Path, typer.Argument(help="The YAML file to write.", metavar="FILE")],
 ) -> None:
     """Copy a preset's own YAML, to change it and use it by its path."""
+    from srfgan_cli.presets import find_preset
+
     if file.suffix not in (".yaml", ".yml"):
         raise InputError(f"{file}: a preset file ends in .yaml.")
     if file.exists():
@@ -73,6 +79,10 @@ def copy(
 @app.command()
 def diff(first: PresetArgument, second: PresetArgument) -> None:
     """The keys in which two presets differ."""
+    from rich.table import Table
+
+    from srfgan_cli.presets import flatten, load_preset
+
     a, b = flatten(load_preset(first)), flatten(load_preset(second))
     keys = [key for key in a | b if a.get(key) != b.get(key) and key != "name"]
     shown = Table("key", first, second, box=None, header_style="bold", pad_edge=False)
@@ -82,6 +92,8 @@ def diff(first: PresetArgument, second: PresetArgument) -> None:
 
 
 def _row(name: str) -> dict[str, Any]:
+    from srfgan_cli.presets import load_preset
+
     config = load_preset(name)
     reference = config.references[0] if config.references else None
     return {

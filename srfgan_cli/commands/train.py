@@ -28,9 +28,9 @@ from srfgan_cli.options import (
     Resume,
     Seed,
     Set,
+    TrainOptions,
     Weights,
 )
-from srfgan_cli.plan import TrainOptions
 
 Backbone = Annotated[
     Literal["r18", "r50", "r101"] | None,

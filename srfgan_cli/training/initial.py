@@ -18,7 +18,10 @@ MSRA = {
     "r50": "https://dl.fbaipublicfiles.com/detectron2/ImageNetPretrained/MSRA/R-50.pkl",
     "r101": "https://dl.fbaipublicfiles.com/detectron2/ImageNetPretrained/MSRA/R-101.pkl",
 }
-FROM_NOTHING = "train from nothing with --set initial_weights=none --set model.backbone.norm=bn --set model.backbone.freeze_at=0"
+FROM_NOTHING = (
+    "train from nothing with --set initial_weights=none --set model.backbone.norm=bn "
+    "--set model.backbone.freeze_at=0"
+)
 
 
 def load_initial(detector: Detector, config: Config) -> None:

@@ -23,7 +23,8 @@ from srfgan_cli.training.finetune import FinetuneStage
 
 torch.randperm = lambda n, **_: torch.arange(n)
 config = load_preset("faster_rcnn_r18_fpn_nn", ["model.neck.channels=16", "model.box_head.fc_dim=32"])
-images = [torch.randint(0, 256, (3, 64, 96), generator=torch.Generator().manual_seed(i)).to(torch.uint8) for i in (0, 1)]
+seeded = [torch.Generator().manual_seed(i) for i in (0, 1)]
+images = [torch.randint(0, 256, (3, 64, 96), generator=generator).to(torch.uint8) for generator in seeded]
 boxes = [torch.tensor([[8.0, 8, 60, 50]]), torch.zeros(0, 4)]
 
 def gradients(world, chosen):

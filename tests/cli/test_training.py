@@ -1,6 +1,7 @@
 """The whole method through the command line, on the built-in data."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -33,7 +34,7 @@ def test_the_whole_method(method, srfgan, tiny):
 
     extractor = torch.load(f"runs/extract/{SRF}/model.pt", weights_only=True)
     assert extractor["model"]["anchors"]["sizes"] == [8.0, 16.0, 32.0, 64.0, 128.0]
-    log = [json.loads(line) for line in open(f"runs/extract/{SRF}/metrics.jsonl")]
+    log = [json.loads(line) for line in Path(f"runs/extract/{SRF}/metrics.jsonl").read_text().splitlines()]
     assert {"loss_content", "loss_adversarial", "loss_d_real", "loss_cls"} <= set(log[0]["losses"])
 
     scored = srfgan("eval", "--preset", SRF, *tiny(), "--json", "--devices", "cpu")

@@ -1,0 +1,121 @@
+"""Presets: every one loads, builds, and says what the paper says; mistakes are named."""
+
+import json
+
+import pytest
+import torch
+
+from models import build_detector
+from models.errors import InputError
+from srfgan_cli.presets import PRESETS_DIR, dump_yaml, list_presets, load_preset
+
+TABLES = {"table1": 8, "table4": 5, "table5": 4, "table6": 3, "table7": 2}
+"""Rows of the SRF-GAN paper with Faster or Mask R-CNN R-50-FPN."""
+
+
+def test_every_row_has_a_preset():
+    rows = [load_preset(name).references for name in list_presets()]
+    tables = [row.table for references in rows for row in references]
+    assert {table: tables.count(table) for table in TABLES} == TABLES
+    files = [path for path in PRESETS_DIR.rglob("*.yaml") if path.parent.name != "_base"]
+    assert len(files) == len(list_presets()), "two presets share a name"
+
+
+@pytest.mark.parametrize("name", list_presets())
+def test_preset_builds_and_survives_a_round_trip(name, tmp_path):
+    config = load_preset(name)
+    with torch.device("meta"):
+        parameters = sum(p.numel() for p in build_detector(config.model).parameters())
+    for row in config.references:
+        if row.params is not None:
+            assert parameters / 1e6 == pytest.approx(row.params, abs=1.0)
+    (tmp_path / "config.yaml").write_text(dump_yaml(config))
+    assert load_preset(tmp_path / "config.yaml") == config
+    head = next(path for path in PRESETS_DIR.rglob(f"{name}.yaml")).read_text().splitlines()
+    assert head[0].startswith("# ") and f"--preset {name}" in head[1], (
+        "the header names the row and the command"
+    )
+
+
+def test_the_papers_schedules():
+    config = load_preset("mask_rcnn_r50_fpn")
+    assert (config.pretrain.solver.iterations, config.pretrain.solver.lr) == (150_000, 0.001)
+    assert (config.extract.solver.iterations, config.extract.solver.milestones) == (
+        270_000,
+        [210_000, 250_000],
+    )
+    assert (config.finetune.solver.iterations, config.finetune.solver.scaled_lr) == (90_000, 0.02)
+    assert load_preset("mask_rcnn_r50_fpn_3x").finetune.solver.milestones == [210_000, 250_000]
+    assert load_preset("table4_a4").finetune.freeze_generator
+    assert load_preset("table4_a3").stages == ["pretrain", "extract"]
+    assert load_preset("table7_different").extract.pairing == "different"
+    assert load_preset("table6_nn").data.degradation == "nn"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.neck.upsampeler=afi", "unknown key 'model.neck.upsampeler'. Did you mean 'upsampler'?"),
+        (
+            "model.neck.upsampler=affi",
+            "model.neck.upsampler: 'affi' is not one of 'nn', 'bilinear', 'bicubic'",
+        ),
+        ("finetune.solver.lr=fast", "finetune.solver.lr: Input should be a valid number, got 'fast'."),
+        ("finetune.solver.lr=-1", "finetune.solver.lr: Input should be greater than 0, got -1."),
+        ("finetune.solver.milestones=[3, 2]", "milestones must be positive and increasing, got [3, 2]"),
+        ("extract.adversarial.levels=[p9]", "extract.adversarial.levels.0: 'p9' is not one of 'p2'"),
+        ("model.anchors.sizes=[8]", "anchors.sizes needs one size for each of p2..p6 (5), got 1"),
+        ("evaluation.max_detections=400", "counts 400 detections per image, but model.inference.detections_per_image got"),
+        ("data=shapes", "data: Input should be a valid dictionary"),
+        ("nothing", "--set nothing: expected KEY=VALUE"),
+        ("model.detector.x=3", "--set model.detector.x=3: 'model.detector' is a value, not a section."),
+    ],
+)
+def test_a_wrong_override_is_explained(override, message):
+    with pytest.raises(InputError) as error:
+        load_preset("mask_rcnn_r50_fpn", [override])
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [1\n", "line 2: not valid YAML"),
+        ("- 1", "a preset is a mapping of keys to values, not a list."),
+        ("seed: 1\nseed: 2", "key 'seed' is given twice"),
+        ("base: mask_rcnn_r50_fnp", "Did you mean 'mask_rcnn_r50_fpn'"),
+        ("base: own.yaml", "Preset inheritance runs in a circle: own -> own."),
+        ("extra: 1", "unknown key 'extra'"),
+    ],
+)
+def test_a_wrong_file_is_explained(text, message, tmp_path):
+    (tmp_path / "own.yaml").write_text(text)
+    with pytest.raises(InputError) as error:
+        load_preset(tmp_path / "own.yaml")
+    assert message in str(error.value)
+
+
+def test_a_users_file_builds_on_a_preset(tmp_path):
+    (tmp_path / "own.yaml").write_text("base: mask_rcnn_r50_fpn\nfinetune: {solver: {lr: 1e-3}}\n")
+    config = load_preset(tmp_path / "own.yaml")
+    assert (config.name, config.finetune.solver.lr, config.references) == ("own", 1e-3, [])
+    assert config.finetune.solver.milestones == [60_000, 80_000]
+
+
+def test_the_presets_command(srfgan):
+    listed = json.loads(srfgan("presets", "list", "--table", "table5", "--json").out)
+    assert [(row["preset"], row["box"]) for row in listed] == [
+        ("table5_bicubic", 38.5),
+        ("table5_bilinear", 38.6),
+        ("table5_nn", 38.6),
+        ("table5_srf", 41.2),
+    ]
+    assert "mask_rcnn_r50_fpn_nn_3x" in srfgan("presets", "list").out
+    assert "table 'table9'" in srfgan("presets", "list", "--table", "table9").err
+    shown = srfgan("presets", "show", "mask_rcnn_r50_fpn").out
+    assert "# parameters: 53.9 M" in shown and "upsampler: srf" in shown
+    different = srfgan("presets", "diff", "mask_rcnn_r50_fpn", "mask_rcnn_r50_fpn_nn").out
+    assert "model.neck.upsampler" in different and "data.flip" not in different
+    assert srfgan("presets", "copy", "mask_rcnn_r50_fpn", "mine.yaml").code == 0
+    assert load_preset("mine.yaml").model == load_preset("mask_rcnn_r50_fpn").model
+    assert srfgan("presets", "copy", "mask_rcnn_r50_fpn", "mine.yaml").code == 2

@@ -1,0 +1,128 @@
+"""The command line itself: help, names, exit codes, messages instead of tracebacks."""
+
+import subprocess
+import sys
+
+import pytest
+from typer.main import get_command
+
+from srfgan_cli import main
+
+MACHINE = "devices launcher nnodes precision rdzv_endpoint"
+TRAINING = f"batch_size data_root dataset dry_run iterations json output_dir overwrite preset resume seed set_ {MACHINE}"
+OPTIONS = {
+    "pretrain": f"{TRAINING} backbone guide",
+    "extract": f"{TRAINING} generator guide weights",
+    "finetune": f"{TRAINING} extractor generator weights",
+    "eval": f"{MACHINE} batch_size data_root dataset from_ json max_detections output_dir per_class preset set_ split "
+    "weights",
+    "visualize": "devices generator image methods output preset score_threshold set_ weights what",
+    "export": "format_ json output preset set_ weights",
+}
+"""The surface that other people's scripts rely on: it grows on purpose only."""
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_the_options_are_these(name):
+    main._register()
+    command = get_command(main.app).commands[name]
+    assert (
+        sorted(parameter.name for parameter in command.params if parameter.name != "help")
+        == sorted(OPTIONS[name].split())
+    )
+
+
+def test_help_imports_no_torch():
+    code = (
+        "import sys; sys.argv = ['srfgan', '--help']\n"
+        "from srfgan_cli.main import run\n"
+        "try: run()\n"
+        "except SystemExit as e: assert not e.code\n"
+        "heavy = {'torch', 'numpy', 'pydantic', 'PIL', 'matplotlib', 'timm'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "pretrain" in done.stdout and "finetune" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["finetune", "--preset", "mask_rcnn_r50_fnp"], "Unknown preset 'mask_rcnn_r50_fnp'. Did you mean"),
+        (["finetune"], "Name the experiment with --preset"),
+        (["pretrain", "--preset", "mask_rcnn_r50_fpn_nn"], "has no stage 'pretrain' (it runs finetune)"),
+        (["pretrain", "--backbone", "r50", "--preset", "x"], "--preset and --backbone exclude each other"),
+        (["pretrain", "--backbone", "r49"], "Invalid value for '--backbone'"),
+        (["pretrain", "--backbone", "r18"], "pretrain needs the trained plain detector F"),
+        (["extract", "--preset", "mask_rcnn_r18_fpn"], "srfgan finetune --preset mask_rcnn_r18_fpn_nn"),
+        (["finetune", "--preset", "mask_rcnn_r18_fpn"], "srfgan extract --preset mask_rcnn_r18_fpn"),
+        (
+            ["finetune", "--preset", "mask_rcnn_r18_fpn_nn", "--iterations", "0"],
+            "Invalid value for '--iterations'",
+        ),
+        (
+            ["finetune", "--preset", "mask_rcnn_r18_fpn_nn", "--devices", "many"],
+            "--devices many: expected auto, cpu",
+        ),
+        (["finetune", "--preset", "mask_rcnn_r18_fpn_nn", "--devices", "0,1"], "this machine has 0 GPU(s)"),
+        (
+            ["finetune", "--preset", "mask_rcnn_r18_fpn_nn", "--devices", "2", "--launcher", "none"],
+            "starts one process",
+        ),
+        (
+            ["finetune", "--preset", "mask_rcnn_r18_fpn_nn", "--launcher", "slurm"],
+            "Start the command with srun",
+        ),
+        (["finetune", "--preset", "mask_rcnn_r18_fpn_nn", "--nnodes", "2"], "--rdzv-endpoint HOST:PORT"),
+        (["finetune", "--preset", "mask_rcnn_r18_fpn_nn"], "--data-root DIR"),
+        (["finetune", "--preset", "mask_rcnn_r18_fpn_nn", "--data-root", "nowhere"], "nowhere"),
+        (["finetune", "--preset", "mask_rcnn_r50_fpn_nn", "--dataset", "shapes"], "R-50.pkl"),
+        (
+            ["eval", "--preset", "mask_rcnn_r18_fpn", "--dataset", "shapes"],
+            "finetune/mask_rcnn_r18_fpn/model.pt",
+        ),
+        (["visualize", "P9"], "choose a level (P2, P3, P4, P5, P6) or detections"),
+        (["visualize", "P2", "--methods", "nn,cubic"], "unknown method 'cubic'"),
+        (["visualize", "P2", "--image", "none.png"], "--image none.png does not exist"),
+        (["visualize", "detections"], "There is no trained detector"),
+        (["export", "--preset", "mask_rcnn_r18_fpn", "--format", "tflite"], "Invalid value for '--format'"),
+    ],
+)
+def test_wrong_usage_ends_with_one_message_and_exit_code_2(arguments, message, srfgan, monkeypatch, tmp_path):
+    for proxy in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(proxy, "http://127.0.0.1:9")  # nothing may be fetched in a test
+    done = srfgan(*arguments)
+    assert done.code == 2
+    said = " ".join(done.err.replace("│", " ").split())
+    assert message in said and "Traceback" not in said
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, tiny):
+    """The kernel refuses to write past a file size limit, in the middle of the second checkpoint."""
+    pytest.importorskip("resource")
+    code = (
+        "import resource, sys\n"
+        "from srfgan_cli.main import run\n"
+        "from srfgan_cli.training import session\n"
+        "save, count = session.save_checkpoint, 0\n"
+        "def limited(path, content):\n"
+        "    global count\n"
+        "    count += 1\n"
+        "    if count == 2: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))\n"
+        "    save(path, content)\n"
+        "session.save_checkpoint = limited\n"
+        "run()"
+    )
+    options = ["finetune", "--preset", "faster_rcnn_r18_fpn_nn", "--iterations", "3", "--batch-size", "2"]
+    options += ["--devices", "cpu", "--output-dir", str(tmp_path / "run")]
+    options += tiny("finetune.solver.checkpoint_every=1")
+    command = [sys.executable, "-P", "-c", code, *options]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert "checkpoint.pt: File too large. The last complete one is kept." in " ".join(done.stderr.split())
+    from srfgan_cli.training.checkpoint import load_checkpoint
+
+    assert load_checkpoint(tmp_path / "run" / "checkpoint.pt")["iteration"] == 1
+    assert not list((tmp_path / "run").glob("*.part"))
