@@ -11,11 +11,12 @@ from pathlib import Path
 from rich.progress import Progress
 
 from srfgan_cli.console import stderr
-from srfgan_cli.data.check import SHOWN, Problem, Report, check_records, describe_image
+from srfgan_cli.data.check import check_records, describe_image
 from srfgan_cli.data.coco import missing_files
 from srfgan_cli.data.images import ImageError, read_image
 from srfgan_cli.data.layout import find_split, present_splits
 from srfgan_cli.data.records import Records, read_records
+from srfgan_cli.data.report import SHOWN, Problem, Report
 
 
 def check_root(root: Path) -> list[Report]:

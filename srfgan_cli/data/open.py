@@ -45,6 +45,23 @@ def open_split(
     )
 
 
+def check_same_categories(train: DetectionDataset, val: DetectionDataset) -> None:
+    """A detector trained on one split can only be scored on another with the same categories.
+
+    Raises:
+        InputError: the ids or names differ; names both files and the first difference.
+    """
+    ours = list(zip(train.categories.ids, train.categories.names, strict=True))
+    theirs = list(zip(val.categories.ids, val.categories.names, strict=True))
+    if ours != theirs:
+        only = sorted(set(ours) ^ set(theirs))[0]
+        where, other = (train, val) if only in ours else (val, train)
+        raise InputError(
+            f"{where.index.path} has the category {only[0]} {only[1]!r}, but {other.index.path} has not;"
+            " the splits of a data set must list the same categories"
+        )
+
+
 def policy(config: DataConfig, training: bool) -> ResizePolicy:
     """How a config resizes and flips."""
     if training:

@@ -8,7 +8,7 @@ from models.errors import InputError
 from models.structures import MaskPatch, Polygons
 from srfgan_cli.config import DataConfig
 from srfgan_cli.data.categories import CategoryMap
-from srfgan_cli.data.open import open_split
+from srfgan_cli.data.open import check_same_categories, open_split
 
 CONFIG = DataConfig(short_sides=[40, 60], max_side=100, test_short_side=50, test_max_side=70)
 RUNS = {"size": [20, 30], "counts": [63, 5, 532]}  # column 3, rows 3 to 7
@@ -123,6 +123,21 @@ def test_images_in_sub_folders(tiny):
     dataset = open_split(CONFIG, tiny.root, "train", training=False)
     assert dataset.image_path(2) == tiny.images / "a" / "5é.png"
     assert dataset[(2, 0)].image_id == 5
+
+
+def test_splits_must_list_the_same_categories(tiny):
+    tiny.write()
+    train = open_split(CONFIG, tiny.root, "train", training=True)
+    path = tiny.write("val")
+    check_same_categories(train, open_split(CONFIG, tiny.root, "val", training=False))
+    tiny.content["categories"].append({"id": 4, "name": "cow"})
+    tiny.write("val")
+    with pytest.raises(InputError) as caught:
+        check_same_categories(train, open_split(CONFIG, tiny.root, "val", training=False))
+    assert str(caught.value) == (
+        f"{path} has the category 4 'cow', but {tiny.json} has not;"
+        " the splits of a data set must list the same categories"
+    )
 
 
 def test_coco_needs_a_root():
