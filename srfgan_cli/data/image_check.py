@@ -26,8 +26,11 @@ def check_root(root: Path) -> list[Report]:
         InputError: `root` has not the layout, or a json has not COCO's structure.
     """
     reports = []
+    present, without_images = present_splits(root)
+    for split in without_images:
+        stderr.print(f"{root}: not checked: {split}, which has annotations but no {split}2017/")
     with Progress(console=stderr, transient=True) as progress:
-        for split in present_splits(root):
+        for split in present:
             files = find_split(root, split)
             records = read_records(files.json)
             report = check_records(records, missing_files(records.file_names, files.images)).report

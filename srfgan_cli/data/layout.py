@@ -48,16 +48,19 @@ def find_split(root: Path, split: Split) -> SplitFiles:
     )
 
 
-def present_splits(root: Path) -> list[Split]:
-    """The splits whose annotation file is there.
+def present_splits(root: Path) -> tuple[list[Split], list[Split]]:
+    """The splits that are there, and those of which only the annotations are.
+
+    COCO's annotations come in one archive for all splits, the images in one each.
 
     Raises:
-        InputError: there is none.
+        InputError: no split is there.
     """
     splits: tuple[Split, ...] = ("train", "val", "test")
-    present = [
+    annotated = [
         split for split in splits if any((root / "annotations" / name).is_file() for name in _JSON[split])
     ]
+    present = [split for split in annotated if (root / f"{split}2017").is_dir()]
     if not present:
-        find_split(root, "train")
-    return present
+        find_split(root, annotated[0] if annotated else "train")
+    return present, [split for split in annotated if split not in present]

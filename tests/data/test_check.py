@@ -249,6 +249,21 @@ def test_check_opens_every_image(tiny, make_image):
     assert report.fatal
 
 
+def test_a_split_without_images_is_said_and_left_out(tiny, capsys):
+    tiny.write()
+    path = tiny.write("val")
+    path.parent.parent.joinpath("train2017").rename(tiny.root / "elsewhere")
+    (report,) = check_root(tiny.root)
+    assert report.path == path
+    said = " ".join(capsys.readouterr().err.split())
+    assert "not checked: train, which has annotations but no train2017/" in said
+    (tiny.root / "val2017").rename(tiny.root / "gone")
+    with pytest.raises(
+        InputError, match="the train split is not in COCO layout: no train2017/; the folder holds"
+    ):
+        check_root(tiny.root)
+
+
 def test_a_root_without_the_layout_says_what_was_looked_for(tmp_path):
     with pytest.raises(InputError) as caught:
         find_split(tmp_path / "none", "train")
