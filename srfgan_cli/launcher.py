@@ -6,6 +6,7 @@ starts the processes, waits for them, and gives their exit code.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -107,6 +108,8 @@ def _torchrun(devices: Devices, nnodes: int, rendezvous: str | None) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import get_args_parser, run
 
+    # A worker has already said what went wrong; torchrun's own report of it would bury that.
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     _prepare_environment(devices)
     where = ["--rdzv-backend=c10d", f"--rdzv-endpoint={rendezvous}"] if rendezvous else ["--standalone"]
     # -P keeps the current folder off the workers' path: it may hold a foreign `models/`.

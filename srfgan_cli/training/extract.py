@@ -24,7 +24,7 @@ from srfgan_cli.training.adversarial import (
     paired,
 )
 from srfgan_cli.training.optim import build_optimizer
-from srfgan_cli.training.pretrain import guide_maps
+from srfgan_cli.training.pretrain import guide_maps, require_normalisable
 
 INTERPOLATION_MODE = {"nn": "nearest", "bilinear": "bilinear", "bicubic": "bicubic"}
 
@@ -107,6 +107,7 @@ class ExtractStage:
                 return batch.images, batch.targets, real
             real = {level: halve_map(features, self._degradation) for level, features in real.items()}
         images = halve(batch.images, self._degradation)
+        require_normalisable(images)
         return images, halve_targets(batch.targets), real
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from models.detector import Detector
+from models.errors import InputError
 from srfgan_cli.config import AdversarialConfig, Interpolation, SolverConfig
 from srfgan_cli.data.loaders import Batch
 from srfgan_cli.data.pairs import halve
@@ -22,6 +23,9 @@ from srfgan_cli.training.adversarial import (
     paired,
 )
 from srfgan_cli.training.optim import build_optimizer
+
+COARSEST_STRIDE = 32
+"""Of p5, the coarsest map that a neck upsamples."""
 
 
 class GeneratorLosses(nn.Module):
@@ -82,7 +86,9 @@ class PretrainStage:
         """L_G of equation (2), then L_D of equation (1); G, and D on each map, run once for each."""
         with torch.no_grad():
             real = guide_maps(self.guide, batch.images, self._levels)
-            low = guide_maps(self.guide, halve(batch.images, self._degradation), self._levels)
+            halves = halve(batch.images, self._degradation)
+            require_normalisable(halves)
+            low = guide_maps(self.guide, halves, self._levels)
         judge = as_judge(self.modules["discriminator"])
         losses, fake, target = self._generator_losses(low, real, judge)
         yield losses
@@ -94,3 +100,18 @@ def guide_maps(guide: Detector, images: list[Tensor], levels: Sequence[str]) -> 
     batch, _ = guide.preprocess(images)
     pyramid = guide.pyramid(batch)
     return {level: pyramid[level] for level in levels}
+
+
+def require_normalisable(images: list[Tensor]) -> None:
+    """The generator's batch norms need more than one value per channel, also at p5.
+
+    Raises:
+        InputError: the coarsest map that the generator sees is a single pixel.
+    """
+    rows, columns = (max(-(-image.shape[axis] // COARSEST_STRIDE) for image in images) for axis in (-2, -1))
+    if len(images) * rows * columns < 2:
+        height, width = images[0].shape[-2:]
+        raise InputError(
+            f"A half-size image of {width}x{height} has a single pixel at p5, too little to train a generator on. "
+            "Use larger images (data.short_sides) or more images per process (--batch-size)."
+        )

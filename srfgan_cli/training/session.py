@@ -18,7 +18,7 @@ from srfgan_cli.config import Config
 from srfgan_cli.console import stderr
 from srfgan_cli.data.dataset import DetectionDataset
 from srfgan_cli.data.loaders import Batch, build_train_loader
-from srfgan_cli.data.open import open_split
+from srfgan_cli.data.open import check_same_categories, open_split
 from srfgan_cli.devices import Devices
 from srfgan_cli.distributed import World, open_world
 from srfgan_cli.evaluation.report import Report
@@ -153,6 +153,7 @@ def _open_data(plan: Plan, world: World) -> Splits:
     val = None
     if plan.stage != "pretrain":
         val = open_split(config.data, root, "val", training=False, masks=False)
+        check_same_categories(train, val)
     if world.is_main:
         world.barrier()
         _describe(train)

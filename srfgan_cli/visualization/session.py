@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -23,7 +22,7 @@ from srfgan_cli.console import stderr, stdout
 from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.data.images import read_image
 from srfgan_cli.data.open import policy
-from srfgan_cli.data.shapes_scene import draw_scene
+from srfgan_cli.data.shapes import example_image
 from srfgan_cli.plan import GENERATORS
 from srfgan_cli.presets import load_preset
 from srfgan_cli.runs import Run, newest_detector
@@ -33,7 +32,6 @@ from srfgan_cli.visualization.feature_maps import level_maps
 from srfgan_cli.visualization.maps import p2_panel
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-EXAMPLE_SEED, EXAMPLE_SIZE = 3, 320
 FALLBACK_PRESET = "mask_rcnn_r18_fpn"
 """What is drawn with random weights where there is neither a preset nor a run."""
 
@@ -109,12 +107,6 @@ def draw_detections(request: Request, score_threshold: float) -> list[Path]:
         _save(to_pil_image(draw(image, found, names, score_threshold=score_threshold)), output)
         written.append(output)
     return written
-
-
-def example_image() -> Tensor:
-    """The built-in picture: one scene of `shapes`, always the same. (3, 320, 320) uint8 RGB."""
-    pixels, _ = draw_scene(np.random.default_rng(EXAMPLE_SEED), EXAMPLE_SIZE)
-    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)
 
 
 def _detector(request: Request) -> tuple[Config, TrainedDetector | None]:

@@ -65,7 +65,10 @@ def test_the_papers_schedules():
         ("finetune.solver.milestones=[3, 2]", "milestones must be positive and increasing, got [3, 2]"),
         ("extract.adversarial.levels=[p9]", "extract.adversarial.levels.0: 'p9' is not one of 'p2'"),
         ("model.anchors.sizes=[8]", "anchors.sizes needs one size for each of p2..p6 (5), got 1"),
-        ("evaluation.max_detections=400", "counts 400 detections per image, but model.inference.detections_per_image got"),
+        (
+            "evaluation.max_detections=400",
+            "counts 400 detections per image, but model.inference.detections_per_image got",
+        ),
         ("data=shapes", "data: Input should be a valid dictionary"),
         ("nothing", "--set nothing: expected KEY=VALUE"),
         ("model.detector.x=3", "--set model.detector.x=3: 'model.detector' is a value, not a section."),

@@ -26,9 +26,8 @@ OPTIONS = {
 def test_the_options_are_these(name):
     main._register()
     command = get_command(main.app).commands[name]
-    assert (
-        sorted(parameter.name for parameter in command.params if parameter.name != "help")
-        == sorted(OPTIONS[name].split())
+    assert sorted(parameter.name for parameter in command.params if parameter.name != "help") == sorted(
+        OPTIONS[name].split()
     )
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from models import build_detector, build_discriminator, build_generator
+from models.errors import InputError
 from models.structures import Target
 from srfgan_cli.config import AdversarialConfig, ExtractConfig, FinetuneConfig
 from srfgan_cli.data.loaders import Batch
@@ -132,3 +133,18 @@ def test_a_frozen_generator_keeps_weights_and_statistics(config, batch):
     for name, value in detector.upsample.state_dict().items():
         torch.testing.assert_close(value, before[name], rtol=0, atol=0, msg=name)
     assert not without_gradient(detector)
+
+
+def test_images_too_small_for_the_generator_are_refused(config, batch):
+    stage = PretrainStage(
+        plain(config),
+        build_generator("srf", 16),
+        discriminator(config),
+        LEVELS,
+        "bilinear",
+        config.pretrain.solver,
+        WORLD,
+    )
+    small = Batch([batch.images[0][:, :64, :60]], batch.targets[:1], [1], [(64, 60)])
+    with pytest.raises(InputError, match="A half-size image of 30x32 has a single pixel at p5"):
+        next(stage.losses(small))
