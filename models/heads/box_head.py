@@ -131,7 +131,7 @@ class BoxHead(nn.Module):
         logits, deltas = self(pyramid, proposals)
         boxes = decode_boxes(deltas, torch.cat(list(proposals))[:, None], _WEIGHTS)
         scores = F.softmax(logits.float(), dim=-1)[:, :-1]
-        counts = [len(part) for part in proposals]
+        counts = [part.shape[0] for part in proposals]
         return [
             select_detections(clip_boxes(image_boxes, size), image_scores, config)
             for image_boxes, image_scores, size in zip(

@@ -44,6 +44,7 @@ class MaskHead(nn.Module):
     def forward(self, pyramid: dict[str, Tensor], boxes: Sequence[Tensor], labels: Tensor) -> Tensor:
         """Mask logits (R, M, M) of `boxes` of all images, each in the channel of its label (R,)."""
         x = pool_boxes([pyramid[level] for level in LEVELS], boxes, self.config.resolution)
+        x = x.contiguous(memory_format=torch.channels_last)
         for conv in self.convs:
             x = torch.relu_(conv(x))
         x = torch.relu_(self.up(x))
@@ -72,6 +73,6 @@ class MaskHead(nn.Module):
         """Set `mask_probs` of the detections of every image."""
         labels = torch.cat([found.labels for found in detections])
         logits = self(pyramid, [found.boxes for found in detections], labels)
-        counts = [len(found) for found in detections]
+        counts = [found.labels.shape[0] for found in detections]
         for found, probs in zip(detections, logits.float().sigmoid().split(counts), strict=True):
             found.mask_probs = probs

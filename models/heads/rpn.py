@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import nms
 
 from models.config import AnchorConfig, RPNConfig
 from models.ops.anchors import cell_anchors, grid_anchors
 from models.ops.boxes import Size, clip_boxes, decode_boxes, encode_boxes, is_nonempty
 from models.ops.losses import binary_sum, l1_sum
 from models.ops.matching import match_boxes
+from models.ops.nms import nms
 from models.ops.sampling import sample_candidates
 from models.structures import Target
 

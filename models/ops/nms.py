@@ -1,10 +1,23 @@
-"""Non-maximum suppression within classes."""
+"""Non-maximum suppression, alone and within classes."""
 
 from __future__ import annotations
 
 import torch
+import torchvision.ops
 from torch import Tensor
-from torchvision.ops import batched_nms, nms
+
+
+def nms(boxes: Tensor, scores: Tensor, iou: float) -> Tensor:
+    """Indices (K,) of the kept boxes (R, 4), best score first.
+
+    torchvision promises an exported graph that two boxes at least are kept, so there two empty ones with
+    the lowest score of all go along: they overlap nothing, come out last and are dropped.
+    """
+    if not torch.compiler.is_exporting():
+        return torchvision.ops.nms(boxes, scores, iou)
+    boxes = torch.cat([boxes, boxes.new_zeros(2, 4)])
+    scores = torch.cat([scores, scores.new_full((2,), torch.finfo(scores.dtype).min)])
+    return torchvision.ops.nms(boxes, scores, iou)[:-2]
 
 
 def nms_within_classes(boxes: Tensor, scores: Tensor, classes: Tensor, iou: float) -> Tensor:
@@ -14,6 +27,6 @@ def nms_within_classes(boxes: Tensor, scores: Tensor, classes: Tensor, iou: floa
     version chooses its way by the number of boxes.
     """
     if torch.compiler.is_exporting():
-        extent = torch.cat([boxes.flatten(), boxes.new_zeros(1)]).amax() + 1
+        extent = torch.cat([boxes.flatten(), boxes.new_zeros(1)]).amax(dim=0) + 1
         return nms(boxes + (classes.to(boxes) * extent)[:, None], scores, iou)
-    return batched_nms(boxes, scores, classes, iou)
+    return torchvision.ops.batched_nms(boxes, scores, classes, iou)

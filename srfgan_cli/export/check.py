@@ -1,0 +1,119 @@
+"""Whether an exported file finds what PyTorch finds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.detector import Detector
+from models.structures import Detections
+from srfgan_cli.data.shapes import example_image
+from srfgan_cli.export.graph import Runtime
+
+BOX_TOLERANCE = 0.05
+"""Pixels."""
+SCORE_TOLERANCE = 1e-3
+MASK_TOLERANCE = 1e-2
+"""Of a mask's probability, at its worst cell."""
+_TOLERANCES = (BOX_TOLERANCE, SCORE_TOLERANCE, MASK_TOLERANCE)
+
+SAME_SHARE = 0.95
+"""Of all detections. Where two candidates are equal but for rounding, NMS or a limit may choose the other
+one in another runtime; that happens on blank images, which look the same everywhere."""
+
+
+class ExportMismatchError(RuntimeError):
+    """The exported file runs, but does not find what PyTorch finds."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What PyTorch and the file find on one image.
+
+    Attributes:
+        image: what is on it, height x width.
+        expected: detections by PyTorch.
+        found: detections by the file.
+        same: pairs of the same class within the tolerances.
+        boxes: largest difference among these, in pixels; 0 without any, as the next two.
+        scores: absolute.
+        masks: of probabilities; None for a detector without masks.
+    """
+
+    image: str
+    expected: int
+    found: int
+    same: int = 0
+    boxes: float = 0.0
+    scores: float = 0.0
+    masks: float | None = None
+
+    @property
+    def total(self) -> int:
+        """How many should be the same."""
+        return max(self.expected, self.found)
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields as plain data."""
+        return asdict(self)
+
+
+def check_images() -> dict[str, Tensor]:
+    """Three images (3, H, W) float32 of different sizes, one of them blank."""
+    scene = example_image(480).float()
+    return {"scene": scene[:, :352], "tall scene": scene[:, :, 100:420], "blank": torch.zeros(3, 230, 301)}
+
+
+def compare_on(detector: Detector, runtime: Runtime, images: dict[str, Tensor]) -> list[Difference]:
+    """Run a detector in PyTorch and as an exported file on the same images (3, H, W) and compare."""
+    differences = []
+    for name, image in images.items():
+        with torch.no_grad():
+            expected = detector.detect([image])[0]
+        size = f"{image.shape[1]} x {image.shape[2]}"
+        differences.append(compare(expected, runtime(image), f"{name}, {size}"))
+    return differences
+
+
+def compare(expected: Detections, found: dict[str, Tensor], image: str) -> Difference:
+    """Pair what PyTorch and the file find on one image, in whatever order, and measure the pairs.
+
+    Args:
+        expected: PyTorch's, with `mask_probs` (R, M, M) if the detector has masks.
+        found: the file's outputs by name.
+        image: how to call the image.
+    """
+    ours, theirs = _pairs(expected, found)
+    boxes = (expected.boxes[ours] - found["boxes"][theirs]).abs().amax(dim=1)
+    scores = (expected.scores[ours] - found["scores"][theirs]).abs()
+    masks = torch.zeros_like(scores)
+    if expected.mask_probs is not None:
+        masks = (expected.mask_probs[ours] - found["masks"][theirs]).abs().amax(dim=(1, 2))
+    errors = torch.stack([boxes, scores, masks], dim=1)
+    errors = errors[(errors <= torch.tensor(_TOLERANCES)).all(dim=1)]
+    largest = errors.amax(dim=0).tolist() if len(errors) else [0.0, 0.0, 0.0]
+    if expected.mask_probs is None:
+        largest[2] = None
+    return Difference(image, len(expected), len(found["boxes"]), len(errors), *largest)
+
+
+def agree(differences: Sequence[Difference]) -> bool:
+    """Whether nearly all detections of all images together are the same."""
+    return sum(one.same for one in differences) >= SAME_SHARE * sum(one.total for one in differences)
+
+
+def _pairs(expected: Detections, found: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Indices (P,) of detections that are each other's nearest of their class."""
+    if len(expected) == 0 or len(found["boxes"]) == 0:
+        return torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64)
+    distance = (expected.boxes[:, None] - found["boxes"]).abs().amax(dim=-1)
+    distance += (expected.scores[:, None] - found["scores"]).abs()
+    distance[expected.labels[:, None] != found["labels"]] = torch.inf
+    nearest, theirs = distance.min(dim=1)
+    ours = torch.arange(len(expected))
+    mutual = (distance.argmin(dim=0)[theirs] == ours) & nearest.isfinite()
+    return ours[mutual], theirs[mutual]

@@ -1,0 +1,47 @@
+"""What an exported file says about itself: how to call it and what its labels mean."""
+
+from __future__ import annotations
+
+import json
+
+from srfgan_cli import __version__
+from srfgan_cli.config import Config
+from srfgan_cli.data.categories import CategoryMap
+from srfgan_cli.export.graph import SMALLEST_SIDE
+
+_INPUT = {
+    "name": "image",
+    "shape": [3, "height", "width"],
+    "dtype": "float32",
+    "channels": "RGB",
+    "range": [0, 255],
+    "smallest_side": SMALLEST_SIDE,
+}
+_OUTPUTS = {
+    "boxes": "(R, 4) float32: x0 y0 x1 y1 in the pixels of the image given",
+    "scores": "(R,) float32 in 0..1, best first",
+    "labels": "(R,) int64: positions in 'categories'",
+    "masks": "(R, M, M) float32 in 0..1: probabilities over each box, on a grid of M x M cells;"
+    " interpolate them bilinearly at the centres of the image's pixels inside the box and cut at 0.5"
+    " (models.ops.masks.paste_masks does)",
+}
+
+
+def contract(config: Config, categories: CategoryMap | None, outputs: tuple[str, ...]) -> dict[str, str]:
+    """The metadata of an exported file: plain text or JSON by key.
+
+    Args:
+        config: the preset; its test-time size is what the weights expect.
+        categories: what the labels mean; None where the checkpoint does not say, which is stored as null.
+        outputs: names of the graph's outputs.
+    """
+    resize = {"short_side": config.data.test_short_side, "max_side": config.data.test_max_side}
+    records = categories.to_records() if categories is not None else None
+    return {
+        "producer": f"srfgan {__version__}",
+        "preset": config.name,
+        "input": json.dumps(_INPUT),
+        "resize": json.dumps(resize),
+        "outputs": json.dumps({name: _OUTPUTS[name] for name in outputs}),
+        "categories": json.dumps(records, ensure_ascii=False),
+    }

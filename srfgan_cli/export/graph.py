@@ -1,0 +1,76 @@
+"""A detector as one graph: an image in, tensors out."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from models.detector import SIZE_DIVISIBILITY, Detector
+
+INPUT_NAME = "image"
+OUTPUT_NAMES = ("boxes", "scores", "labels", "masks")
+"""In the order of the graph's outputs; a detector without masks has the first three."""
+
+SMALLEST_SIDE = 65
+"""Pixels. Below, p6 is one pixel wide, and torch.export treats an axis of length one as another graph."""
+
+Runtime = Callable[[Tensor], dict[str, Tensor]]
+"""An opened file: image (3, H, W) float32 RGB in 0..255 to the outputs by name."""
+
+_TRACED_SIZE = (256, 320)
+
+
+class DetectorGraph(nn.Module):
+    """A detector for one image, without Python objects at its ends.
+
+    Pixel order, normalisation, padding and NMS are inside; pasting the masks into the image is not, because
+    it would make the output as large as all masks of the whole image.
+    """
+
+    def __init__(self, detector: Detector) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Detect in `image` (3, H, W), float32 RGB in 0..255.
+
+        Returns:
+            boxes (R, 4) float32 xyxy in the image's pixels, scores (R,) float32 best first, labels (R,)
+            int64 0-based and, with masks, their probabilities (R, M, M) float32 over each box.
+        """
+        size = (image.shape[-2], image.shape[-1])
+        batch = self._padded(image)[None]
+        found = self.detector.detect_from_pyramid(self.detector.pyramid(batch), [size])[0]
+        outputs = (found.boxes, found.scores, found.labels)
+        return outputs if found.mask_probs is None else (*outputs, found.mask_probs)
+
+    def _padded(self, image: Tensor) -> Tensor:
+        """As `Detector.preprocess`, by operations that keep the size symbolic."""
+        pixels = image.flip(0) if self.detector.config.pixel.order == "BGR" else image
+        pixels = (pixels - self.detector.pixel_mean) / self.detector.pixel_std
+        below, right = (_next_multiple(side) - side for side in image.shape[-2:])
+        return F.pad(pixels, (0, right, 0, below))
+
+
+def trace(detector: Detector) -> ExportedProgram:
+    """The graph of a detector on the CPU in evaluation mode, for images of any size from 65 x 65.
+
+    The batch is one image: detections differ in number, and a graph has no lists of tensors.
+    """
+    graph = DetectorGraph(detector).eval()
+    shapes = ({1: Dim.AUTO, 2: Dim.AUTO},)
+    with torch.no_grad(), warnings.catch_warnings():
+        # torchvision's shape rules use a name that torch is about to rename.
+        warnings.filterwarnings("ignore", "`create_unbacked_symint` is deprecated", FutureWarning)
+        return torch.export.export(
+            graph, (torch.zeros(3, *_TRACED_SIZE),), dynamic_shapes=shapes, strict=False
+        )
+
+
+def _next_multiple(side: int) -> int:
+    return (side + SIZE_DIVISIBILITY - 1) // SIZE_DIVISIBILITY * SIZE_DIVISIBILITY

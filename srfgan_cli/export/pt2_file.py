@@ -1,0 +1,49 @@
+"""torch.export's .pt2: writing a graph, and running the file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+
+from srfgan_cli.export.graph import OUTPUT_NAMES, Runtime
+from srfgan_cli.training.checkpoint import write_atomically
+
+METADATA_FILE = "srfgan.json"
+"""Name inside the archive: `torch.export.load(path, extra_files={"srfgan.json": ""})` fills it in."""
+
+
+def write_pt2(program: ExportedProgram, metadata: Mapping[str, str], path: Path) -> None:
+    """Write a traced detector.
+
+    Whoever loads it needs torch and `import torchvision` (for NMS and RoIAlign), nothing else. The graph is
+    one for the CPU.
+
+    Args:
+        program: from `graph.trace`.
+        metadata: stored in the archive as `METADATA_FILE`.
+        path: written atomically.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    extra = {METADATA_FILE: json.dumps(dict(metadata), ensure_ascii=False)}
+    write_atomically(path, lambda file: torch.export.save(program, file, extra_files=extra))
+
+
+def open_pt2(path: Path) -> Runtime:
+    """A .pt2 file, loaded by `torch.export.load` and run on the CPU."""
+    import torchvision  # noqa: F401  (registers the operators that the graph calls)
+
+    with path.open("rb") as file:
+        module = torch.export.load(file).module()
+
+    def run(image: Tensor) -> dict[str, Tensor]:
+        with torch.no_grad():
+            return dict(zip(OUTPUT_NAMES, module(image), strict=False))
+
+    return run

@@ -1,0 +1,132 @@
+"""What `srfgan export` does: load, trace, write, run the file, compare, and keep it only if it agrees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.markup import escape
+from rich.table import Table
+
+from models.errors import InputError
+from srfgan_cli.config import Config
+from srfgan_cli.console import stderr
+from srfgan_cli.export.check import Difference, ExportMismatchError, agree, check_images, compare_on
+from srfgan_cli.export.contract import contract
+from srfgan_cli.export.graph import OUTPUT_NAMES, Runtime, trace
+from srfgan_cli.export.onnx_file import open_onnx, require_onnx, write_onnx
+from srfgan_cli.export.pt2_file import open_pt2, write_pt2
+from srfgan_cli.trained import TrainedDetector, load_trained, weights_of
+
+Format = Literal["onnx", "pt2"]
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """An exported file and how far it is from PyTorch.
+
+    Attributes:
+        preset: its name.
+        weights: the file they came from.
+        differences: one for each image of the check.
+    """
+
+    preset: str
+    weights: Path
+    format: Format
+    output: Path
+    differences: list[Difference]
+
+    def as_json(self) -> dict[str, Any]:
+        """The document of `srfgan export --json`."""
+        return {
+            "preset": self.preset,
+            "weights": str(self.weights),
+            "format": self.format,
+            "output": str(self.output),
+            "bytes": self.output.stat().st_size,
+            "images": [difference.as_json() for difference in self.differences],
+        }
+
+
+def export_preset(config: Config, weights: Path | None, format: Format, output: Path | None) -> ExportReport:
+    """Write a preset's detector as a file that agrees with PyTorch.
+
+    The file takes its place only after it has been run: on three images (one blank) its detections are
+    compared with the detector's own. The comparison is printed to stderr.
+
+    Args:
+        config: names the detector and, without `weights`, the run that trained it.
+        weights: our checkpoint, or one of detectron2's or the authors'.
+        format: `onnx` for onnxruntime, `pt2` for `torch.export.load`.
+        output: None: beside the weights, named like them.
+
+    Raises:
+        InputError: weights or output that cannot be used, or packages that are not installed.
+        ExportMismatchError: the file does not find what PyTorch finds; it is not kept.
+    """
+    if format == "onnx":
+        require_onnx()
+    source = weights_of(config, weights)
+    output = output or source.with_suffix(f".{format}")
+    _check_output(output, format)
+    trained = load_trained(config, source)
+    stderr.print(f"Weights: {escape(str(source))}\nTracing and writing {output.name} ...", soft_wrap=True)
+    unchecked = output.with_name(f"{output.stem}.unchecked{output.suffix}")
+    try:
+        run = _write(config, trained, format, unchecked)
+        differences = compare_on(trained.detector, run, check_images())
+        stderr.print(_table(differences, "onnxruntime" if format == "onnx" else "torch.export"))
+        _check_agreement(differences, output)
+        unchecked.replace(output)
+    finally:
+        unchecked.unlink(missing_ok=True)
+    size = output.stat().st_size / 1e6
+    stderr.print(f"[bold]Done.[/] {escape(str(output))}, {size:.1f} MB", soft_wrap=True)
+    return ExportReport(config.name, source, format, output, differences)
+
+
+def _write(config: Config, trained: TrainedDetector, format: Format, path: Path) -> Runtime:
+    """Write the file and open it in the runtime that it is for."""
+    program = trace(trained.detector)
+    outputs = OUTPUT_NAMES if trained.detector.config.has_masks else OUTPUT_NAMES[:3]
+    metadata = contract(config, trained.categories, outputs)
+    if format == "onnx":
+        write_onnx(program, outputs, metadata, path)
+        return open_onnx(path)
+    write_pt2(program, metadata, path)
+    return open_pt2(path)
+
+
+def _check_output(output: Path, format: Format) -> None:
+    if output.suffix != f".{format}":
+        raise InputError(f"--output {output}: a file of --format {format} is named *.{format}.")
+    if not output.parent.is_dir():
+        raise InputError(f"--output {output}: the folder {output.parent} does not exist.")
+    if output.is_dir():
+        raise InputError(f"--output {output} is a folder; name a file.")
+
+
+def _check_agreement(differences: list[Difference], output: Path) -> None:
+    if not agree(differences):
+        same, total = (sum(getattr(one, name) for one in differences) for name in ("same", "total"))
+        raise ExportMismatchError(
+            f"The exported file and PyTorch agree on {same} of {total} detections only; {output} was not written."
+        )
+    if not any(one.expected for one in differences):
+        stderr.print(
+            "[yellow]Nothing is detected on these images, so only empty results were compared.[/] "
+            "--set model.inference.score_threshold=0.0 exports a file that can be compared."
+        )
+
+
+def _table(differences: list[Difference], runtime: str) -> Table:
+    table = Table(title=f"{runtime} against PyTorch: largest differences")
+    table.add_column("image", no_wrap=True)
+    for heading in ("same", "boxes (px)", "scores", "masks"):
+        table.add_column(heading, justify="right")
+    for one in differences:
+        values = ("" if x is None else f"{x:.1e}" for x in (one.boxes, one.scores, one.masks))
+        table.add_row(one.image, f"{one.same} of {one.total}", *values)
+    return table
