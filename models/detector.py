@@ -91,7 +91,13 @@ class Detector(nn.Module):
         height, width = (
             -(-max(side) // SIZE_DIVISIBILITY) * SIZE_DIVISIBILITY for side in zip(*sizes, strict=True)
         )
-        batch = self.pixel_mean.new_zeros(len(images), 3, height, width)
+        # Channels last, and with it every feature map: convolutions then need no reordering of their input.
+        batch = torch.empty(
+            (len(images), 3, height, width),
+            dtype=torch.float32,
+            device=self.pixel_mean.device,
+            memory_format=torch.channels_last,
+        ).zero_()
         for row, image, (rows, columns) in zip(batch, images, sizes, strict=True):
             pixels = image.to(batch.device, non_blocking=True).to(torch.float32)
             if self.config.pixel.order == "BGR":
