@@ -20,11 +20,18 @@ def method(srfgan, tiny):
     return stage
 
 
+def metrics(stage, preset):
+    return [
+        json.loads(line) for line in Path(f"runs/{stage}/{preset}/metrics.jsonl").read_text().splitlines()
+    ]
+
+
 def test_the_whole_method(method, srfgan, tiny):
     """Baseline, stages 1 to 3, evaluation, from one stage's default output to the next one's input."""
-    assert method("finetune", NN).code == 0
-    assert method("pretrain", SRF).code == 0
-    assert method("extract", SRF).code == 0
+    assert method("finetune", NN, "--set", "finetune.solver.evaluate_every=1").code == 0
+    assert [line["iteration"] for line in metrics("finetune", NN) if "evaluation" in line] == [1, 2]
+    assert method("pretrain", SRF, "--precision", "bf16").code == 0
+    assert method("extract", SRF, "--set", "extract.solver.accumulate=2", batch_size=4).code == 0
     done = method("finetune", SRF, "--json")
     assert done.code == 0, done.err
     document = json.loads(done.out)
@@ -34,8 +41,8 @@ def test_the_whole_method(method, srfgan, tiny):
 
     extractor = torch.load(f"runs/extract/{SRF}/model.pt", weights_only=True)
     assert extractor["model"]["anchors"]["sizes"] == [8.0, 16.0, 32.0, 64.0, 128.0]
-    log = [json.loads(line) for line in Path(f"runs/extract/{SRF}/metrics.jsonl").read_text().splitlines()]
-    assert {"loss_content", "loss_adversarial", "loss_d_real", "loss_cls"} <= set(log[0]["losses"])
+    losses = set(metrics("extract", SRF)[0]["losses"])
+    assert {"loss_content", "loss_adversarial", "loss_d_real", "loss_cls"} <= losses
 
     scored = srfgan("eval", "--preset", SRF, *tiny(), "--json", "--devices", "cpu")
     assert scored.code == 0, scored.err

@@ -1,0 +1,133 @@
+"""What a user may get wrong, through the commands: one message, exit code 2, and nothing lost."""
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+PRESET = "faster_rcnn_r18_fpn_nn"
+IMAGE = {"id": 7, "file_name": "a.png", "width": 64, "height": 64}
+BOX = {"id": 1, "image_id": 7, "category_id": 3, "bbox": [4, 4, 30, 30], "area": 900, "iscrowd": 0}
+CATEGORY = {"id": 3, "name": "thing"}
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A data set of one image, and a function that spoils it."""
+    root = tmp_path / "data"
+    for split in ("train2017", "val2017"):
+        (root / split).mkdir(parents=True)
+        Image.new("RGB", (64, 64), (90, 120, 40)).save(root / split / "a.png")
+    (root / "annotations").mkdir()
+
+    def write(content=None, text=None):
+        document = {"images": [IMAGE], "annotations": [BOX], "categories": [CATEGORY]} | (content or {})
+        for split in ("train", "val"):
+            (root / "annotations" / f"instances_{split}2017.json").write_text(text or json.dumps(document))
+        return root
+
+    write()
+    return write
+
+
+@pytest.fixture
+def train(srfgan, tiny, data):
+    options = [part for part in tiny() if part != "data.dataset=shapes"]
+    options = [o for i, o in enumerate(options) if not (o == "--set" and options[i + 1 : i + 2] == ["--set"])]
+
+    def call(*more, root=None, iterations=1):
+        size = ["--iterations", iterations, "--batch-size", 1, "--devices", "cpu"]
+        return srfgan("finetune", "--preset", PRESET, "--data-root", root or data(), *size, *options, *more)
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("content", "text", "message"),
+    [
+        (None, '{"images": [', "instances_train2017.json"),
+        (None, "[]", "instances_train2017.json"),
+        ({"categories": []}, None, "'categories' must be a list of at least one category"),
+        ({"annotations": [BOX | {"category_id": 4}]}, None, "category"),
+        ({"images": [IMAGE, IMAGE]}, None, "image id"),
+        ({"images": [IMAGE | {"file_name": "b.png"}]}, None, "b.png"),
+        ({"annotations": [BOX | {"bbox": [4, 4, -3, 30]}]}, None, "no image has an annotation to train on"),
+    ],
+)
+def test_broken_data_stops_before_training_and_keeps_an_old_run(content, text, message, train, data):
+    assert train().code == 0
+    model = Path(f"runs/finetune/{PRESET}/model.pt")
+    before = model.read_bytes()
+    done = train("--overwrite", root=data(content, text))
+    assert done.code == 2 and message in done.err and "Traceback" not in done.err
+    assert model.read_bytes() == before
+
+
+def test_an_unreadable_image_is_named_while_training(train, data):
+    (data() / "train2017" / "a.png").write_bytes(b"\x89PNG\r\n\x1a\nhalf of an image")
+    done = train()
+    assert done.code == 2 and "a.png" in done.err
+
+
+class Malicious:
+    def __reduce__(self):
+        return (Path.touch, (Path("owned"),))
+
+
+def truncated(path):
+    torch.save({"format": "srfgan", "modules": {"detector": {"a": torch.zeros(1000)}}}, path)
+    path.write_bytes(path.read_bytes()[:600])
+
+
+def foreign(path):
+    torch.save({"model": {"layer.weight": torch.zeros(3)}}, path)
+
+
+def malicious(path):
+    path.write_bytes(pickle.dumps({"model": Malicious()}))
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "message"),
+    [
+        ("half.pt", truncated, "half.pt cannot be read"),
+        ("half.pth", truncated, "half.pth: cannot be read as weights"),
+        ("other.pth", foreign, "does not fit"),
+        ("evil.pkl", malicious, "could run code"),
+        ("evil.pth", malicious, "evil.pth"),
+        ("none.pth", None, "do not exist"),
+    ],
+)
+def test_checkpoints_that_cannot_be_used_are_refused(name, write, message, srfgan, data, tmp_path):
+    if write:
+        write(tmp_path / name)
+    done = srfgan("eval", "--preset", PRESET, "--data-root", data(), "--weights", name, "--devices", "cpu")
+    assert done.code == 2 and message in done.err and "Traceback" not in done.err
+    assert not (tmp_path / "owned").exists()
+
+
+def test_a_detector_of_other_classes_is_refused_for_evaluation_and_reheaded_for_training(train, srfgan, data):
+    assert train().code == 0
+    weights = f"runs/finetune/{PRESET}/model.pt"
+    two = {"categories": [CATEGORY, {"id": 9, "name": "other"}]}
+    refused = srfgan("eval", "--preset", PRESET, "--data-root", data(two), "--weights", weights)
+    assert refused.code == 2 and "was trained on other categories (1: thing)" in refused.err
+    again = train("--weights", weights, "--output-dir", "again", root=data(two))
+    assert again.code == 0 and "head.box.classes.weight [2, 32] -> [3, 32]" in again.err
+
+
+def test_a_split_without_annotations_gets_a_results_file_only(train, srfgan, data):
+    assert train().code == 0
+    root = data()
+    (root / "test2017").mkdir()
+    Image.new("L", (48, 40)).save(root / "test2017" / "b.png")
+    image = {"id": 12, "file_name": "b.png", "width": 48, "height": 40}
+    info = root / "annotations" / "image_info_test2017.json"
+    info.write_text(json.dumps({"images": [image], "categories": [CATEGORY]}))
+    done = srfgan("eval", "--preset", PRESET, "--data-root", root, "--split", "test", "--output-dir", "out")
+    assert done.code == 0, done.err
+    results = json.loads(Path(f"out/detections_test2017_{PRESET}_results.json").read_text())
+    assert {result["image_id"] for result in results} <= {12}
