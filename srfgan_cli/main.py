@@ -45,7 +45,7 @@ def root(
 
 @cache
 def _register() -> None:
-    from srfgan_cli.commands import data, evaluate, export, presets, train, visualize
+    from srfgan_cli.commands import data, demo, evaluate, export, presets, train, visualize
 
     app.command("pretrain")(train.pretrain)
     app.command("extract")(train.extract)
@@ -53,6 +53,7 @@ def _register() -> None:
     app.command("eval")(evaluate.evaluate)
     app.command("visualize")(visualize.visualize)
     app.command("export")(export.export)
+    app.command("demo")(demo.demo)
     app.add_typer(presets.app, name="presets")
     app.add_typer(data.app, name="data")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import timm
 import torch.nn.functional as F
 from timm.models.resnet import Bottleneck
@@ -10,7 +12,9 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from models.config import BackboneConfig
 
-TIMM_NAMES = {"r18": "resnet18", "r50": "resnet50", "r101": "resnet101"}
+TIMM_NAMES = {"r10": "resnet18", "r18": "resnet18", "r50": "resnet50", "r101": "resnet101"}
+TIMM_CHANGES: dict[str, dict[str, Any]] = {"r10": {"layers": (1, 1, 1, 1), "channels": (32, 64, 128, 256)}}
+"""What a backbone has otherwise than timm's of that name; such a one has no pre-trained weights."""
 
 _STAGES = ["stem", "layer1", "layer2", "layer3", "layer4"]
 
@@ -53,6 +57,7 @@ class ResNet(nn.Module):
         super().__init__()
         self.body = timm.create_model(
             TIMM_NAMES[config.name],
+            **TIMM_CHANGES.get(config.name, {}),
             features_only=True,
             out_indices=(1, 2, 3, 4),
             zero_init_last=config.norm == "bn",

@@ -9,7 +9,7 @@ from pathlib import Path
 import timm
 from torch import Tensor, nn
 
-from models.backbones.resnet import TIMM_NAMES
+from models.backbones.resnet import TIMM_CHANGES, TIMM_NAMES
 from models.detector import Detector
 from models.discriminator import Discriminator
 from models.errors import InputError
@@ -89,9 +89,14 @@ def load_imagenet(model: Detector) -> LoadReport:
     """Download timm's ImageNet weights into the backbone of `model`.
 
     Raises:
-        InputError: if they cannot be downloaded.
+        InputError: if there are none or they cannot be downloaded.
     """
-    name = TIMM_NAMES[model.config.backbone.name]
+    backbone = model.config.backbone.name
+    if backbone in TIMM_CHANGES:
+        raise InputError(
+            f"there are no ImageNet weights of the backbone {backbone}; use initial_weights=none"
+        )
+    name = TIMM_NAMES[backbone]
     try:
         source = timm.create_model(name, pretrained=True)
     except Exception as error:

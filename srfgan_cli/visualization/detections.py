@@ -35,6 +35,7 @@ def draw(
     class_names: Sequence[str],
     *,
     score_threshold: float = 0.5,
+    scores: bool = True,
 ) -> Tensor:
     """Draw detections over an image.
 
@@ -47,6 +48,7 @@ def draw(
         detections: in the image's pixels, masks pasted or None.
         class_names: name of each label.
         score_threshold: detections below it are left out.
+        scores: write them; ground truth has none.
 
     Returns:
         (3, H', W') uint8 RGB: the image enlarged by a whole factor where it or its objects are small, and
@@ -67,13 +69,13 @@ def draw(
         for box, colour in reversed(list(zip(boxes, colours, strict=True))):
             pen.rectangle(box, outline=(*colour, 255), width=line)
     labels = [
-        Label(_text(class_names, label, score, crowded), box, colour)
+        Label(_text(class_names, label, score if scores else None, crowded), box, colour)
         for label, score, box, colour in zip(
             shown.labels.tolist(), shown.scores.tolist(), boxes, colours, strict=True
         )
     ]
-    draw_labels(pen, labels, _font(picture.size, crowded), picture.size)
-    captioned = _with_caption(picture, _caption(shown, class_names, score_threshold))
+    draw_labels(pen, [label for label in labels if label.text], _font(picture.size, crowded), picture.size)
+    captioned = _with_caption(picture, _caption(shown, class_names, score_threshold if scores else None))
     return torch.from_numpy(np.array(captioned)).permute(2, 0, 1)
 
 
@@ -139,11 +141,11 @@ def _scaled(box: Sequence[float], factor: int) -> tuple[float, float, float, flo
     return x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)
 
 
-def _text(class_names: Sequence[str], label: int, score: float, crowded: bool) -> str:
-    percent = f"{100 * score:.0f}"
+def _text(class_names: Sequence[str], label: int, score: float | None, crowded: bool) -> str:
+    percent = "" if score is None else f"{100 * score:.0f}"
     if len(class_names) == 1:
         return percent
-    return class_names[label] if crowded else f"{class_names[label]} {percent}"
+    return class_names[label] if crowded else f"{class_names[label]} {percent}".rstrip()
 
 
 def _font(size: tuple[int, int], crowded: bool) -> Font:
@@ -151,11 +153,11 @@ def _font(size: tuple[int, int], crowded: bool) -> Font:
     return ImageFont.load_default(height)
 
 
-def _caption(shown: Detections, class_names: Sequence[str], threshold: float) -> str:
+def _caption(shown: Detections, class_names: Sequence[str], threshold: float | None) -> str:
     counts = torch.bincount(shown.labels, minlength=len(class_names)).tolist()
     present = sorted(((n, name) for name, n in zip(class_names, counts, strict=True) if n), reverse=True)
     listed = ", ".join(f"{n} {name}" for n, name in present) or "nothing found"
-    return f"score at least {100 * threshold:g} %: {listed}"
+    return listed if threshold is None else f"score at least {100 * threshold:g} %: {listed}"
 
 
 def _with_caption(picture: Image.Image, text: str) -> Image.Image:

@@ -18,6 +18,7 @@ OPTIONS = {
     "weights",
     "visualize": "devices generator image methods output preset score_threshold set_ weights what",
     "export": "format_ json output preset set_ weights",
+    "demo": "devices output_dir overwrite seed",
 }
 """The surface that other people's scripts rely on: it grows on purpose only."""
 

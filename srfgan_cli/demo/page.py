@@ -1,0 +1,146 @@
+"""The texts and tables of the demo's page; `page.html` is their frame."""
+
+from __future__ import annotations
+
+import base64
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from srfgan_cli.demo.pictures import SCORE_THRESHOLD
+from srfgan_cli.demo.run import METHOD, PLAIN, Outcome
+
+ROWS = {"nn": "nearest neighbour", "srf": "generator (srf)"}
+METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+MIME = {".png": "image/png", ".jpg": "image/jpeg"}
+
+
+def page_values(outcome: Outcome, summary: dict[str, Any]) -> dict[str, str]:
+    """The HTML of every placeholder in `page.html`; `summary` as `summarize` makes it."""
+    steps, pictures, seen = outcome.steps, outcome.pictures, summary["images_seen"]
+    nn, srf = (summary[row]["box"]["AP"] or 0.0 for row in ROWS)
+    return {
+        "headline": f"Box AP {nn:.1f} with nearest neighbour, {srf:.1f} with the generator",
+        "total": duration(outcome.seconds),
+        "device": escape(outcome.device),
+        "scores": _scores_table(summary),
+        "verdict": verdict(summary),
+        **{f"{row}_parameters": f"{summary['parameters'][row] / 1e6:.1f}" for row in ROWS},
+        **{f"{name}_images": f"{seen[name]:,}" for name in ("baseline", "finetune")},
+        "extra_images": f"{seen['pretrain'] + seen['extract']:,}",
+        **{key: str(value) for key, value in summary["data"].items()},
+        "steps": _steps_rows(outcome),
+        "panel": _inlined(pictures.panel),
+        "threshold": f"{SCORE_THRESHOLD:g}",
+        "examples": "\n".join(
+            _figure(path, f"Validation image {number}: ground truth, nn, srf", "wide")
+            for number, path in enumerate(pictures.examples, start=1)
+        ),
+        "curves": "\n".join(
+            _figure(path, f"Losses of the step: {steps[name].step.title}")
+            for name, path in pictures.curves.items()
+        ),
+        "commands": _commands(outcome),
+        "versions": escape(", ".join(f"{name} {version}" for name, version in summary["versions"].items())),
+    }
+
+
+def verdict(summary: dict[str, Any]) -> str:
+    """Whether the method came out above the baseline, plainly, and how far to trust it."""
+    box, mask = ((summary["srf"][t]["AP"] or 0.0) - (summary["nn"][t]["AP"] or 0.0) for t in ("box", "mask"))
+    by = f"{signed(box)} box AP, {signed(mask)} mask AP"
+    if box > 0 and mask > 0:
+        result = f"The detector with the generator is ahead: {by}."
+    elif box > 0 or mask > 0:
+        result = f"In this run neither detector is ahead in both: the generator's has {by}."
+    else:
+        result = (
+            f"In this run the detector with the generator is <strong>not</strong> above the baseline: {by}."
+        )
+    images = summary["data"]["val"]
+    return f"{result} It is one run, scored on {images} images: a point or two either way can be chance."
+
+
+def signed(value: float) -> str:
+    """One decimal with its sign, a real minus included."""
+    return f"{value:+.1f}".replace("-", "\N{MINUS SIGN}")
+
+
+def duration(seconds: float) -> str:
+    """`5 min 12 s`, or `48 s`."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _scores_table(summary: dict[str, Any]) -> str:
+    shown = [
+        m
+        for m in METRICS
+        if any(summary[row][task][m] is not None for row in ROWS for task in ("box", "mask"))
+    ]
+    columns = [(task, metric) for task in ("box", "mask") for metric in shown]
+    groups = "".join(f'<th class="group" colspan="{len(shown)}">{task}</th>' for task in ("box", "mask"))
+    heads = "".join(f'<th class="{_classes(metric)}">{metric}</th>' for _, metric in columns)
+    lines = [f"<thead><tr><th></th>{groups}</tr><tr><th>top-down path</th>{heads}</tr></thead>", "<tbody>"]
+    for row, name in ROWS.items():
+        cells = "".join(_cell(summary[row][task][metric], metric) for task, metric in columns)
+        lines.append(f"<tr><td>{name}</td>{cells}</tr>")
+    cells = "".join(_difference(summary["nn"][task][m], summary["srf"][task][m], m) for task, m in columns)
+    return "\n".join([*lines, f'<tr class="difference"><td>difference</td>{cells}</tr>', "</tbody>"])
+
+
+def _classes(metric: str) -> str:
+    return "main divide" if metric == "AP" else "detail"
+
+
+def _cell(value: float | None, metric: str) -> str:
+    return f'<td class="{_classes(metric)}">{"-" if value is None else f"{value:.1f}"}</td>'
+
+
+def _difference(before: float | None, after: float | None, metric: str) -> str:
+    if before is None or after is None:
+        return _cell(None, metric)
+    direction = "up" if after > before else "down"
+    return f'<td class="{_classes(metric)} {direction}">{signed(after - before)}</td>'
+
+
+def _steps_rows(outcome: Outcome) -> str:
+    rows = [
+        f"<tr><td>{escape(step.step.title)}<small>{escape(step.step.explanation)}</small></td>"
+        f"<td>{step.iterations}</td><td>{step.images // step.iterations}</td><td>{step.images:,}</td>"
+        f"<td>{duration(step.seconds)}</td></tr>"
+        for step in outcome.steps.values()
+    ]
+    total = sum(step.images for step in outcome.steps.values())
+    rows.append(
+        f"<tr><td>All, with evaluation and pictures</td><td></td><td></td><td>{total:,}</td>"
+        f"<td>{duration(outcome.seconds)}</td></tr>"
+    )
+    return "\n".join(rows)
+
+
+def _commands(outcome: Outcome) -> str:
+    seed = outcome.steps["finetune"].config.seed
+    option = f" --seed {seed}" if seed else ""
+    lines = [
+        f"srfgan {step.step.stage:<8} --preset {step.step.preset}{option}" for step in outcome.steps.values()
+    ]
+    lines += [f"srfgan eval     --preset {preset}" for preset in (PLAIN, METHOD)]
+    lines += [
+        f"srfgan visualize P2 --preset {METHOD} --methods nn,bilinear,srf",
+        f"srfgan visualize detections --preset {METHOD} --image FILE",
+    ]
+    return escape("\n".join(lines))
+
+
+def _figure(path: Path, description: str, kind: str = "") -> str:
+    image = f'<img src="{_inlined(path)}" alt="{escape(description)}">'
+    if not kind:
+        return f"<figure>{image}</figure>"
+    return f'<figure class="{kind}"><div class="scroll">{image}</div></figure>'
+
+
+def _inlined(path: Path) -> str:
+    """The file as a data URI, so that the page needs nothing beside it."""
+    content = base64.b64encode(path.read_bytes()).decode()
+    return f"data:{MIME[path.suffix]};base64,{content}"

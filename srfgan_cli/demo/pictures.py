@@ -1,0 +1,139 @@
+"""The demo's pictures: the P2 panel, ground truth beside both detectors, and the training curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+from torchvision.transforms.v2.functional import to_pil_image
+
+from models.detector import Detector
+from models.errors import InputError
+from models.structures import Detections
+from srfgan_cli.config import Config
+from srfgan_cli.data.dataset import DetectionDataset
+from srfgan_cli.data.open import open_split
+from srfgan_cli.demo.truth import as_detections
+from srfgan_cli.runs import Run
+from srfgan_cli.trained import load_trained
+from srfgan_cli.visualization.curves import curves
+from srfgan_cli.visualization.detections import draw
+from srfgan_cli.visualization.feature_maps import level_maps
+from srfgan_cli.visualization.maps import p2_panel
+
+EXAMPLES = 4
+"""The first images of the val split are shown, so that nothing is picked by how well it went."""
+SCORE_THRESHOLD = 0.5
+METHODS = ("nn", "bilinear", "srf")
+
+_STRIP_WIDTH = 1560
+_GAP = 12
+_TITLE = 44
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Files of the demo's pictures.
+
+    Attributes:
+        panel: P2 of the trained target detector by three methods.
+        examples: one strip per val image: ground truth, baseline, method.
+        curves: losses by step name.
+        parameters: of the two detectors, by step name.
+    """
+
+    panel: Path
+    examples: tuple[Path, ...]
+    curves: dict[str, Path]
+    parameters: dict[str, int]
+
+
+def draw_pictures(config: Config, runs: Mapping[str, Run], folder: Path, device: str) -> Pictures:
+    """Draw everything from finished runs.
+
+    Args:
+        config: the method's.
+        runs: by step name; `baseline` and `finetune` hold the detectors.
+        folder: where the files go.
+        device: `cpu` or `cuda`.
+
+    Raises:
+        InputError: a run cannot be read, or a picture not be written.
+    """
+    val = open_split(config.data, None, "val", training=False)
+    trained = {
+        name: load_trained(config, runs[name].model, val.categories) for name in ("baseline", "finetune")
+    }
+    plain, method = (trained[name].detector.to(device) for name in ("baseline", "finetune"))
+    shown = level_maps(method, val[(0, 0)].image, METHODS)
+    files = {"p2.png": p2_panel(val[(0, 0)].image, shown.maps)}
+    for number in range(min(EXAMPLES, len(val))):
+        files[f"detections-{number + 1}.jpg"] = example(val, number, {"nn": plain, "srf": method})
+    for name, run in runs.items():
+        files[f"curves-{name}.png"] = curves({name: run.metrics})
+    paths = _saved(files, folder)
+    return Pictures(
+        panel=paths["p2.png"],
+        examples=tuple(path for name, path in paths.items() if name.startswith("detections")),
+        curves={name: paths[f"curves-{name}.png"] for name in runs},
+        parameters={
+            name: sum(p.numel() for p in each.detector.parameters()) for name, each in trained.items()
+        },
+    )
+
+
+def example(val: DetectionDataset, number: int, detectors: Mapping[str, Detector]) -> Image.Image:
+    """One image's ground truth and what each detector finds in it, side by side."""
+    sample = val[(number, 0)]
+    names = val.categories.names
+    size = (sample.image.shape[1], sample.image.shape[2])
+    truth = draw(sample.image, as_detections(sample.target, size), names, scores=False)
+    pictures = {"ground truth": truth}
+    for title, detector in detectors.items():
+        pictures[title] = draw(
+            sample.image, _found(detector, sample.image), names, score_threshold=SCORE_THRESHOLD
+        )
+    return _side_by_side(pictures)
+
+
+def _found(detector: Detector, image: Tensor) -> Detections:
+    with torch.inference_mode():
+        found: list[Detections] = detector([image])
+    return found[0]
+
+
+def _side_by_side(pictures: Mapping[str, Tensor]) -> Image.Image:
+    """Pictures (3, H, W) uint8 in a row on white, each under its title."""
+    width = (_STRIP_WIDTH - _GAP * (len(pictures) - 1)) // len(pictures)
+    scaled = [_to_width(to_pil_image(picture), width) for picture in pictures.values()]
+    strip = Image.new("RGB", (_STRIP_WIDTH, _TITLE + max(each.height for each in scaled)), "white")
+    pen = ImageDraw.Draw(strip)
+    for column, (title, picture) in enumerate(zip(pictures, scaled, strict=True)):
+        left = column * (width + _GAP)
+        pen.text(
+            (left + 2, _TITLE / 2), title, font=ImageFont.load_default(24), fill=(30, 30, 30), anchor="lm"
+        )
+        strip.paste(picture, (left, _TITLE))
+    return strip
+
+
+def _to_width(picture: Image.Image, width: int) -> Image.Image:
+    height = round(picture.height * width / picture.width)
+    return picture.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def _saved(files: Mapping[str, Image.Image], folder: Path) -> dict[str, Path]:
+    paths = {name: folder / name for name in files}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, picture in files.items():
+            # JPEG where there are photographs' textures, PNG where there are lines and text.
+            options = {"quality": 88} if name.endswith(".jpg") else {"optimize": True}
+            picture.save(paths[name], **options)
+    except OSError as error:
+        raise InputError(f"Cannot write to {folder}: {error.strerror or error}.") from None
+    return paths
