@@ -9,7 +9,8 @@ from typer.main import get_command
 from srfgan_cli import main
 
 MACHINE = "devices launcher nnodes precision rdzv_endpoint"
-TRAINING = f"batch_size data_root dataset dry_run iterations json output_dir overwrite preset resume seed set_ {MACHINE}"
+RECIPE = "batch_size data_root dataset iterations preset seed set_"
+TRAINING = f"{RECIPE} {MACHINE} dry_run json output_dir overwrite resume"
 OPTIONS = {
     "pretrain": f"{TRAINING} backbone guide",
     "extract": f"{TRAINING} generator guide weights",
