@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from models.config import InferenceConfig
-from models.heads.box_head import BoxHead
+from models.heads.box_head import LEVELS, BoxHead
 from models.heads.mask_head import MaskHead
 from models.heads.rpn import RegionProposals
 from models.ops.boxes import Size
@@ -31,6 +31,7 @@ class TwoStageHead(nn.Module):
     ) -> dict[str, Tensor]:
         """Scalar losses by detectron2's names; every parameter is in their graph, whatever the targets."""
         proposals, losses = self.rpn.propose(pyramid, sizes, targets)
+        pyramid = _for_pooling(pyramid)
         samples = [self.box.sample(boxes, target) for boxes, target in zip(proposals, targets, strict=True)]
         losses |= self.box.losses(pyramid, samples, targets)
         if self.mask is not None:
@@ -40,7 +41,13 @@ class TwoStageHead(nn.Module):
     def detect(self, pyramid: dict[str, Tensor], sizes: Sequence[Size]) -> list[Detections]:
         """Detections of each image, best first; masks as `mask_probs`, not pasted."""
         proposals, _ = self.rpn.propose(pyramid, sizes)
+        pyramid = _for_pooling(pyramid)
         detections = self.box.detect(pyramid, proposals, sizes, self.inference)
         if self.mask is not None:
             self.mask.add_masks(pyramid, detections)
         return detections
+
+
+def _for_pooling(pyramid: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The levels that boxes are pooled from, in the layout RoIAlign wants, converted once for both heads."""
+    return {level: pyramid[level].contiguous() for level in LEVELS}

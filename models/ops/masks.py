@@ -92,19 +92,24 @@ def paste_masks(probs: Tensor, boxes: Tensor, size: Size, threshold: float = 0.5
         (R, height, width) bool on the device of `probs`. Equals `grid_sample` with zero padding and
         corners not aligned (detectron2).
     """
-    if probs.device.type == "cpu":
-        return _paste_one_by_one(probs.float(), boxes, size, threshold)
+    paste = _paste_one_by_one if probs.device.type == "cpu" else _paste_together
+    return paste(probs.float(), boxes, size, threshold)
+
+
+def _paste_together(probs: Tensor, boxes: Tensor, size: Size, threshold: float) -> Tensor:
+    """Whole images by matrix products: fast where starting an operation costs more than the operation."""
     height, width = size
-    rows_at_once = max(1, _MAX_PASTED_PIXELS // max(1, height * width))
-    pieces = []
-    for part, part_boxes in zip(probs.float().split(rows_at_once), boxes.split(rows_at_once), strict=True):
+    at_once = max(1, _MAX_PASTED_PIXELS // max(1, height * width))
+    pieces = [probs.new_zeros((0, height, width), dtype=torch.bool)]
+    for part, part_boxes in zip(probs.split(at_once), boxes.split(at_once), strict=True):
         rows = _weights(part_boxes[:, 1], part_boxes[:, 3], 0, height, part.shape[-1])
         columns = _weights(part_boxes[:, 0], part_boxes[:, 2], 0, width, part.shape[-1])
         pieces.append(rows @ part @ columns.transpose(1, 2) >= threshold)
-    return torch.cat(pieces) if pieces else probs.new_zeros((0, height, width), dtype=torch.bool)
+    return torch.cat(pieces)
 
 
 def _paste_one_by_one(probs: Tensor, boxes: Tensor, size: Size, threshold: float) -> Tensor:
+    """Only the pixels of each box."""
     height, width = size
     pasted = torch.zeros(len(probs), height, width, dtype=torch.bool)
     low = boxes.floor().long().clamp(min=0).tolist()

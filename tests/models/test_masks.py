@@ -1,0 +1,74 @@
+"""Mask targets and pasting against independent formulas."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torchvision.ops import roi_align
+
+from models.ops import masks
+from models.ops.masks import mask_targets, paste_masks
+from models.structures import MaskPatch, Polygons
+
+SIZE = (90, 120)
+
+
+def rectangle(x0, y0, x1, y1):
+    return np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], dtype=np.float64)
+
+
+def test_polygon_target_covers_its_share_of_the_box():
+    left_half = Polygons((rectangle(10, 20, 30, 60),))
+    target = mask_targets([left_half], torch.tensor([[10.0, 20.0, 50.0, 60.0]]), torch.tensor([0]), 28)
+    expected = torch.zeros(28, 28, dtype=torch.bool)
+    expected[:, :14] = True
+    assert torch.equal(target[0], expected)
+
+
+def test_targets_of_polygons_and_patches_keep_their_order():
+    two_parts = Polygons((rectangle(0, 0, 10, 40), rectangle(30, 0, 40, 40)))
+    disc = np.hypot(*np.mgrid[-10:10, -15:15]) < 9
+    patch = MaskPatch(disc.astype(np.uint8), np.array([50.0, 30.0, 80.0, 50.0]))
+    boxes = torch.tensor([[45.0, 25.0, 85.0, 55.0], [0.0, 0.0, 40.0, 40.0], [50.0, 30.0, 80.0, 50.0]])
+    targets = mask_targets([two_parts, patch], boxes, torch.tensor([1, 0, 1]), 28)
+    assert targets[1, :, :7].all() and targets[1, :, -7:].all() and not targets[1, :, 8:-8].any()
+    image = torch.zeros(1, 1, *SIZE)
+    image[0, 0, 30:50, 50:80] = torch.from_numpy(disc)
+    for row in (0, 2):
+        whole = roi_align(image, [boxes[row : row + 1]], 28, 1.0, 0, aligned=True)[0, 0] >= 0.5
+        assert torch.equal(targets[row], whole), "a patch must pool as the whole image's bitmap does"
+
+
+def test_patch_targets_follow_a_resized_span():
+    pixels = np.zeros((10, 20), np.uint8)
+    pixels[:, 10:] = 1
+    patch = MaskPatch(pixels, np.array([100.0, 50.0, 180.0, 90.0]))
+    target = mask_targets([patch], torch.tensor([[100.0, 50.0, 180.0, 90.0]]), torch.tensor([0]), 28)[0]
+    assert target[:, 14:].all() and not target[:, :14].any()
+
+
+def test_no_boxes_no_targets():
+    assert mask_targets([], torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), 28).shape == (0, 28, 28)
+
+
+@pytest.mark.parametrize("paste", [paste_masks, masks._paste_together])
+def test_pasting_equals_grid_sample_over_the_whole_image(paste, monkeypatch):
+    monkeypatch.setattr(masks, "_MAX_PASTED_PIXELS", 3 * SIZE[0] * SIZE[1])
+    generator = torch.Generator().manual_seed(0)
+    count = 20
+    corner = torch.rand(count, 2, generator=generator) * 100 - 10
+    boxes = torch.cat([corner, corner + torch.rand(count, 2, generator=generator) * 60 + 0.5], dim=1)
+    probs = torch.rand(count, 28, 28, generator=generator)
+    ys = (torch.arange(SIZE[0]) + 0.5 - boxes[:, 1:2]) / (boxes[:, 3:4] - boxes[:, 1:2]) * 2 - 1
+    xs = (torch.arange(SIZE[1]) + 0.5 - boxes[:, 0:1]) / (boxes[:, 2:3] - boxes[:, 0:1]) * 2 - 1
+    grid = torch.stack([xs[:, None].expand(-1, *SIZE), ys[:, :, None].expand(-1, *SIZE)], dim=-1)
+    smooth = F.grid_sample(probs[:, None], grid, align_corners=False)[:, 0]
+    pasted = paste(probs, boxes, SIZE, 0.5)
+    assert pasted.dtype == torch.bool and pasted.any()
+    # Only where the probability is one half within rounding may the two differ.
+    assert ((smooth - 0.5).abs()[pasted != (smooth >= 0.5)] < 1e-5).all()
+
+
+@pytest.mark.parametrize("paste", [paste_masks, masks._paste_together])
+def test_pasting_nothing(paste):
+    assert paste(torch.zeros(0, 28, 28), torch.zeros(0, 4), SIZE, 0.5).shape == (0, *SIZE)

@@ -1,0 +1,152 @@
+"""Boxes, anchors, matching, sampling, pooling and suppression against hand-computed values."""
+
+import math
+
+import pytest
+import torch
+import torchvision
+
+from models.ops import matching
+from models.ops.anchors import cell_anchors, grid_anchors
+from models.ops.boxes import box_iou, clip_boxes, decode_boxes, encode_boxes, is_nonempty
+from models.ops.losses import binary_sum, class_sum, l1_sum
+from models.ops.matching import IGNORED, NEGATIVE, POSITIVE, match_boxes
+from models.ops.nms import nms_within_classes
+from models.ops.pooling import assign_levels, pool_boxes
+from models.ops.sampling import sample_candidates
+
+
+def random_boxes(count, extent=200.0, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    corner = torch.rand(count, 2, generator=generator) * extent
+    return torch.cat([corner, corner + 1 + torch.rand(count, 2, generator=generator) * extent], dim=1)
+
+
+def test_box_coding_by_hand_and_back():
+    box = torch.tensor([[0.0, 0.0, 10.0, 20.0]])
+    moved = torch.tensor([[5.0, 10.0, 15.0, 50.0]])
+    expected = torch.tensor([[5 / 10 * 10, 20 / 20 * 10, 0.0, math.log(2) * 5]])
+    weights = (10.0, 10.0, 5.0, 5.0)
+    torch.testing.assert_close(encode_boxes(box, moved, weights), expected)
+    boxes, targets = random_boxes(50), random_boxes(50, seed=1)
+    decoded = decode_boxes(encode_boxes(boxes, targets, weights), boxes, weights)
+    torch.testing.assert_close(decoded, targets, atol=1e-3, rtol=1e-5)
+
+
+def test_decoding_limits_growth():
+    huge = decode_boxes(
+        torch.tensor([[0.0, 0.0, 100.0, 100.0]]), torch.tensor([[0.0, 0.0, 16.0, 16.0]]), (1,) * 4
+    )
+    torch.testing.assert_close(huge, torch.tensor([[-492.0, -492.0, 508.0, 508.0]]))
+
+
+def test_iou_clip_and_emptiness():
+    first, second = random_boxes(30), random_boxes(40, seed=2)
+    torch.testing.assert_close(box_iou(first, second), torchvision.ops.box_iou(first, second))
+    point = torch.tensor([[3.0, 3.0, 3.0, 3.0]])
+    assert box_iou(point, point).item() == 0, "no NaN where both are empty"
+    clipped = clip_boxes(torch.tensor([[-5.0, 2.0, 30.0, 40.0], [25.0, 2.0, 30.0, 8.0]]), (10, 20))
+    assert clipped.tolist() == [[0, 2, 20, 10], [20, 2, 20, 8]]
+    assert is_nonempty(clipped).tolist() == [True, False]
+
+
+def test_anchors_by_hand():
+    cell = cell_anchors(32, [0.5, 1.0, 2.0])
+    width = 32 * math.sqrt(2)
+    torch.testing.assert_close(cell[0], torch.tensor([-width / 2, -width / 4, width / 2, width / 4]))
+    grid = grid_anchors(cell, height=2, width=3, stride=8)
+    assert grid.shape == (18, 4)
+    torch.testing.assert_close(grid[3 * 4 + 1], torch.tensor([8.0 - 16, 8.0 - 16, 8.0 + 16, 8.0 + 16]))
+
+
+@pytest.mark.parametrize("pairs_at_once", [2**24, 4])
+def test_matching_thresholds_and_rescue(monkeypatch, pairs_at_once):
+    monkeypatch.setattr(matching, "_MAX_PAIRS", pairs_at_once)
+    truth = torch.tensor([[0.0, 0.0, 10.0, 10.0], [100.0, 0.0, 110.0, 10.0], [500.0, 500.0, 500.0, 500.0]])
+    candidates = torch.tensor(
+        [
+            [0.0, 0.0, 10.0, 8.0],  # IoU 0.8 with the first
+            [0.0, 0.0, 10.0, 5.0],  # 0.5 with the first
+            [0.0, 0.0, 10.0, 1.0],  # 0.1 with the first
+            [100.0, 0.0, 110.0, 2.0],  # 0.2 with the second, its best
+            [100.0, 8.0, 110.0, 10.0],  # the same: a tie
+            [300.0, 0.0, 310.0, 10.0],  # nothing; the empty third truth must not claim it
+        ]
+    )
+    index, labels = match_boxes(truth, candidates, negative_below=0.3, positive_from=0.7, rescue=True)
+    assert index[:5].tolist() == [0, 0, 0, 1, 1]
+    assert labels.tolist() == [POSITIVE, IGNORED, NEGATIVE, POSITIVE, POSITIVE, NEGATIVE]
+    _, labels = match_boxes(truth, candidates, negative_below=0.5, positive_from=0.5, rescue=False)
+    assert labels.tolist() == [POSITIVE, POSITIVE, NEGATIVE, NEGATIVE, NEGATIVE, NEGATIVE]
+
+
+def test_matching_without_truth():
+    index, labels = match_boxes(
+        torch.zeros(0, 4), random_boxes(3), negative_below=0.3, positive_from=0.7, rescue=True
+    )
+    assert index.tolist() == [0, 0, 0] and labels.tolist() == [NEGATIVE] * 3
+
+
+def test_sampling(monkeypatch):
+    labels = torch.tensor([POSITIVE, NEGATIVE, IGNORED] * 20)
+    positive, negative = sample_candidates(labels, 16, 0.25)
+    assert len(positive) == 4 and len(negative) == 12
+    assert (labels[positive] == POSITIVE).all() and (labels[negative] == NEGATIVE).all()
+    assert len(set(positive.tolist())) == 4
+    monkeypatch.setattr(torch, "randperm", lambda n, **kwargs: torch.arange(n, **kwargs))
+    positive, negative = sample_candidates(labels, 6, 0.5)
+    assert positive.tolist() == [0, 3, 6] and negative.tolist() == [1, 4, 7]
+    positive, negative = sample_candidates(torch.tensor([NEGATIVE, POSITIVE]), 8, 0.25)
+    assert positive.tolist() == [1] and negative.tolist() == [0]
+
+
+def test_level_assignment():
+    sides = torch.tensor([1.0, 111.0, 112.0, 224.0, 447.0, 448.0, 5000.0])
+    boxes = torch.stack([torch.zeros(7), torch.zeros(7), sides, sides], dim=1)
+    assert assign_levels(boxes, 2, 5).tolist() == [2, 2, 3, 4, 4, 5, 5]
+    assert assign_levels(torch.zeros(1, 4), 2, 5).tolist() == [2]
+
+
+def test_pooling_reads_positions_from_the_right_image_and_level():
+    """On a map whose value is its pixel's x coordinate, a bin's average is the x of its centre."""
+    maps = []
+    for level in range(2, 6):
+        stride = 2**level
+        xs = (torch.arange(1024 // stride) + 0.5) * stride
+        ramp = xs.expand(2, 1, 1024 // stride, -1).clone()
+        ramp[1] += 10_000 * level
+        maps.append(ramp)
+    boxes = [
+        torch.tensor([[100.0, 50.0, 170.0, 120.0], [200.0, 200.0, 900.0, 700.0]]),
+        torch.tensor([[64.0, 64.0, 288.0, 288.0]]),
+    ]
+    pooled = pool_boxes(maps, boxes, 7)[:, 0]
+    for row, box, base in zip(pooled, torch.cat(boxes), [0, 0, 40_000], strict=True):
+        centres = box[0] + (torch.arange(7) + 0.5) * (box[2] - box[0]) / 7
+        torch.testing.assert_close(row, (base + centres).expand(7, 7))
+    assert pool_boxes(maps, [torch.zeros(0, 4), torch.zeros(0, 4)], 7).shape == (0, 1, 7, 7)
+
+
+def test_suppression_only_within_classes(monkeypatch):
+    boxes = random_boxes(300, extent=60)
+    scores = torch.rand(300, generator=torch.Generator().manual_seed(0))
+    classes = torch.arange(300) % 3
+    expected = []
+    for label in range(3):
+        index = torch.nonzero(classes == label).flatten()
+        expected.append(index[torchvision.ops.nms(boxes[index], scores[index], 0.5)])
+    expected = torch.cat(expected)
+    expected = expected[scores[expected].argsort(descending=True)]
+    assert nms_within_classes(boxes, scores, classes, 0.5).tolist() == expected.tolist()
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
+    assert nms_within_classes(boxes, scores, classes, 0.5).tolist() == expected.tolist()
+
+
+def test_losses_are_float32_and_zero_when_empty():
+    empty = torch.zeros(0, 4, dtype=torch.bfloat16, requires_grad=True)
+    for loss in (
+        l1_sum(empty, torch.zeros(0, 4)),
+        binary_sum(empty, torch.zeros(0, 4)),
+        class_sum(empty, torch.zeros(0, dtype=torch.int64)),
+    ):
+        assert loss.dtype == torch.float32 and loss.item() == 0 and loss.requires_grad
