@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable
 
@@ -62,14 +63,25 @@ def trace(detector: Detector) -> ExportedProgram:
 
     The batch is one image: detections differ in number, and a graph has no lists of tensors.
     """
+    # Rows first: torch.export would guard the strides of channels-last maps, which depend on the size.
+    detector = copy.deepcopy(detector).to(memory_format=torch.contiguous_format)
     graph = DetectorGraph(detector).eval()
     shapes = ({1: Dim.AUTO, 2: Dim.AUTO},)
     with torch.no_grad(), warnings.catch_warnings():
         # torchvision's shape rules use a name that torch is about to rename.
         warnings.filterwarnings("ignore", "`create_unbacked_symint` is deprecated", FutureWarning)
-        return torch.export.export(
-            graph, (torch.zeros(3, *_TRACED_SIZE),), dynamic_shapes=shapes, strict=False
-        )
+        example = torch.zeros(3, *_TRACED_SIZE)
+        program = torch.export.export(graph, (example,), dynamic_shapes=shapes, strict=False)
+    _forget_source(program)
+    return program
+
+
+def _forget_source(program: ExportedProgram) -> None:
+    """Remove the tracebacks that name this machine's folders."""
+    for module in program.graph_module.modules():
+        if isinstance(module, torch.fx.GraphModule):
+            for node in module.graph.nodes:
+                node.meta.pop("stack_trace", None)
 
 
 def _next_multiple(side: int) -> int:

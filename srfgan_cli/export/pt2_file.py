@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -32,7 +33,10 @@ def write_pt2(program: ExportedProgram, metadata: Mapping[str, str], path: Path)
         InputError: the file cannot be written.
     """
     extra = {METADATA_FILE: json.dumps(dict(metadata), ensure_ascii=False)}
-    write_atomically(path, lambda file: torch.export.save(program, file, extra_files=extra))
+    with warnings.catch_warnings():
+        # Of frozen statistics and the like that share no tensor with anything; nothing is lost.
+        warnings.filterwarnings("ignore", "No complete tensor found in the group", UserWarning)
+        write_atomically(path, lambda file: torch.export.save(program, file, extra_files=extra))
 
 
 def open_pt2(path: Path) -> Runtime:
