@@ -13,11 +13,13 @@ def nms(boxes: Tensor, scores: Tensor, iou: float) -> Tensor:
     torchvision promises an exported graph that two boxes at least are kept, so there two empty ones with
     the lowest score of all go along: they overlap nothing, come out last and are dropped.
     """
-    if not torch.compiler.is_exporting():
-        return torchvision.ops.nms(boxes, scores, iou)
-    boxes = torch.cat([boxes, boxes.new_zeros(2, 4)])
-    scores = torch.cat([scores, scores.new_full((2,), torch.finfo(scores.dtype).min)])
-    return torchvision.ops.nms(boxes, scores, iou)[:-2]
+    if torch.compiler.is_exporting():
+        boxes = torch.cat([boxes, boxes.new_zeros(2, 4)])
+        scores = torch.cat([scores, scores.new_full((2,), torch.finfo(scores.dtype).min)])
+        kept: Tensor = torchvision.ops.nms(boxes, scores, iou)[:-2]
+    else:
+        kept = torchvision.ops.nms(boxes, scores, iou)
+    return kept
 
 
 def nms_within_classes(boxes: Tensor, scores: Tensor, classes: Tensor, iou: float) -> Tensor:
@@ -29,4 +31,5 @@ def nms_within_classes(boxes: Tensor, scores: Tensor, classes: Tensor, iou: floa
     if torch.compiler.is_exporting():
         extent = torch.cat([boxes.flatten(), boxes.new_zeros(1)]).amax(dim=0) + 1
         return nms(boxes + (classes.to(boxes) * extent)[:, None], scores, iou)
-    return torchvision.ops.batched_nms(boxes, scores, classes, iou)
+    kept: Tensor = torchvision.ops.batched_nms(boxes, scores, classes, iou)
+    return kept

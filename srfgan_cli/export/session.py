@@ -72,7 +72,9 @@ def export_preset(config: Config, weights: Path | None, format: Format, output: 
     output = output or source.with_suffix(f".{format}")
     _check_output(output, format)
     trained = load_trained(config, source)
-    stderr.print(f"Weights: {escape(str(source))}\nTracing and writing {output.name} ...", soft_wrap=True)
+    stderr.print(
+        f"Weights: {escape(str(source))}\nTracing and writing {escape(output.name)} ...", soft_wrap=True
+    )
     unchecked = output.with_name(f"{output.stem}.unchecked{output.suffix}")
     try:
         run = _write(config, trained, format, unchecked)
