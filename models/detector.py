@@ -17,7 +17,7 @@ SIZE_DIVISIBILITY = 32
 
 
 class Head(Protocol):
-    """What a detector needs of its head."""
+    """What a detector needs of its head, besides being a module."""
 
     def losses(
         self, pyramid: dict[str, Tensor], sizes: Sequence[Size], targets: Sequence[Target]
@@ -36,10 +36,11 @@ class Detector(nn.Module):
         neck: its `upsample` is the interpolation or the generator G.
     """
 
+    head: Head
     pixel_mean: Tensor
     pixel_std: Tensor
 
-    def __init__(self, config: ModelConfig, *, backbone: nn.Module, neck: nn.Module, head: nn.Module) -> None:
+    def __init__(self, config: ModelConfig, *, backbone: nn.Module, neck: nn.Module, head: Head) -> None:
         super().__init__()
         self.config = config
         self.backbone = backbone
@@ -115,10 +116,8 @@ class Detector(nn.Module):
     ) -> dict[str, Tensor]:
         """Scalar losses by detectron2's names; `targets` are moved to the model's device."""
         targets = [target.to(self.pixel_mean.device) for target in targets]
-        losses: dict[str, Tensor] = self.head.losses(pyramid, sizes, targets)
-        return losses
+        return self.head.losses(pyramid, sizes, targets)
 
     def detect_from_pyramid(self, pyramid: dict[str, Tensor], sizes: Sequence[Size]) -> list[Detections]:
         """Detections of each image, with masks as `mask_probs`."""
-        detections: list[Detections] = self.head.detect(pyramid, sizes)
-        return detections
+        return self.head.detect(pyramid, sizes)

@@ -27,11 +27,13 @@ class Discriminator(nn.Module):
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+                assert layer.bias is not None
                 nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to logits (N, 1, H, W), without a sigmoid."""
-        return self.logits(self.blocks(x))
+        logits: Tensor = self.logits(self.blocks(x))
+        return logits
 
 
 def _block(before: int, after: int) -> nn.Sequential:

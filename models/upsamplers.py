@@ -49,7 +49,7 @@ class SRFGenerator(nn.Module):
         y = self.blocks(_leaky(self.head(x)))
         y = _leaky(self.trunk_norm(self.trunk(y)))
         y = _leaky(self.up_norm(self.up(y)))
-        return self.tail(y) + _bilinear(x)
+        return torch.add(self.tail(y), _bilinear(x))
 
 
 class ResidualBlock(nn.Module):
@@ -65,7 +65,7 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to the same shape."""
         y = _leaky(self.norm1(self.conv1(x)))
-        return self.norm2(self.conv2(y)) + x
+        return torch.add(self.norm2(self.conv2(y)), x)
 
 
 class AFIGenerator(nn.Module):
@@ -91,7 +91,7 @@ class AFIGenerator(nn.Module):
         y = torch.add(y, self.blocks(y), alpha=self.RESIDUAL_SCALE)
         y = _leaky(self.trunk(y))
         y = _leaky(self.up(y))
-        return self.tail(y) + _bilinear(x)
+        return torch.add(self.tail(y), _bilinear(x))
 
 
 class DenseBlock(nn.Module):

@@ -22,17 +22,18 @@ _STAGES = ["stem", "layer1", "layer2", "layer3", "layer4"]
 class ConvNorm(nn.Conv2d):
     """A convolution without bias and its normalisation.
 
-    A frozen norm is folded into the weight, so that it costs no pass over the feature map.
+    A frozen norm is folded into the weight, so that it costs no pass over the feature map. Kernels, strides
+    and paddings are the same in both directions.
     """
 
     def __init__(self, conv: nn.Conv2d, norm: nn.Module) -> None:
         super().__init__(
             conv.in_channels,
             conv.out_channels,
-            conv.kernel_size,
-            conv.stride,
-            conv.padding,
-            bias=False,  # type: ignore[arg-type]
+            kernel_size=conv.kernel_size[0],
+            stride=conv.stride[0],
+            padding=int(conv.padding[0]),
+            bias=False,
         )
         self.weight = conv.weight
         self.norm = norm
@@ -40,7 +41,8 @@ class ConvNorm(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C', H', W'), without activation."""
         if not isinstance(self.norm, FrozenBatchNorm2d):
-            return self.norm(super().forward(x))
+            y: Tensor = self.norm(super().forward(x))
+            return y
         scale = self.norm.weight * (self.norm.running_var + self.norm.eps).rsqrt()
         shift = self.norm.bias - self.norm.running_mean * scale
         return F.conv2d(x, self.weight * scale[:, None, None, None], shift, self.stride, self.padding)
@@ -50,8 +52,11 @@ class ResNet(nn.Module):
     """A timm ResNet that gives {"res2", "res3", "res4", "res5"}.
 
     Attributes:
+        body: timm's feature extractor, its norms joined to their convolutions.
         channels: channels of each output.
     """
+
+    body: Any
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()

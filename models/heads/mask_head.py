@@ -51,7 +51,7 @@ class MaskHead(nn.Module):
         # The 1x1 convolution of the one class that is asked for, instead of all of them.
         weight = self.logits.weight.flatten(1)[labels][:, None]
         assert self.logits.bias is not None
-        masks = torch.bmm(weight, x.flatten(2)).unflatten(2, x.shape[2:]).squeeze(1)
+        masks: Tensor = torch.bmm(weight, x.flatten(2)).unflatten(2, x.shape[2:]).squeeze(1)
         return masks + self.logits.bias[labels][:, None, None]
 
     def losses(

@@ -37,7 +37,7 @@ class FeaturePyramid(nn.Module):
         """Backbone maps to {"p2": (N, C, H/4, W/4), ..., "p6": (N, C, H/64, W/64)}."""
         pyramid: dict[str, Tensor] = {}
         above: Tensor | None = None
-        for source in reversed(features):
+        for source in reversed(list(features)):
             level = _pyramid_name(source)
             merged = self.lateral[level](features[source])
             if above is not None:

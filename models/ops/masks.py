@@ -47,7 +47,8 @@ def mask_targets(masks: Sequence[InstanceMask], boxes: Tensor, matched: Tensor, 
 def _rasterize(outlines: Sequence[Polygons], boxes: np.ndarray, resolution: int) -> Tensor:
     """(R, M, M) bool: the union of each outline's polygons within its box."""
     scale = resolution / np.maximum(boxes[:, 2:] - boxes[:, :2], 0.1)
-    parts, first = [], []
+    parts: list[np.ndarray] = []
+    first: list[int] = []
     for outline, corner, factor in zip(outlines, boxes[:, :2], scale, strict=True):
         first.append(len(parts))
         parts += [((part - corner) * factor).ravel() for part in outline.parts]
@@ -74,7 +75,7 @@ def _resample(patches: Sequence[MaskPatch], boxes: np.ndarray, resolution: int) 
         factor = np.array([columns, rows]) / side
         row[0] = position[id(patch)]
         row[1:] = np.concatenate([(box[:2] - corner) * factor + 1, (box[2:] - corner) * factor + 1])
-    pooled = roi_align(stack, torch.from_numpy(rois), resolution, 1.0, 0, aligned=True)
+    pooled: Tensor = roi_align(stack, torch.from_numpy(rois), resolution, 1.0, 0, aligned=True)
     return pooled[:, 0] >= 0.5
 
 
