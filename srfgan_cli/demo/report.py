@@ -11,7 +11,7 @@ from rich.table import Table
 from srfgan_cli.demo.page import page_values
 from srfgan_cli.demo.run import SUMMARY, Outcome
 from srfgan_cli.demo.summary import summarize
-from srfgan_cli.training.checkpoint import write_atomically
+from srfgan_cli.files import write_atomically
 
 TEMPLATE = Path(__file__).with_name("page.html")
 

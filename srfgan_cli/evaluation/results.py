@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from models.ops.masks import paste_masks
 from models.structures import Detections
 from srfgan_cli.data.ragged import row_sums
 from srfgan_cli.data.rle import decode_strings
+from srfgan_cli.files import write_atomically
 
 _MASKS_AT_ONCE = 20_000
 
@@ -108,15 +108,8 @@ def write_results(path: Path, results: Sequence[Result]) -> None:
     Raises:
         InputError: the file cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(results, file, separators=(",", ":"))
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot write the results: {error.strerror or error}") from error
+    text = json.dumps(results, separators=(",", ":"))
+    write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def read_results(

@@ -12,7 +12,7 @@ from models.errors import InputError
 from models.weights import load_imagenet, load_weights
 from srfgan_cli.config import Config
 from srfgan_cli.console import stderr
-from srfgan_cli.training.checkpoint import write_atomically
+from srfgan_cli.files import write_atomically
 
 MSRA = {
     "r50": "https://dl.fbaipublicfiles.com/detectron2/ImageNetPretrained/MSRA/R-50.pkl",
@@ -60,6 +60,5 @@ def _cached(url: str) -> Path:
             f"The backbone's initial weights are not here and cannot be fetched ({error}). Put {url} to {path}, "
             f"or {FROM_NOTHING}."
         ) from None
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, lambda file: file.write(content))
     return path

@@ -113,12 +113,11 @@ def test_a_full_disk_leaves_the_old_file_whole(tmp_path, monkeypatch):
     path = tmp_path / "results.json"
     write_results(path, [result()])
 
-    def fail(document, file, **_):
-        file.write("[{")
+    def fail(_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("srfgan_cli.evaluation.results.json.dump", fail)
-    with pytest.raises(InputError, match="cannot write the results: No space left on device"):
+    monkeypatch.setattr("srfgan_cli.files.os.fsync", fail)
+    with pytest.raises(InputError, match=r"results\.json: No space left on device\. The last complete one is kept"):
         write_results(path, [result(), result()])
     monkeypatch.undo()
     assert read_results(path, image_sizes=SIZES, category_ids=CATEGORY_IDS) == [result()]

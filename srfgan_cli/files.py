@@ -1,0 +1,45 @@
+"""Writing files so that neither a full disk nor a kill leaves a broken one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from models.errors import InputError
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file so that a reader sees the old or the new content, never a part; its folder is made.
+
+    Raises:
+        InputError: the disk is full or not writable; the old file is still there.
+    """
+    temporary = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:
+        temporary.unlink(missing_ok=True)
+        kept = " The last complete one is kept." if path.exists() else ""
+        raise InputError(f"Cannot write {path}: {_reason(error)}.{kept}") from None
+
+
+def _reason(error: BaseException) -> str:
+    # torch's zip writer hides a failing write behind a RuntimeError; the OSError is its cause.
+    chain: BaseException | None = error
+    while chain is not None:
+        if isinstance(chain, OSError) and chain.strerror:
+            return chain.strerror
+        chain = chain.__cause__ or chain.__context__
+    return first_line(error)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, or its type where it has none."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
