@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +13,8 @@ from torchvision.ops import roi_align
 
 from models.ops.boxes import Size
 from models.structures import InstanceMask, MaskPatch, Polygons
+
+Array = TypeVar("Array", np.ndarray, Tensor)
 
 _MAX_PASTED_PIXELS = 2**26
 """Most pixels pasted at once on an accelerator: 256 MB of float32."""
@@ -100,34 +103,38 @@ def paste_masks(probs: Tensor, boxes: Tensor, size: Size, threshold: float = 0.5
 def _paste_together(probs: Tensor, boxes: Tensor, size: Size, threshold: float) -> Tensor:
     """Whole images by matrix products: fast where starting an operation costs more than the operation."""
     height, width = size
+    ys, xs = (torch.arange(side, device=probs.device) + 0.5 for side in size)
+    bins = torch.arange(probs.shape[-1], device=probs.device)
     at_once = max(1, _MAX_PASTED_PIXELS // max(1, height * width))
     pieces = [probs.new_zeros((0, height, width), dtype=torch.bool)]
     for part, part_boxes in zip(probs.split(at_once), boxes.split(at_once), strict=True):
-        rows = _weights(part_boxes[:, 1], part_boxes[:, 3], 0, height, part.shape[-1])
-        columns = _weights(part_boxes[:, 0], part_boxes[:, 2], 0, width, part.shape[-1])
+        x0, y0, x1, y1 = part_boxes[..., None].unbind(1)
+        rows, columns = _weights(ys, y0, y1, bins), _weights(xs, x0, x1, bins)
         pieces.append(rows @ part @ columns.transpose(1, 2) >= threshold)
     return torch.cat(pieces)
 
 
 def _paste_one_by_one(probs: Tensor, boxes: Tensor, size: Size, threshold: float) -> Tensor:
-    """Only the pixels of each box."""
+    """Only the pixels of each box; in numpy, which starts no threads for such small products."""
     height, width = size
-    pasted = torch.zeros(len(probs), height, width, dtype=torch.bool)
-    low = boxes.floor().long().clamp(min=0).tolist()
-    high = boxes.ceil().long().tolist()
-    for image, prob, box, (x0, y0, *_), (*_, x1, y1) in zip(pasted, probs, boxes, low, high, strict=True):
-        x1, y1 = min(x1, width), min(y1, height)
-        if x1 <= x0 or y1 <= y0:
-            continue
-        rows = _weights(box[1], box[3], y0, y1, prob.shape[-1])
-        columns = _weights(box[0], box[2], x0, x1, prob.shape[-1])
-        image[y0:y1, x0:x1] = rows @ prob @ columns.T >= threshold
-    return pasted
+    pasted = np.zeros((len(probs), height, width), dtype=bool)
+    ys, xs = (np.arange(side, dtype=np.float32) + 0.5 for side in size)
+    bins = np.arange(probs.shape[-1], dtype=np.float32)
+    corners = boxes.detach().float().numpy()
+    low = np.maximum(np.floor(corners[:, :2]), 0).astype(int)
+    high = np.minimum(np.ceil(corners[:, 2:]), [width, height]).astype(int)
+    for image, prob, box, (left, top), (right, bottom) in zip(
+        pasted, probs.detach().numpy(), corners, low, high, strict=True
+    ):
+        if right > left and bottom > top:
+            rows = _weights(ys[top:bottom], box[1:2], box[3:4], bins)
+            columns = _weights(xs[left:right], box[0:1], box[2:3], bins)
+            image[top:bottom, left:right] = rows @ prob @ columns.T >= threshold
+    return torch.from_numpy(pasted)
 
 
-def _weights(low: Tensor, high: Tensor, first: int, last: int, bins: int) -> Tensor:
-    """Bilinear weights (..., last - first, bins) of the pixels `first`..`last` for a mask over [low, high]."""
-    centres = torch.arange(first, last, device=low.device, dtype=torch.float32) + 0.5
-    position = (centres - low[..., None]) / (high - low)[..., None] * bins - 0.5
-    distance = position[..., None] - torch.arange(bins, device=low.device)
-    return (1 - distance.abs()).clamp_(min=0)
+def _weights(centres: Array, low: Array, high: Array, bins: Array) -> Array:
+    """Bilinear weights (..., P, M) of P pixel centres for a mask of M bins over each box's [low, high]."""
+    position = (centres - low) / (high - low) * len(bins) - 0.5
+    weights: Array = (1 - abs(position[..., None] - bins)).clip(min=0)
+    return weights
