@@ -8,8 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from rich.progress import Progress
-
 from srfgan_cli.console import stderr
 from srfgan_cli.data.check import check_records, describe_image
 from srfgan_cli.data.coco import missing_files
@@ -17,6 +15,7 @@ from srfgan_cli.data.images import ImageError, read_image
 from srfgan_cli.data.layout import find_split, present_splits
 from srfgan_cli.data.records import Records, read_records
 from srfgan_cli.data.report import SHOWN, Problem, Report
+from srfgan_cli.progress import progress_bar
 
 
 def check_root(root: Path) -> list[Report]:
@@ -29,7 +28,7 @@ def check_root(root: Path) -> list[Report]:
     present, without_images = present_splits(root)
     for split in without_images:
         stderr.print(f"{root}: not checked: {split}, which has annotations but no {split}2017/")
-    with Progress(console=stderr, transient=True) as progress:
+    with progress_bar() as progress:
         for split in present:
             files = find_split(root, split)
             records = read_records(files.json)

@@ -11,15 +11,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from models.detector import Detector
 from models.errors import InputError
@@ -31,6 +22,7 @@ from srfgan_cli.distributed import World
 from srfgan_cli.evaluation.coco import Task, TaskScores, score
 from srfgan_cli.evaluation.report import Report
 from srfgan_cli.evaluation.results import Result, read_results, to_coco_results, write_results
+from srfgan_cli.progress import progress_bar
 
 _AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -233,16 +225,7 @@ def _evaluation_mode(model: Detector) -> Iterator[None]:
 @contextmanager
 def _progress(batches: int, show: bool, world: World) -> Iterator[Callable[[], None]]:
     """A bar on stderr with the time left, on the main process; gives what to call after each batch."""
-    bar = Progress(
-        TextColumn("evaluating"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not (show and world.is_main),
-    )
+    bar = progress_bar(show=show and world.is_main)
     with bar:
-        task = bar.add_task("", total=batches)
+        task = bar.add_task("evaluating", total=batches)
         yield lambda: bar.advance(task)

@@ -7,16 +7,10 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import TextColumn
 
 from srfgan_cli.console import stderr
+from srfgan_cli.progress import progress_bar
 
 
 class TrainingProgress:
@@ -26,17 +20,7 @@ class TrainingProgress:
         self._total = total
         self._start = start
         self._since = time.monotonic()
-        self._bar = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(elapsed_when_finished=False),
-            TextColumn("{task.fields[losses]}"),
-            console=stderr,
-            disable=not stderr.is_terminal,
-        )
+        self._bar = progress_bar(TextColumn("{task.fields[losses]}"), show=stderr.is_terminal)
         self._title = title
         self._task = self._bar.add_task(title, total=total, completed=start, losses="")
 
