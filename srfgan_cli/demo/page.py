@@ -21,12 +21,12 @@ def page_values(outcome: Outcome, summary: dict[str, Any]) -> dict[str, str]:
     nn, srf = (summary[row]["box"]["AP"] or 0.0 for row in ROWS)
     return {
         "headline": f"Box AP {nn:.1f} with nearest neighbour, {srf:.1f} with the generator",
-        "total": duration(outcome.seconds),
+        "total": duration(outcome.seconds).replace(" ", "&nbsp;"),
         "device": escape(outcome.device),
         "scores": _scores_table(summary),
         "verdict": verdict(summary),
         **{f"{row}_parameters": f"{summary['parameters'][row] / 1e6:.1f}" for row in ROWS},
-        **{f"{name}_images": f"{seen[name]:,}" for name in ("baseline", "finetune")},
+        "own_images": _each(seen["baseline"], seen["finetune"]),
         "extra_images": f"{seen['pretrain'] + seen['extract']:,}",
         **{key: str(value) for key, value in summary["data"].items()},
         "steps": _steps_rows(outcome),
@@ -62,14 +62,19 @@ def verdict(summary: dict[str, Any]) -> str:
 
 
 def signed(value: float) -> str:
-    """One decimal with its sign, a real minus included."""
-    return f"{value:+.1f}".replace("-", "\N{MINUS SIGN}")
+    """One decimal with its sign, a real minus included; no sign on what rounds to zero."""
+    rounded = round(value, 1)
+    return f"{rounded:+.1f}".replace("-", "\N{MINUS SIGN}") if rounded else "0.0"
 
 
 def duration(seconds: float) -> str:
     """`5 min 12 s`, or `48 s`."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _each(plain: int, method: int) -> str:
+    return f"{plain:,} images each" if plain == method else f"{plain:,} (nn) and {method:,} (srf) images"
 
 
 def _scores_table(summary: dict[str, Any]) -> str:
@@ -80,8 +85,9 @@ def _scores_table(summary: dict[str, Any]) -> str:
     ]
     columns = [(task, metric) for task in ("box", "mask") for metric in shown]
     groups = "".join(f'<th class="group" colspan="{len(shown)}">{task}</th>' for task in ("box", "mask"))
-    heads = "".join(f'<th class="{_classes(metric)}">{metric}</th>' for _, metric in columns)
-    lines = [f"<thead><tr><th></th>{groups}</tr><tr><th>top-down path</th>{heads}</tr></thead>", "<tbody>"]
+    heads = "".join(f'<th class="{_classes(metric)}"><i>{task} </i>{metric}</th>' for task, metric in columns)
+    lines = [f'<thead><tr class="groups"><th></th>{groups}</tr>']
+    lines += [f"<tr><th>top-down path</th>{heads}</tr></thead>", "<tbody>"]
     for row, name in ROWS.items():
         cells = "".join(_cell(summary[row][task][metric], metric) for task, metric in columns)
         lines.append(f"<tr><td>{name}</td>{cells}</tr>")
@@ -100,20 +106,22 @@ def _cell(value: float | None, metric: str) -> str:
 def _difference(before: float | None, after: float | None, metric: str) -> str:
     if before is None or after is None:
         return _cell(None, metric)
-    direction = "up" if after > before else "down"
+    change = round(after - before, 1)
+    direction = "up" if change > 0 else "down" if change < 0 else ""
     return f'<td class="{_classes(metric)} {direction}">{signed(after - before)}</td>'
 
 
 def _steps_rows(outcome: Outcome) -> str:
     rows = [
         f"<tr><td>{escape(step.step.title)}<small>{escape(step.step.explanation)}</small></td>"
-        f"<td>{step.iterations}</td><td>{step.images // step.iterations}</td><td>{step.images:,}</td>"
+        f'<td class="detail">{step.iterations}</td><td class="detail">{step.images // step.iterations}</td>'
+        f"<td>{step.images:,}</td>"
         f"<td>{duration(step.seconds)}</td></tr>"
         for step in outcome.steps.values()
     ]
     total = sum(step.images for step in outcome.steps.values())
     rows.append(
-        f"<tr><td>All, with evaluation and pictures</td><td></td><td></td><td>{total:,}</td>"
+        f"<tr><td>All, with evaluation and pictures</td><td class='detail' colspan='2'></td><td>{total:,}</td>"
         f"<td>{duration(outcome.seconds)}</td></tr>"
     )
     return "\n".join(rows)

@@ -17,6 +17,7 @@ from models.structures import Detections
 from srfgan_cli.config import Config
 from srfgan_cli.data.dataset import DetectionDataset
 from srfgan_cli.data.open import open_split
+from srfgan_cli.data.shapes import example_image
 from srfgan_cli.demo.truth import as_detections
 from srfgan_cli.runs import Run
 from srfgan_cli.trained import load_trained
@@ -27,8 +28,10 @@ from srfgan_cli.visualization.maps import p2_panel
 
 EXAMPLES = 4
 """The first images of the val split are shown, so that nothing is picked by how well it went."""
-SCORE_THRESHOLD = 0.5
+SCORE_THRESHOLD = 0.3
 METHODS = ("nn", "bilinear", "srf")
+PANEL_SIDE = 256
+"""Pixels of the panel's scene: twice what the detector was trained with, so that its maps have detail to show."""
 
 _STRIP_WIDTH = 1560
 _GAP = 12
@@ -69,8 +72,8 @@ def draw_pictures(config: Config, runs: Mapping[str, Run], folder: Path, device:
         name: load_trained(config, runs[name].model, val.categories) for name in ("baseline", "finetune")
     }
     plain, method = (trained[name].detector.to(device) for name in ("baseline", "finetune"))
-    shown = level_maps(method, val[(0, 0)].image, METHODS)
-    files = {"p2.png": p2_panel(val[(0, 0)].image, shown.maps)}
+    scene = example_image(PANEL_SIDE)
+    files = {"p2.png": p2_panel(scene, level_maps(method, scene, METHODS).maps)}
     for number in range(min(EXAMPLES, len(val))):
         files[f"detections-{number + 1}.jpg"] = example(val, number, {"nn": plain, "srf": method})
     for name, run in runs.items():
@@ -131,9 +134,11 @@ def _saved(files: Mapping[str, Image.Image], folder: Path) -> dict[str, Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, picture in files.items():
-            # JPEG where there are photographs' textures, PNG where there are lines and text.
-            options = {"quality": 88} if name.endswith(".jpg") else {"optimize": True}
-            picture.save(paths[name], **options)
+            if name.endswith(".jpg"):
+                picture.save(paths[name], quality=88)
+            else:  # lines and text: 256 colours look the same at a third of the size
+                palette = picture.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+                palette.save(paths[name], optimize=True)
     except OSError as error:
         raise InputError(f"Cannot write to {folder}: {error.strerror or error}.") from None
     return paths

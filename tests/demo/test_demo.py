@@ -17,6 +17,7 @@ from srfgan_cli.demo.report import write_report
 from srfgan_cli.demo.run import one_device, run_demo
 from srfgan_cli.demo.truth import whole_mask
 from srfgan_cli.devices import Devices
+from srfgan_cli.training.interrupt import Interrupted
 
 CPU = Devices("cpu", 1)
 SHORT = [
@@ -50,7 +51,7 @@ class Page(HTMLParser):
         self.words.append(data)
 
 
-def test_the_demo(tmp_path, tiny, srfgan, monkeypatch):
+def test_the_demo(tmp_path, tiny, srfgan):
     folder = tmp_path / "demo"
     overrides = [*tiny()[1::2], *SHORT]
     outcome = run_demo(folder, CPU, overrides=overrides)
@@ -100,6 +101,15 @@ def test_the_verdict_is_honest():
     assert "neither" in said((20.0, 15.0), (21.0, 14.0))
     assert "scored on 80 images" in said((0.0, 0.0), (0.0, 0.0))
     assert (duration(47.6), duration(312)) == ("48 s", "5 min 12 s")
+
+
+def test_an_interrupted_demo_says_how_to_go_on(srfgan, monkeypatch):
+    def stopped(*arguments):
+        raise Interrupted
+
+    monkeypatch.setattr("srfgan_cli.demo.run.train_stage", stopped)
+    done = srfgan("demo", "--devices", "cpu")
+    assert done.code == 130 and "starts the demo over" in done.err
 
 
 def test_one_device_only():
