@@ -8,12 +8,16 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+import time
 from functools import cache
 from pathlib import Path
 
 import typer
 
 from srfgan_cli import __version__
+
+OTHERS_TURN = 3
+"""Seconds that a process of several leaves the main one to say what went wrong."""
 
 app = typer.Typer(
     name="srfgan",
@@ -82,6 +86,11 @@ def _fail(error: BaseException, code: int) -> None:
         raise error
     from srfgan_cli.console import stderr
 
+    rank = int(os.environ.get("RANK", "0"))
+    if rank:
+        # Mostly all processes fail alike; the launcher then ends this one before it repeats the message.
+        time.sleep(OTHERS_TURN)
+        stderr.print(f"On process {rank}:")
     if code == 130:
         stderr.print("Interrupted.")
     elif code == 2:

@@ -85,7 +85,8 @@ def announce(plan: Plan) -> None:
     solver = plan.solver
     stderr.print(
         f"[bold]{plan.stage}[/] {plan.config.name}: {solver.iterations} iterations of {solver.batch_size} images, "
-        f"{solver.optimizer}, lr {solver.scaled_lr:.3g}, {solver.precision} -> {plan.run.folder}"
+        f"{solver.optimizer}, lr {solver.scaled_lr:.3g}, {solver.precision} -> {plan.run.folder}",
+        soft_wrap=True,
     )
     if solver.batch_size != solver.lr_batch_size:
         stderr.print(

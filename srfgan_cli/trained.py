@@ -11,6 +11,7 @@ from models.detector import Detector
 from models.errors import InputError
 from models.weights import load_weights
 from srfgan_cli.config import Config
+from srfgan_cli.console import stderr
 from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.runs import Run
 from srfgan_cli.training.checkpoint import load_checkpoint
@@ -69,6 +70,8 @@ def load_trained(config: Config, path: Path, categories: CategoryMap | None = No
     report = load_weights(detector, path)
     if report.missing or report.mismatched:
         raise InputError(f"{path} does not fit this detector and data set.\n{report.summary()}")
+    if report.unexpected:
+        stderr.print(report.summary(), soft_wrap=True)
     return TrainedDetector(detector.eval(), path, own or categories)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Literal
 
 import typer
@@ -134,7 +135,9 @@ def _train(options: TrainOptions) -> None:
     try:
         train_stage(plan, devices)
     except Interrupted:
-        stderr.print(
-            f"Interrupted; saved to {plan.run.checkpoint}. The same command with --resume continues."
-        )
+        if os.environ.get("RANK", "0") == "0":
+            stderr.print(
+                f"Interrupted; saved to {plan.run.checkpoint}. The same command with --resume continues.",
+                soft_wrap=True,
+            )
         raise typer.Exit(INTERRUPTED) from None

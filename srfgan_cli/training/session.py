@@ -165,7 +165,7 @@ def _describe(train: DetectionDataset) -> None:
     if report.problems:
         stderr.print(report.table())
     names = ", ".join(train.categories.names[:8]) + (", ..." if len(train.categories) > 8 else "")
-    stderr.print(f"{len(train)} training images, {len(train.categories)} categories: {names}")
+    stderr.print(f"{len(train)} training images, {len(train.categories)} categories: {names}", soft_wrap=True)
 
 
 def _run(plan: Plan, stage: Stage, splits: Splits, world: World) -> None:
@@ -258,7 +258,7 @@ def _final_report(plan: Plan, stage: Stage, splits: Splits, world: World) -> Rep
         return None
     if report is not None:
         stderr.print(report_table(report))
-    stderr.print(f"[bold]Done.[/] Weights: {plan.run.model}")
+    stderr.print(f"[bold]Done.[/] Weights: {plan.run.model}", soft_wrap=True)
     if plan.options.json:
         document = {"stage": plan.stage, "preset": plan.config.name, "weights": str(plan.run.model)}
         typer.echo(json.dumps(document | {"evaluation": report.as_json() if report else None}))
