@@ -137,7 +137,7 @@ def _saved(files: Mapping[str, Image.Image], folder: Path) -> dict[str, Path]:
             if name.endswith(".jpg"):
                 picture.save(paths[name], quality=88)
             else:  # lines and text: 256 colours look the same at a third of the size
-                palette = picture.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+                palette = picture.quantize(256, Image.Quantize.MEDIANCUT, kmeans=3, dither=Image.Dither.NONE)
                 palette.save(paths[name], optimize=True)
     except OSError as error:
         raise InputError(f"Cannot write to {folder}: {error.strerror or error}.") from None

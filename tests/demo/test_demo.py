@@ -82,6 +82,19 @@ def test_the_demo(tmp_path, tiny, srfgan):
 
     with pytest.raises(InputError, match="holds a finished demo"):
         run_demo(folder, CPU, overrides=overrides)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    options = [part for override in overrides for part in ("--set", override)]
+    alone = srfgan("finetune", "--preset", "demo_nn", "--devices", "cpu", "--json", *options)
+    torch.set_num_threads(threads)
+    assert json.loads(alone.out)["evaluation"]["box"] == summary["nn"]["box"], (
+        "the page's commands are the demo"
+    )
+    weights = [
+        torch.load(path, weights_only=True)["modules"]["detector"]
+        for path in (folder / "baseline/model.pt", "runs/finetune/demo_nn/model.pt")
+    ]
+    torch.testing.assert_close(*weights, rtol=0, atol=0)
     refused = srfgan("demo", "--output-dir", folder)
     assert refused.code == 2 and "--overwrite" in refused.err
 
