@@ -4,20 +4,54 @@ import json
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
 PRESET = "mask_rcnn_r18_fpn_nn"
 
 
+SIGNALLING = """
+import os, sys
+from srfgan_cli.main import run
+from srfgan_cli.training.metrics import MetricsLog
+
+number, at = int(sys.argv.pop(1)), int(sys.argv.pop(1))
+write = MetricsLog.write
+
+def write_then_signal(self, iteration, values):
+    write(self, iteration, values)
+    if iteration == at:
+        os.kill(os.getpid(), number)
+
+MetricsLog.write = write_then_signal
+run()
+"""
+"""The command, getting a signal right after it has logged an iteration; 0 sends none."""
+
+
 @pytest.fixture
-def command(tiny):
-    options = ["--iterations", "14", "--batch-size", "2", "--devices", "cpu"]
+def train(tiny, tmp_path):
+    options = ["--iterations", "12", "--batch-size", "2", "--devices", "cpu"]
     chosen = tiny(
         "finetune.solver.checkpoint_every=2", "finetune.solver.log_every=1", "finetune.solver.lr=0.0001"
     )
-    return [sys.executable, "-P", "-m", "srfgan_cli", "finetune", "--preset", PRESET, *options, *chosen]
+
+    def call(folder, *more, signal_=(0, 0)):
+        python = [sys.executable, "-P", "-c", SIGNALLING, *map(str, map(int, signal_))]
+        command = [
+            *python,
+            "finetune",
+            "--preset",
+            PRESET,
+            *options,
+            *chosen,
+            "--output-dir",
+            str(folder),
+            *more,
+        ]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+
+    return call
 
 
 def losses(folder):
@@ -25,35 +59,22 @@ def losses(folder):
     return {line["iteration"]: line["losses"] for line in lines}
 
 
-def stop_at(command, folder, iteration, number):
-    """Send a signal once the run has logged an iteration; returns its exit code and what it said."""
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    metrics = folder / "metrics.jsonl"
-    deadline = time.monotonic() + 120
-    while not metrics.is_file() or f'"iteration": {iteration},' not in metrics.read_text():
-        assert process.poll() is None and time.monotonic() < deadline, process.stderr.read()
-        time.sleep(0.01)
-    process.send_signal(number)
-    _, said = process.communicate(timeout=120)
-    return process.returncode, said
-
-
-def test_interrupted_killed_and_resumed_equals_never_stopped(command, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_interrupted_killed_and_resumed_equals_never_stopped(train, tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    subprocess.run([*command, "--output-dir", str(whole)], check=True, capture_output=True)
-    command = [*command, "--output-dir", str(parts)]
+    assert train(whole).returncode == 0
 
-    code, said = stop_at(command, parts, 3, signal.SIGINT)
-    assert code == 130 and "--resume continues" in said
-    begun_again = subprocess.run(command, capture_output=True, text=True)
+    interrupted = train(parts, signal_=(signal.SIGINT, 3))
+    assert interrupted.returncode == 130 and "--resume continues" in interrupted.stderr
+    begun_again = train(parts)
     assert begun_again.returncode == 2 and "holds an unfinished run" in begun_again.stderr
 
-    code, _ = stop_at([*command, "--resume"], parts, 9, signal.SIGKILL)
-    assert code == -signal.SIGKILL
-    changed = subprocess.run([*command, "--resume", "--seed", "5"], capture_output=True, text=True)
+    killed = train(parts, "--resume", signal_=(signal.SIGKILL, 9))
+    assert killed.returncode == -signal.SIGKILL and len(losses(parts)) == 9
+    changed = train(parts, "--resume", "--seed", "5")
     assert changed.returncode == 2 and "seed: 0 -> 5" in changed.stderr
 
-    done = subprocess.run([*command, "--resume"], capture_output=True, text=True)
+    terminated = train(parts, "--resume", signal_=(signal.SIGTERM, 11))
+    assert terminated.returncode == 130
+    done = train(parts, "--resume")
     assert done.returncode == 0, done.stderr
-    assert losses(parts) == losses(whole) and len(losses(whole)) == 14
+    assert losses(parts) == losses(whole) and len(losses(whole)) == 12
