@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 BackboneName = Literal["r10", "r18", "r50", "r101"]
 """`r10`: one block per stage and half of ResNet-18's width, for trainings of minutes on a CPU."""
 UpsamplerName = Literal["nn", "bilinear", "bicubic", "srf", "afi"]
-NeckName = Literal["fpn"]
+NeckName = Literal["fpn", "pafpn"]
 DetectorName = Literal["faster_rcnn", "mask_rcnn"]
 
 
@@ -52,6 +52,8 @@ class NeckConfig(StrictConfig):
     channels: int = Field(256, ge=8)
     upsampler: UpsamplerName = "srf"
     """The interpolation in the top-down path; `srf` and `afi` are the learned generators."""
+    norm: Literal["none", "bn"] = "none"
+    """`bn`: BatchNorm after each of the neck's convolutions, which then have no bias."""
 
 
 class DiscriminatorConfig(StrictConfig):

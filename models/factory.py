@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import nn
 
 from models.backbones.resnet import ResNet
-from models.config import DiscriminatorConfig, ModelConfig
+from models.config import DiscriminatorConfig, ModelConfig, NeckConfig
 from models.detector import Detector
 from models.discriminator import Discriminator
 from models.heads.box_head import BoxHead
@@ -14,6 +16,7 @@ from models.heads.mask_head import MaskHead
 from models.heads.rpn import RegionProposals
 from models.heads.two_stage import TwoStageHead
 from models.necks.fpn import FeaturePyramid
+from models.necks.pafpn import PathAggregation
 from models.upsamplers import AFIGenerator, Interpolation, SRFGenerator
 
 
@@ -21,7 +24,7 @@ def build_detector(config: ModelConfig) -> Detector:
     """A detector with random weights; nothing is downloaded."""
     backbone = ResNet(config.backbone)
     channels = config.neck.channels
-    neck = FeaturePyramid(backbone.channels, channels, build_upsampler(config.neck.upsampler, channels))
+    neck = build_neck(config.neck, backbone.channels)
     rpn = RegionProposals(channels, config.anchors, config.rpn)
     box = BoxHead(channels, config.num_classes, config.box_head)
     mask = MaskHead(channels, config.num_classes, config.mask_head) if config.has_masks else None
@@ -29,6 +32,14 @@ def build_detector(config: ModelConfig) -> Detector:
     detector = Detector(config, backbone=backbone, neck=neck, head=head)
     # The layout of the feature maps, so that no convolution reorders its weight in every call.
     return detector.to(memory_format=torch.channels_last)
+
+
+def build_neck(config: NeckConfig, in_channels: Mapping[str, int]) -> nn.Module:
+    """The feature pyramid on a backbone with `in_channels` by level, finest first."""
+    upsample = build_upsampler(config.upsampler, config.channels)
+    if config.name == "pafpn":
+        return PathAggregation(in_channels, config.channels, upsample, config.norm)
+    return FeaturePyramid(in_channels, config.channels, upsample, config.norm)
 
 
 def build_upsampler(name: str, channels: int) -> nn.Module:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from models.backbones.conv_norm import ConvNorm
+
 
 class FeaturePyramid(nn.Module):
     """FPN: lateral 1x1, top-down sum, output 3x3; p6 is every second pixel of p5.
@@ -14,39 +16,64 @@ class FeaturePyramid(nn.Module):
         in_channels: backbone channels by level, `{"res2": 256, ...}`, finest first.
         channels: width of the pyramid.
         upsample: module mapping (N, C, H, W) to (N, C, 2H, 2W); one for all levels.
+        norm: `none` (convolutions with biases) or `bn` (BatchNorm after each convolution).
 
     Attributes:
         upsample: that module; for the learned ones, G.
     """
 
-    def __init__(self, in_channels: Mapping[str, int], channels: int, upsample: nn.Module) -> None:
+    def __init__(
+        self, in_channels: Mapping[str, int], channels: int, upsample: nn.Module, norm: str = "none"
+    ) -> None:
         super().__init__()
-        self.lateral = nn.ModuleDict(
-            {_pyramid_name(name): nn.Conv2d(width, channels, 1) for name, width in in_channels.items()}
-        )
+        self.lateral = lateral_convs(in_channels, channels, norm)
         self.output = nn.ModuleDict(
-            {_pyramid_name(name): nn.Conv2d(channels, channels, 3, padding=1) for name in in_channels}
+            {level: pyramid_conv(channels, channels, 3, norm) for level in self.lateral}
         )
         self.upsample = upsample
-        for conv in [*self.lateral.values(), *self.output.values()]:
-            assert isinstance(conv, nn.Conv2d) and conv.bias is not None
-            nn.init.kaiming_uniform_(conv.weight, a=1)
-            nn.init.zeros_(conv.bias)
 
     def forward(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Backbone maps to {"p2": (N, C, H/4, W/4), ..., "p6": (N, C, H/64, W/64)}."""
-        pyramid: dict[str, Tensor] = {}
-        above: Tensor | None = None
-        for source in reversed(list(features)):
-            level = _pyramid_name(source)
-            merged = self.lateral[level](features[source])
-            if above is not None:
-                merged = merged + self.upsample(above)
-            above = merged
-            pyramid[level] = self.output[level](merged)
-        pyramid = dict(reversed(pyramid.items()))
+        merged = top_down(features, self.lateral, self.upsample)
+        pyramid = {level: self.output[level](x) for level, x in merged.items()}
         pyramid["p6"] = pyramid["p5"][:, :, ::2, ::2]
         return pyramid
+
+
+def top_down(
+    features: Mapping[str, Tensor], lateral: nn.ModuleDict, upsample: nn.Module
+) -> dict[str, Tensor]:
+    """Each level's lateral map plus the upsampled sum of the level above; finest first, as `features`."""
+    merged: dict[str, Tensor] = {}
+    above: Tensor | None = None
+    for source in reversed(list(features)):
+        level = _pyramid_name(source)
+        x: Tensor = lateral[level](features[source])
+        above = x if above is None else x + upsample(above)
+        merged[level] = above
+    return dict(reversed(merged.items()))
+
+
+def lateral_convs(in_channels: Mapping[str, int], channels: int, norm: str) -> nn.ModuleDict:
+    """A 1x1 convolution to `channels` for each backbone level, by the pyramid level's name."""
+    convs = {
+        _pyramid_name(name): pyramid_conv(width, channels, 1, norm) for name, width in in_channels.items()
+    }
+    return nn.ModuleDict(convs)
+
+
+def pyramid_conv(in_channels: int, channels: int, kernel: int, norm: str, stride: int = 1) -> nn.Conv2d:
+    """A convolution of a neck in detectron2's initial state, without activation.
+
+    Args:
+        norm: `none` gives it a bias, `bn` a BatchNorm instead.
+    """
+    conv = nn.Conv2d(in_channels, channels, kernel, stride, padding=kernel // 2, bias=norm == "none")
+    nn.init.kaiming_uniform_(conv.weight, a=1)
+    if conv.bias is None:
+        return ConvNorm(conv, nn.BatchNorm2d(channels))
+    nn.init.zeros_(conv.bias)
+    return conv
 
 
 def _pyramid_name(backbone_name: str) -> str:

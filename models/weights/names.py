@@ -31,6 +31,8 @@ DETECTRON2: Table = (
     ("backbone.bottom_up.res{stage+1}.", "backbone.body.layer{stage}."),
     ("backbone.fpn_lateral{level}.", "neck.lateral.p{level}."),
     ("backbone.fpn_output{level}.", "neck.output.p{level}."),
+    ("backbone.pafpn_output{level}.", "neck.path_output.p{level}."),
+    ("backbone.pafpn_downsample{level}.", "neck.downsample.p{level}."),
     ("proposal_generator.rpn_head.conv.", "head.rpn.conv."),
     ("proposal_generator.rpn_head.objectness_logits.", "head.rpn.objectness."),
     ("proposal_generator.rpn_head.anchor_deltas.", "head.rpn.deltas."),

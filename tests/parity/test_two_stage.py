@@ -1,4 +1,4 @@
-"""Faster and Mask R-CNN R-50-FPN against detectron2 and AFI-GAN, weights loaded from their own formats."""
+"""Faster and Mask R-CNN R-50 with both necks against detectron2 and AFI-GAN, weights loaded from their own formats."""
 
 from types import SimpleNamespace
 
@@ -16,9 +16,10 @@ from models.weights.names import to_detectron2, to_ours
 
 LEVELS = ["p2", "p3", "p4", "p5", "p6"]
 CASES = {
-    "d2_mask_rcnn_r50_fpn": ("mask_rcnn", "nn"),
-    "afi_mask_rcnn_r50_fpn": ("mask_rcnn", "afi"),
-    "d2_faster_rcnn_r50_fpn": ("faster_rcnn", "nn"),
+    "d2_mask_rcnn_r50_fpn": ("mask_rcnn", "fpn", "nn"),
+    "afi_mask_rcnn_r50_fpn": ("mask_rcnn", "fpn", "afi"),
+    "afi_mask_rcnn_r50_pafpn": ("mask_rcnn", "pafpn", "afi"),
+    "d2_faster_rcnn_r50_fpn": ("faster_rcnn", "fpn", "nn"),
 }
 
 
@@ -26,10 +27,10 @@ CASES = {
 def run(request, load_case, weight_file):
     """One case with its loaded model and a forward pass in evaluation mode."""
     case = load_case(request.param)
-    detector, upsampler = CASES[request.param]
+    detector, neck, upsampler = CASES[request.param]
     config = ModelConfig(
         detector=detector,
-        neck=NeckConfig(upsampler=upsampler),
+        neck=NeckConfig(name=neck, upsampler=upsampler),
         inference=InferenceConfig(score_threshold=case.spec["score_threshold_test"]),
     )
     model = build_detector(config).eval()
@@ -61,7 +62,8 @@ def test_features(run):
     check = run.case.assert_close
     check("input_normalized", run.batch[:, :, ::4, ::4])
     for name, feature in run.features.items():
-        check(f"backbone_{name}", feature[:, ::16])
+        if f"backbone_{name}" in run.case.golden:
+            check(f"backbone_{name}", feature[:, ::16])
     for level in LEVELS:
         check(f"neck_{level}", run.pyramid[level][:, ::16])
     for index, output in enumerate(run.calls):

@@ -1,0 +1,51 @@
+"""The path aggregation network's neck (PANet paper, section 3.1): FPN, and a path back down to the coarse levels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from models.necks.fpn import lateral_convs, pyramid_conv, top_down
+
+
+class PathAggregation(nn.Module):
+    """PAFPN: FPN's top-down sums t2..t5, then n2 = t2, n(i+1) = t(i+1) + ReLU(stride-2 3x3 of n(i)).
+
+    The output 3x3 convolutions are applied to n2..n5 beside the path, not within it; p6 is every second pixel
+    of p5. Where it departs from the paper, this is the neck of AFI-GAN's and SRF-GAN's published weights.
+
+    Args:
+        in_channels: backbone channels by level, `{"res2": 256, ...}`, finest first.
+        channels: width of the pyramid.
+        upsample: module mapping (N, C, H, W) to (N, C, 2H, 2W); one for all levels.
+        norm: `none` (convolutions with biases) or `bn` (BatchNorm after each convolution).
+
+    Attributes:
+        upsample: that module; for the learned ones, G.
+    """
+
+    def __init__(
+        self, in_channels: Mapping[str, int], channels: int, upsample: nn.Module, norm: str = "none"
+    ) -> None:
+        super().__init__()
+        self.lateral = lateral_convs(in_channels, channels, norm)
+        levels = list(self.lateral)
+        self.downsample = nn.ModuleDict(
+            {level: pyramid_conv(channels, channels, 3, norm, stride=2) for level in levels[1:]}
+        )
+        self.path_output = nn.ModuleDict(
+            {level: pyramid_conv(channels, channels, 3, norm) for level in levels}
+        )
+        self.upsample = upsample
+
+    def forward(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Backbone maps to {"p2": (N, C, H/4, W/4), ..., "p6": (N, C, H/64, W/64)}."""
+        path = top_down(features, self.lateral, self.upsample)
+        for finer, level in pairwise(path):
+            path[level] = path[level] + torch.relu_(self.downsample[level](path[finer]))
+        pyramid = {level: self.path_output[level](x) for level, x in path.items()}
+        pyramid["p6"] = pyramid["p5"][:, :, ::2, ::2]
+        return pyramid
