@@ -65,7 +65,7 @@ class ResNet(nn.Module):
             **TIMM_CHANGES.get(config.name, {}),
             features_only=True,
             out_indices=(1, 2, 3, 4),
-            zero_init_last=config.norm == "bn",
+            zero_init_last=False,  # needs many iterations to open up the branches; ours may have few
         )
         self.channels = dict(
             zip(["res2", "res3", "res4", "res5"], self.body.feature_info.channels(), strict=True)
