@@ -12,7 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 BackboneName = Literal["r10", "r18", "r50", "r101"]
 """`r10`: one block per stage and half of ResNet-18's width, for trainings of minutes on a CPU."""
-UpsamplerName = Literal["nn", "bilinear", "bicubic", "srf", "afi"]
+UpsamplerName = Literal[
+    "nn", "bilinear", "bicubic", "srf", "afi", "deconv", "pixelshuffle", "carafe", "dysample"
+]
 NeckName = Literal["fpn", "pafpn"]
 DetectorName = Literal["faster_rcnn", "mask_rcnn"]
 
@@ -51,9 +53,16 @@ class NeckConfig(StrictConfig):
     name: NeckName = "fpn"
     channels: int = Field(256, ge=8)
     upsampler: UpsamplerName = "srf"
-    """The interpolation in the top-down path; `srf` and `afi` are the learned generators."""
+    """The interpolation in the top-down path; `srf` and `afi` are the generators that stage 1 trains, and
+    the last four learn with the detector alone."""
     norm: Literal["none", "bn"] = "none"
     """`bn`: BatchNorm after each of the neck's convolutions, which then have no bias."""
+
+    @model_validator(mode="after")
+    def _groups_of_channels(self) -> NeckConfig:
+        if self.upsampler == "dysample" and self.channels % 4:
+            raise ValueError(f"upsampler dysample needs channels to be a multiple of 4, got {self.channels}")
+        return self
 
 
 class DiscriminatorConfig(StrictConfig):

@@ -17,7 +17,15 @@ from models.heads.rpn import RegionProposals
 from models.heads.two_stage import TwoStageHead
 from models.necks.fpn import FeaturePyramid
 from models.necks.pafpn import PathAggregation
-from models.upsamplers import AFIGenerator, Interpolation, SRFGenerator
+from models.upsamplers import (
+    AFIGenerator,
+    Carafe,
+    Deconvolution,
+    DySample,
+    Interpolation,
+    SRFGenerator,
+    SubPixelConvolution,
+)
 
 
 def build_detector(config: ModelConfig) -> Detector:
@@ -43,11 +51,23 @@ def build_neck(config: NeckConfig, in_channels: Mapping[str, int]) -> nn.Module:
 
 
 def build_upsampler(name: str, channels: int) -> nn.Module:
-    """Any x2 upsampler by its config name: `nn`, `bilinear`, `bicubic`, `srf` or `afi`."""
-    if name in ("srf", "afi"):
-        return build_generator(name, channels)
+    """Any x2 upsampler by its config name (`models.config.UpsamplerName`), for maps of `channels`.
+
+    Raises:
+        ValueError: for any other name.
+    """
     modes = {"nn": "nearest", "bilinear": "bilinear", "bicubic": "bicubic"}
-    return Interpolation(modes[name])
+    if name in modes:
+        return Interpolation(modes[name])
+    if name == "deconv":
+        return Deconvolution(channels)
+    if name == "pixelshuffle":
+        return SubPixelConvolution(channels)
+    if name == "carafe":
+        return Carafe(channels)
+    if name == "dysample":
+        return DySample(channels)
+    return build_generator(name, channels)
 
 
 def build_generator(name: str, channels: int = 256) -> nn.Module:

@@ -17,7 +17,7 @@ from models.factory import build_upsampler
 from srfgan_cli.config import Level
 
 METHODS: tuple[str, ...] = get_args(UpsamplerName)
-_LEARNED = ("srf", "afi")
+_LEARNED = tuple(method for method in METHODS if method not in ("nn", "bilinear", "bicubic"))
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,11 @@
 """The graph that is exported, before any file format."""
 
+from typing import get_args
+
 import pytest
 import torch
 
+from models.config import UpsamplerName
 from models.factory import build_upsampler
 from srfgan_cli.export.graph import DetectorGraph
 
@@ -22,7 +25,7 @@ def test_the_graph_prepares_images_as_the_detector_does(trained, pictures, prese
             torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["nn", "bilinear", "bicubic", "srf", "afi"])
+@pytest.mark.parametrize("name", get_args(UpsamplerName))
 def test_every_upsampler_runs_in_onnxruntime_at_any_size(name):
     torch.manual_seed(0)
     upsample = build_upsampler(name, 8).eval()

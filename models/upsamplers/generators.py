@@ -1,7 +1,4 @@
-"""What upsamples a feature map by two: interpolations and the learned generators.
-
-Every upsampler is a module that maps (N, C, H, W) to (N, C, 2H, 2W).
-"""
+"""The generators G of SRF-GAN and AFI-GAN: upsamplers that stage 1 trains adversarially."""
 
 from __future__ import annotations
 
@@ -11,19 +8,6 @@ from torch import Tensor, nn
 
 SLOPE = 0.2
 """Negative slope of every LeakyReLU in the generators and the discriminator."""
-
-
-class Interpolation(nn.Module):
-    """Upsampling without weights: `nearest`, `bilinear` or `bicubic`, corners not aligned."""
-
-    def __init__(self, mode: str) -> None:
-        super().__init__()
-        self.mode = mode
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, C, 2H, 2W)."""
-        align = None if self.mode == "nearest" else False
-        return F.interpolate(x, scale_factor=2.0, mode=self.mode, align_corners=align)
 
 
 class SRFGenerator(nn.Module):

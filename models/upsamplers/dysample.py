@@ -1,0 +1,46 @@
+"""DySample: every new pixel is read from the old map at a point that the map itself moves."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class DySample(nn.Module):
+    """Dynamic upsampling by point sampling (Liu et al., "Learning to Upsample by Learning to Sample", section 3).
+
+    The paper's `DySample`: offsets by a linear layer, then pixel shuffle; a static scope factor. The untrained
+    module is nearly a bilinear interpolation. Each group of channels has its own points.
+
+    Args:
+        channels: of the map; a multiple of `groups`.
+        groups: how many groups of channels.
+        scope: what the offsets are multiplied with; 0.25 keeps neighbouring points just apart.
+    """
+
+    def __init__(self, channels: int, groups: int = 4, scope: float = 0.25) -> None:
+        super().__init__()
+        if channels % groups:
+            raise ValueError(f"DySample needs channels in {groups} groups of one size, got {channels}")
+        self.groups = groups
+        self.scope = scope
+        self.offset = nn.Conv2d(channels, 2 * groups * 4, 1)
+        nn.init.normal_(self.offset.weight, std=0.001)
+        assert self.offset.bias is not None
+        nn.init.zeros_(self.offset.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C, 2H, 2W)."""
+        precise = torch.promote_types(x.dtype, torch.float32)
+        height, width = x.shape[-2:]
+        moved = F.pixel_shuffle(self.offset(x), 2).to(precise) * self.scope
+        moved = moved.unflatten(1, (self.groups, 2)).flatten(0, 1)
+        # In old pixels from the map's corner; new pixel i starts at (i + 0.5) / 2.
+        columns = (torch.arange(2 * width, dtype=precise, device=x.device) + 0.5) / 2 + moved[:, 0]
+        rows = (torch.arange(2 * height, dtype=precise, device=x.device) + 0.5)[:, None] / 2 + moved[:, 1]
+        points = torch.stack([2 * columns / width - 1, 2 * rows / height - 1], dim=-1)
+        grouped = x.unflatten(1, (self.groups, -1)).flatten(0, 1).to(precise)
+        sampled: Tensor = F.grid_sample(grouped, points, padding_mode="border", align_corners=False)
+        sampled = sampled.unflatten(0, (-1, self.groups))
+        return sampled.flatten(1, 2).to(x.dtype)
