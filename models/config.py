@@ -16,7 +16,11 @@ UpsamplerName = Literal[
     "nn", "bilinear", "bicubic", "srf", "afi", "deconv", "pixelshuffle", "carafe", "dysample"
 ]
 NeckName = Literal["fpn", "pafpn"]
-DetectorName = Literal["faster_rcnn", "mask_rcnn"]
+DetectorName = Literal["faster_rcnn", "mask_rcnn", "retinanet", "fcos"]
+
+
+ONE_STAGE = ("retinanet", "fcos")
+"""Detectors on p3..p7: they leave out res2, and make p6 and p7 by convolutions."""
 
 
 class StrictConfig(BaseModel):
@@ -111,6 +115,26 @@ class MaskHeadConfig(StrictConfig):
     """RoIAlign's output; the mask logits have twice this."""
 
 
+class RetinaNetConfig(StrictConfig):
+    """RetinaNet's head; detectron2's numbers."""
+
+    num_convs: int = Field(4, ge=1)
+    """Convolutions of each tower."""
+    pre_nms_topk: int = Field(1000, ge=1)
+    """Best pairs of anchor and class of each level that go into NMS."""
+
+
+class FCOSConfig(StrictConfig):
+    """FCOS's head; AdelaiDet's numbers."""
+
+    num_convs: int = Field(4, ge=1)
+    """Convolutions of each tower."""
+    pre_nms_topk: int = Field(1000, ge=1)
+    """Best pairs of place and class of each level that go into NMS."""
+    sizes_of_interest: list[float] = Field([64.0, 128.0, 256.0, 512.0], min_length=4, max_length=4)
+    """Borders between the sizes that p3..p7 answer for: a box's farthest side from a place, in pixels."""
+
+
 class InferenceConfig(StrictConfig):
     """What becomes a detection at test time."""
 
@@ -132,15 +156,37 @@ class ModelConfig(StrictConfig):
     box_head: BoxHeadConfig = BoxHeadConfig()
     mask_head: MaskHeadConfig = MaskHeadConfig()
     """Used by detectors with masks."""
+    retinanet: RetinaNetConfig = RetinaNetConfig()
+    """Used by `retinanet`."""
+    fcos: FCOSConfig = FCOSConfig()
+    """Used by `fcos`."""
     inference: InferenceConfig = InferenceConfig()
 
     @model_validator(mode="after")
     def _one_anchor_size_per_level(self) -> ModelConfig:
-        if len(self.anchors.sizes) != 5:
+        levels = self.levels
+        if self.detector != "fcos" and len(self.anchors.sizes) != len(levels):
             raise ValueError(
-                f"anchors.sizes needs one size for each of p2..p6 (5), got {len(self.anchors.sizes)}"
+                f"anchors.sizes needs one size for each of {levels[0]}..{levels[-1]} ({len(levels)}), "
+                f"got {len(self.anchors.sizes)}"
             )
         return self
+
+    @model_validator(mode="after")
+    def _width_that_fcos_can_normalise(self) -> ModelConfig:
+        channels = self.neck.channels
+        if self.detector == "fcos" and (channels < 64 or channels % 32):
+            raise ValueError(
+                "fcos normalises 32 groups of at least two channels: neck.channels must be a multiple of 32 "
+                f"from 64, got {channels}"
+            )
+        return self
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """Names of the pyramid's levels, finest first: p3..p7 for one-stage detectors, p2..p6 for the others."""
+        finest = 3 if self.detector in ONE_STAGE else 2
+        return tuple(f"p{level}" for level in range(finest, finest + 5))
 
     @property
     def has_masks(self) -> bool:

@@ -12,9 +12,12 @@ from models.config import DiscriminatorConfig, ModelConfig, NeckConfig
 from models.detector import Detector
 from models.discriminator import Discriminator
 from models.heads.box_head import BoxHead
+from models.heads.fcos_head import FCOSHead
 from models.heads.mask_head import MaskHead
+from models.heads.retinanet_head import RetinaNetHead
 from models.heads.rpn import RegionProposals
 from models.heads.two_stage import TwoStageHead
+from models.necks.extra_levels import ConvLevels, PooledLevel
 from models.necks.fpn import FeaturePyramid
 from models.necks.pafpn import PathAggregation
 from models.upsamplers import (
@@ -27,27 +30,49 @@ from models.upsamplers import (
     SubPixelConvolution,
 )
 
+RES_LEVELS = ("res2", "res3", "res4", "res5")
+
 
 def build_detector(config: ModelConfig) -> Detector:
     """A detector with random weights; nothing is downloaded."""
+    used = [name for name in RES_LEVELS if name.replace("res", "p") in config.levels]
     backbone = ResNet(config.backbone)
-    channels = config.neck.channels
-    neck = build_neck(config.neck, backbone.channels)
-    rpn = RegionProposals(channels, config.anchors, config.rpn)
-    box = BoxHead(channels, config.num_classes, config.box_head)
-    mask = MaskHead(channels, config.num_classes, config.mask_head) if config.has_masks else None
-    head = TwoStageHead(rpn, box, mask, config.inference)
-    detector = Detector(config, backbone=backbone, neck=neck, head=head)
+    widths = {name: backbone.channels[name] for name in used}
+    neck = build_neck(config.neck, widths, build_coarser_levels(config, widths["res5"]))
+    detector = Detector(config, backbone=backbone, neck=neck, head=build_head(config))
     # The layout of the feature maps, so that no convolution reorders its weight in every call.
     return detector.to(memory_format=torch.channels_last)
 
 
-def build_neck(config: NeckConfig, in_channels: Mapping[str, int]) -> nn.Module:
-    """The feature pyramid on a backbone with `in_channels` by level, finest first."""
-    upsample = build_upsampler(config.upsampler, config.channels)
+def build_neck(config: NeckConfig, in_channels: Mapping[str, int], top: nn.Module | None = None) -> nn.Module:
+    """The feature pyramid on backbone maps of `in_channels`, finest first; above p5 comes `top`, else a pooled p6."""
+    upsample, top = build_upsampler(config.upsampler, config.channels), top or PooledLevel()
     if config.name == "pafpn":
-        return PathAggregation(in_channels, config.channels, upsample, config.norm)
-    return FeaturePyramid(in_channels, config.channels, upsample, config.norm)
+        return PathAggregation(in_channels, config.channels, upsample, top, config.norm)
+    return FeaturePyramid(in_channels, config.channels, upsample, top, config.norm)
+
+
+def build_coarser_levels(config: ModelConfig, res5_channels: int) -> PooledLevel | ConvLevels:
+    """The levels above p5: p6 and p7 by convolutions for one-stage detectors, or p6 by pooling."""
+    channels = config.neck.channels
+    if config.detector == "retinanet":
+        return ConvLevels("res5", res5_channels, channels)
+    if config.detector == "fcos":
+        return ConvLevels("p5", channels, channels)
+    return PooledLevel()
+
+
+def build_head(config: ModelConfig) -> RetinaNetHead | FCOSHead | TwoStageHead:
+    """The detector's head."""
+    channels, classes, inference = config.neck.channels, config.num_classes, config.inference
+    if config.detector == "retinanet":
+        return RetinaNetHead(channels, classes, config.anchors, config.retinanet, inference)
+    if config.detector == "fcos":
+        return FCOSHead(channels, classes, config.fcos, inference)
+    rpn = RegionProposals(channels, config.anchors, config.rpn)
+    box = BoxHead(channels, classes, config.box_head)
+    mask = MaskHead(channels, classes, config.mask_head) if config.has_masks else None
+    return TwoStageHead(rpn, box, mask, inference)
 
 
 def build_upsampler(name: str, channels: int) -> nn.Module:

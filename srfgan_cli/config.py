@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from models.config import DiscriminatorConfig, ModelConfig, StrictConfig
 
-Level = Literal["p2", "p3", "p4", "p5", "p6"]
+Level = Literal["p2", "p3", "p4", "p5", "p6", "p7"]
 Interpolation = Literal["nn", "bilinear", "bicubic"]
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -101,7 +101,7 @@ class AdversarialConfig(StrictConfig):
     weight: float = Field(0.001, ge=0)
     """lambda of equation (2)."""
     levels: list[Level] = Field(["p2", "p3", "p4", "p5"], min_length=1)
-    """Pyramid levels that the loss compares."""
+    """Pyramid levels that the loss compares; one-stage detectors have none finer than p3."""
 
 
 class PretrainConfig(StrictConfig):
@@ -122,7 +122,7 @@ class ExtractConfig(StrictConfig):
     """Level pairing of the loss (SRF-GAN, table 7): `same` compares M's P_i of the half-size image with
     F's P_i reduced by half; `different` G(P_{i+1}) of M with P_i of F, both of the original image."""
     anchor_scale: float = Field(0.5, gt=0)
-    """Anchors of M relative to the detector's: halved, because the image is."""
+    """Anchors of M relative to the detector's: halved, because the image is. So are FCOS's sizes of interest."""
 
 
 class FinetuneConfig(StrictConfig):
@@ -205,6 +205,17 @@ class Config(StrictConfig):
     """Of the first weights, the order of images and every random choice."""
     references: list[ReferenceConfig] = []
     """Every table row that this preset reproduces; the first one is shown beside results."""
+
+    @model_validator(mode="after")
+    def _levels_that_the_neck_gives(self) -> Config:
+        for name, stage in (("pretrain", self.pretrain), ("extract", self.extract)):
+            absent = [level for level in stage.adversarial.levels if level not in self.model.levels]
+            if name in self.stages and absent:
+                levels = ", ".join(self.model.levels)
+                raise ValueError(
+                    f"{name}.adversarial.levels: the neck of {self.model.detector} gives {levels}, got {absent[0]}"
+                )
+        return self
 
     @model_validator(mode="after")
     def _enough_detections(self) -> Config:

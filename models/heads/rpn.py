@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from models.config import AnchorConfig, RPNConfig
-from models.ops.anchors import cell_anchors, grid_anchors
+from models.ops.anchors import cell_anchors, flatten_map, grid_anchors
 from models.ops.boxes import Size, clip_boxes, decode_boxes, encode_boxes, is_nonempty
 from models.ops.losses import binary_sum, l1_sum
 from models.ops.matching import match_boxes
@@ -67,8 +67,8 @@ class RegionProposals(nn.Module):
         """
         logits, deltas = self(pyramid)
         anchors = self.anchors(logits)
-        flat_logits = [_flat(level, 1).squeeze(-1) for level in logits]
-        flat_deltas = [_flat(level, 4) for level in deltas]
+        flat_logits = [flatten_map(level, 1).squeeze(-1) for level in logits]
+        flat_deltas = [flatten_map(level, 4) for level in deltas]
         with torch.no_grad():
             proposals = self._select(flat_logits, flat_deltas, anchors, sizes)
         if targets is None:
@@ -137,10 +137,3 @@ class RegionProposals(nn.Module):
             "loss_rpn_cls": torch.stack(loss_cls).sum() / normalizer,
             "loss_rpn_loc": torch.stack(loss_loc).sum() / normalizer,
         }
-
-
-def _flat(x: Tensor, width: int) -> Tensor:
-    """(N, A * width, H, W) to (N, H * W * A, width), the anchors' order."""
-    batch, _, height, columns = x.shape
-    x = x.view(batch, -1, width, height, columns).permute(0, 3, 4, 1, 2)
-    return x.reshape(batch, -1, width)

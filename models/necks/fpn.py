@@ -10,12 +10,13 @@ from models.backbones.conv_norm import ConvNorm
 
 
 class FeaturePyramid(nn.Module):
-    """FPN: lateral 1x1, top-down sum, output 3x3; p6 is every second pixel of p5.
+    """FPN: lateral 1x1, top-down sum, output 3x3; and coarser levels on top.
 
     Args:
-        in_channels: backbone channels by level, `{"res2": 256, ...}`, finest first.
+        in_channels: channels of the backbone levels that are used, `{"res2": 256, ...}`, finest first.
         channels: width of the pyramid.
         upsample: module mapping (N, C, H, W) to (N, C, 2H, 2W); one for all levels.
+        top: maps of the backbone and the pyramid, by name, to the levels above p5.
         norm: `none` (convolutions with biases) or `bn` (BatchNorm after each convolution).
 
     Attributes:
@@ -23,7 +24,12 @@ class FeaturePyramid(nn.Module):
     """
 
     def __init__(
-        self, in_channels: Mapping[str, int], channels: int, upsample: nn.Module, norm: str = "none"
+        self,
+        in_channels: Mapping[str, int],
+        channels: int,
+        upsample: nn.Module,
+        top: nn.Module,
+        norm: str = "none",
     ) -> None:
         super().__init__()
         self.lateral = lateral_convs(in_channels, channels, norm)
@@ -31,24 +37,24 @@ class FeaturePyramid(nn.Module):
             {level: pyramid_conv(channels, channels, 3, norm) for level in self.lateral}
         )
         self.upsample = upsample
+        self.top = top
 
     def forward(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Backbone maps to {"p2": (N, C, H/4, W/4), ..., "p6": (N, C, H/64, W/64)}."""
+        """Backbone maps to {"p2": (N, C, H/4, W/4), ..., "p6": (N, C, H/64, W/64)}, or p3..p7."""
         merged = top_down(features, self.lateral, self.upsample)
         pyramid = {level: self.output[level](x) for level, x in merged.items()}
-        pyramid["p6"] = pyramid["p5"][:, :, ::2, ::2]
-        return pyramid
+        coarser: dict[str, Tensor] = self.top({**features, **pyramid})
+        return pyramid | coarser
 
 
 def top_down(
     features: Mapping[str, Tensor], lateral: nn.ModuleDict, upsample: nn.Module
 ) -> dict[str, Tensor]:
-    """Each level's lateral map plus the upsampled sum of the level above; finest first, as `features`."""
+    """Each level's lateral map plus the upsampled sum of the level above; finest first, as `lateral`."""
     merged: dict[str, Tensor] = {}
     above: Tensor | None = None
-    for source in reversed(list(features)):
-        level = _pyramid_name(source)
-        x: Tensor = lateral[level](features[source])
+    for level in reversed(list(lateral)):
+        x: Tensor = lateral[level](features[level.replace("p", "res")])
         above = x if above is None else x + upsample(above)
         merged[level] = above
     return dict(reversed(merged.items()))

@@ -14,13 +14,14 @@ from models.necks.fpn import lateral_convs, pyramid_conv, top_down
 class PathAggregation(nn.Module):
     """PAFPN: FPN's top-down sums t2..t5, then n2 = t2, n(i+1) = t(i+1) + ReLU(stride-2 3x3 of n(i)).
 
-    The output 3x3 convolutions are applied to n2..n5 beside the path, not within it; p6 is every second pixel
-    of p5. Where it departs from the paper, this is the neck of AFI-GAN's and SRF-GAN's published weights.
+    The output 3x3 convolutions are applied to n2..n5 beside the path, not within it. Where it departs from the
+    paper, this is the neck of AFI-GAN's and SRF-GAN's published weights.
 
     Args:
-        in_channels: backbone channels by level, `{"res2": 256, ...}`, finest first.
+        in_channels: channels of the backbone levels that are used, `{"res2": 256, ...}`, finest first.
         channels: width of the pyramid.
         upsample: module mapping (N, C, H, W) to (N, C, 2H, 2W); one for all levels.
+        top: maps of the backbone and the pyramid, by name, to the levels above p5.
         norm: `none` (convolutions with biases) or `bn` (BatchNorm after each convolution).
 
     Attributes:
@@ -28,7 +29,12 @@ class PathAggregation(nn.Module):
     """
 
     def __init__(
-        self, in_channels: Mapping[str, int], channels: int, upsample: nn.Module, norm: str = "none"
+        self,
+        in_channels: Mapping[str, int],
+        channels: int,
+        upsample: nn.Module,
+        top: nn.Module,
+        norm: str = "none",
     ) -> None:
         super().__init__()
         self.lateral = lateral_convs(in_channels, channels, norm)
@@ -40,12 +46,13 @@ class PathAggregation(nn.Module):
             {level: pyramid_conv(channels, channels, 3, norm) for level in levels}
         )
         self.upsample = upsample
+        self.top = top
 
     def forward(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Backbone maps to {"p2": (N, C, H/4, W/4), ..., "p6": (N, C, H/64, W/64)}."""
+        """Backbone maps to {"p2": (N, C, H/4, W/4), ..., "p6": (N, C, H/64, W/64)}, or p3..p7."""
         path = top_down(features, self.lateral, self.upsample)
         for finer, level in pairwise(path):
             path[level] = path[level] + torch.relu_(self.downsample[level](path[finer]))
         pyramid = {level: self.path_output[level](x) for level, x in path.items()}
-        pyramid["p6"] = pyramid["p5"][:, :, ::2, ::2]
-        return pyramid
+        coarser: dict[str, Tensor] = self.top({**features, **pyramid})
+        return pyramid | coarser

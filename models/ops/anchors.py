@@ -29,3 +29,10 @@ def grid_anchors(cell: Tensor, height: int, width: int, stride: int) -> Tensor:
     grid_y, grid_x = torch.meshgrid(ys, xs, indexing="ij")
     shifts = torch.stack([grid_x, grid_y, grid_x, grid_y], dim=-1)
     return (shifts[:, :, None] + cell).reshape(-1, 4)
+
+
+def flatten_map(x: Tensor, width: int) -> Tensor:
+    """(N, A * width, H, W) to (N, H * W * A, width), the order of `grid_anchors`."""
+    batch, _, height, columns = x.shape
+    x = x.view(batch, -1, width, height, columns).permute(0, 3, 4, 1, 2)
+    return x.reshape(batch, -1, width)

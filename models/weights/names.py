@@ -33,6 +33,17 @@ DETECTRON2: Table = (
     ("backbone.fpn_output{level}.", "neck.output.p{level}."),
     ("backbone.pafpn_output{level}.", "neck.path_output.p{level}."),
     ("backbone.pafpn_downsample{level}.", "neck.downsample.p{level}."),
+    ("backbone.top_block.p{level}.", "neck.top.p{level}."),
+    ("head.cls_subnet.", "head.subnets.class_tower."),
+    ("head.bbox_subnet.", "head.subnets.box_tower."),
+    ("head.cls_score.", "head.subnets.classes."),
+    ("head.bbox_pred.", "head.subnets.deltas."),
+    ("proposal_generator.fcos_head.cls_tower.", "head.fcos.class_tower."),
+    ("proposal_generator.fcos_head.bbox_tower.", "head.fcos.box_tower."),
+    ("proposal_generator.fcos_head.cls_logits.", "head.fcos.classes."),
+    ("proposal_generator.fcos_head.bbox_pred.", "head.fcos.sides."),
+    ("proposal_generator.fcos_head.ctrness.", "head.fcos.centerness."),
+    ("proposal_generator.fcos_head.scales.{level}.scale", "head.fcos.scales.{level}"),
     ("proposal_generator.rpn_head.conv.", "head.rpn.conv."),
     ("proposal_generator.rpn_head.objectness_logits.", "head.rpn.objectness."),
     ("proposal_generator.rpn_head.anchor_deltas.", "head.rpn.deltas."),
@@ -78,7 +89,9 @@ _FROM_MSRA = (
     (r"_b$", ".bias"),
 )
 
-_DERIVED = re.compile(r"(^|\.)(pixel_mean|pixel_std|num_batches_tracked|anchor_generator\..*)$")
+_DERIVED = re.compile(
+    r"(^|\.)(pixel_mean|pixel_std|num_batches_tracked|loss_normalizer|anchor_generator\..*)$"
+)
 
 
 def to_ours(name: str) -> str:

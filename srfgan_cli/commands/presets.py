@@ -24,7 +24,7 @@ def list_(
     json_: Json = False,
 ) -> None:
     """All presets, with the papers' numbers."""
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from srfgan_cli.presets import list_presets
 
@@ -35,9 +35,8 @@ def list_(
     if json_:
         typer.echo(json.dumps(rows))
         return
-    shown = Table(
-        "preset", "table", "box AP", "mask AP", "what", box=None, header_style="bold", pad_edge=False
-    )
+    name = Column("preset", no_wrap=True)
+    shown = Table(name, "table", "box AP", "mask AP", "what", box=None, header_style="bold", pad_edge=False)
     for row in rows:
         shown.add_row(
             row["preset"], row["table"], _number(row["box"]), _number(row["mask"]), row["description"]

@@ -10,10 +10,10 @@ import typer
 from models.errors import InputError
 from srfgan_cli.options import Devices, Preset, Set
 
-LEVELS = ("P2", "P3", "P4", "P5", "P6")
+LEVELS = ("P2", "P3", "P4", "P5", "P6", "P7")
 
 What = Annotated[
-    str, typer.Argument(help="A pyramid level (P2 to P6), or `detections`.", metavar="P2|detections")
+    str, typer.Argument(help="A pyramid level (P2 to P7), or `detections`.", metavar="P2|detections")
 ]
 Methods = Annotated[str, typer.Option("--methods", help="Upsampling methods to compare, with commas.")]
 Image = Annotated[

@@ -96,7 +96,17 @@ class PretrainStage:
 
 
 def guide_maps(guide: Detector, images: list[Tensor], levels: Sequence[str]) -> Maps:
-    """F's maps of the images at the given levels, {level: (N, C, H, W)}."""
+    """F's maps of the images at the given levels, {level: (N, C, H, W)}.
+
+    Raises:
+        InputError: F has no such level.
+    """
+    absent = [level for level in levels if level not in guide.config.levels]
+    if absent:
+        raise InputError(
+            f"The guide, a {guide.config.detector}, has the levels {', '.join(guide.config.levels)} and no "
+            f"{absent[0]}. Give a guide that has it, or change adversarial.levels."
+        )
     batch, _ = guide.preprocess(images)
     pyramid = guide.pyramid(batch)
     return {level: pyramid[level] for level in levels}

@@ -139,8 +139,11 @@ def _fitted(config: Config, num_classes: int) -> ModelConfig:
 
 
 def _with_scaled_anchors(model: ModelConfig, scale: float) -> ModelConfig:
+    """The model for images of `scale` the size: its anchors, and FCOS's sizes of interest, follow."""
     anchors = model.anchors.model_copy(update={"sizes": [size * scale for size in model.anchors.sizes]})
-    return model.model_copy(update={"anchors": anchors})
+    borders = [size * scale for size in model.fcos.sizes_of_interest]
+    fcos = model.fcos.model_copy(update={"sizes_of_interest": borders})
+    return model.model_copy(update={"anchors": anchors, "fcos": fcos})
 
 
 def _open_data(plan: Plan, world: World) -> Splits:

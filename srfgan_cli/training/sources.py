@@ -16,6 +16,14 @@ from srfgan_cli.training.checkpoint import load_checkpoint
 
 EXTRACTOR = ("backbone", "neck")
 GENERATOR = ("neck.upsample",)
+_OF_SOME_LEVELS = (
+    "neck.lateral.p2.",
+    "neck.output.p2.",
+    "neck.path_output.p2.",
+    "neck.downsample.p3.",
+    "neck.top.",
+)
+"""What only necks with some levels have: those from p2, or those up to p7."""
 
 
 def load_guide(path: Path, config: ModelConfig) -> Detector:
@@ -62,10 +70,21 @@ def take_generator(detector: Detector, path: Path) -> None:
 def take_extractor(detector: Detector, path: Path) -> None:
     """Reuse M: a stage-2 result's backbone and neck, G included.
 
+    M may have been trained with another kind of head (SRF-GAN paper, table 3): then levels that only M has stay
+    behind, and levels that only `detector` has start afresh.
+
     Raises:
         InputError: the file holds another architecture.
     """
-    load_weights(detector, path, parts=EXTRACTOR, strict=True)
+    report = load_weights(detector, path, parts=EXTRACTOR)
+    if report.complete:
+        return
+    differing = [*report.missing, *report.mismatched, *report.unexpected]
+    if any(not name.startswith(_OF_SOME_LEVELS) for name in differing):
+        raise InputError(f"{path} holds another extractor than this detector's.\n{report.summary()}")
+    stderr.print(
+        f"The extractor was trained with another head; its levels differ.\n{report.summary()}", soft_wrap=True
+    )
 
 
 def load_start(detector: Detector, path: Path) -> None:

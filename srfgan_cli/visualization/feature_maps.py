@@ -14,7 +14,6 @@ from models.config import UpsamplerName
 from models.detector import Detector
 from models.errors import InputError
 from models.factory import build_upsampler
-from srfgan_cli.config import Level
 
 METHODS: tuple[str, ...] = get_args(UpsamplerName)
 _LEARNED = tuple(method for method in METHODS if method not in ("nn", "bilinear", "bicubic"))
@@ -49,14 +48,15 @@ def level_maps(
         model: a detector with a top-down neck; its own upsampler serves for the method it was built with.
         image: (3, H, W) RGB uint8 or float 0..255, at the size that the detector is to see.
         methods: of `METHODS`, each once.
-        level: of `p2`..`p6`; p5 and p6 are above the first upsampling, so all methods agree there.
+        level: of the detector's own (`p2`..`p6` or `p3`..`p7`); those from p5 on are above the first
+            upsampling, so all methods agree there.
         generators: trained generators by method, for what the detector does not hold itself. Learned
             methods that neither holds get fixed random weights.
 
     Raises:
         InputError: an unknown method or level.
     """
-    _check(methods, level)
+    _check(methods, level, model.config.levels)
     device = model.pixel_mean.device
     trained = dict(generators or {})
     trained[model.config.neck.upsampler] = model.neck.get_submodule("upsample")
@@ -78,15 +78,15 @@ def level_maps(
     return LevelMaps(maps, tuple(m for m in methods if m in _LEARNED and m not in trained))
 
 
-def _check(methods: Sequence[str], level: str) -> None:
+def _check(methods: Sequence[str], level: str, levels: Sequence[str]) -> None:
     unknown = [method for method in methods if method not in METHODS]
     if unknown or not methods:
         named = f"unknown method {unknown[0]!r}" if unknown else "no method given"
         raise InputError(f"--methods: {named}; choose from {', '.join(METHODS)}")
     if len(set(methods)) < len(methods):
         raise InputError(f"--methods {','.join(methods)}: names a method twice")
-    if level not in get_args(Level):
-        raise InputError(f"unknown pyramid level {level!r}; choose from {', '.join(get_args(Level))}")
+    if level not in levels:
+        raise InputError(f"no pyramid level {level!r} in this detector; choose from {', '.join(levels)}")
 
 
 def _untrained(method: str, channels: int) -> nn.Module:

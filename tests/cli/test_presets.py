@@ -9,8 +9,8 @@ from models import build_detector
 from models.errors import InputError
 from srfgan_cli.presets import PRESETS_DIR, dump_yaml, list_presets, load_preset
 
-TABLES = {"table1": 8, "table4": 5, "table5": 4, "table6": 3, "table7": 2}
-"""Rows of the SRF-GAN paper with Faster or Mask R-CNN R-50-FPN."""
+TABLES = {"table1": 11, "table4": 5, "table5": 4, "table6": 3, "table7": 2}
+"""Rows of the SRF-GAN paper with RetinaNet, Faster or Mask R-CNN R-50-FPN."""
 
 
 def test_every_row_has_a_preset():
@@ -65,6 +65,14 @@ def test_the_papers_schedules():
         ("finetune.solver.milestones=[3, 2]", "milestones must be positive and increasing, got [3, 2]"),
         ("extract.adversarial.levels=[p9]", "extract.adversarial.levels.0: 'p9' is not one of 'p2'"),
         ("model.anchors.sizes=[8]", "anchors.sizes needs one size for each of p2..p6 (5), got 1"),
+        (
+            "model.detector=retinanet",
+            "pretrain.adversarial.levels: the neck of retinanet gives p3, p4, p5, p6, p7,",
+        ),
+        (
+            "model.detector=fcos",
+            "pretrain.adversarial.levels: the neck of fcos gives p3, p4, p5, p6, p7, got p2.",
+        ),
         (
             "evaluation.max_detections=400",
             "counts 400 detections per image, but model.inference.detections_per_image got",

@@ -83,7 +83,7 @@ def test_help_imports_no_torch():
             ["eval", "--preset", "mask_rcnn_r18_fpn", "--dataset", "shapes"],
             "finetune/mask_rcnn_r18_fpn/model.pt",
         ),
-        (["visualize", "P9"], "choose a level (P2, P3, P4, P5, P6) or detections"),
+        (["visualize", "P9"], "choose a level (P2, P3, P4, P5, P6, P7) or detections"),
         (["visualize", "P2", "--methods", "nn,cubic"], "unknown method 'cubic'"),
         (["visualize", "P2", "--image", "none.png"], "--image none.png does not exist"),
         (["visualize", "detections"], "There is no trained detector"),

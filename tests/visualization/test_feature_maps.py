@@ -70,7 +70,7 @@ def test_generators_without_weights_are_named_and_always_the_same(detector, imag
         (["nn", "magic"], "p2", "unknown method 'magic'; choose from nn, bilinear, bicubic, srf, afi"),
         ([], "p2", "no method given; choose from nn"),
         (["nn", "nn"], "p2", "names a method twice"),
-        (["nn"], "p9", "unknown pyramid level 'p9'; choose from p2, p3, p4, p5, p6"),
+        (["nn"], "p9", "no pyramid level 'p9' in this detector; choose from p2, p3, p4, p5, p6"),
     ],
 )
 def test_unknown_methods_and_levels_are_refused(detector, image, methods, level, message):

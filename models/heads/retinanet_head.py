@@ -1,0 +1,190 @@
+"""RetinaNet's head (focal loss paper, section 4), with detectron2's numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from models.config import AnchorConfig, InferenceConfig, RetinaNetConfig
+from models.heads.dense import (
+    LEVELS,
+    STRIDES,
+    best_pairs,
+    class_conv,
+    dense_conv,
+    focal_losses,
+    select_dense_detections,
+)
+from models.ops.anchors import cell_anchors, flatten_map, grid_anchors
+from models.ops.boxes import Size, decode_boxes, encode_boxes
+from models.ops.distributed import mean_over_processes
+from models.ops.losses import l1_sum
+from models.ops.matching import IGNORED, POSITIVE, match_boxes
+from models.structures import Detections, Target
+
+SCALES = (1.0, 2 ** (1 / 3), 2 ** (2 / 3))
+"""Anchor sizes per level, relative to the level's own: three to the octave."""
+
+_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
+_NEGATIVE_BELOW, _POSITIVE_FROM = 0.4, 0.5
+_INITIAL_POSITIVES = 100.0
+_MOMENTUM = 0.9
+
+
+class RetinaNetSubnets(nn.Module):
+    """Two towers of convolutions, shared by all levels: class logits and box deltas of every anchor.
+
+    Args:
+        channels: width of the pyramid.
+        num_classes: without background, which has no logit.
+        num_anchors: anchors at each place.
+        num_convs: depth of each tower.
+    """
+
+    def __init__(self, channels: int, num_classes: int, num_anchors: int, num_convs: int) -> None:
+        super().__init__()
+        self.class_tower = _tower(channels, num_convs)
+        self.box_tower = _tower(channels, num_convs)
+        self.classes = class_conv(channels, num_anchors * num_classes)
+        self.deltas = dense_conv(channels, num_anchors * 4)
+
+    def forward(self, pyramid: dict[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Class logits (N, A * K, H, W) and deltas (N, A * 4, H, W) of each of p3..p7."""
+        logits = [self.classes(self.class_tower(pyramid[level])) for level in LEVELS]
+        deltas = [self.deltas(self.box_tower(pyramid[level])) for level in LEVELS]
+        return logits, deltas
+
+
+class RetinaNetHead(nn.Module):
+    """RetinaNet over p3..p7.
+
+    Args:
+        channels: width of the pyramid.
+        num_classes: without background.
+        anchors: one size per level; each comes at three scales (`SCALES`) and at every ratio.
+        config: depth and number of candidates.
+        inference: what becomes a detection.
+    """
+
+    loss_normalizer: Tensor
+
+    def __init__(
+        self,
+        channels: int,
+        num_classes: int,
+        anchors: AnchorConfig,
+        config: RetinaNetConfig,
+        inference: InferenceConfig,
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.config = config
+        self.inference = inference
+        num_anchors = len(SCALES) * len(anchors.ratios)
+        self.subnets = RetinaNetSubnets(channels, num_classes, num_anchors, config.num_convs)
+        # Saved with the weights, so that a training that goes on divides by what it would have.
+        self.register_buffer("loss_normalizer", torch.tensor(_INITIAL_POSITIVES))
+        for level, size in zip(LEVELS, anchors.sizes, strict=True):
+            cells = torch.cat([cell_anchors(size * scale, anchors.ratios) for scale in SCALES])
+            self.register_buffer(f"cell_{level}", cells, persistent=False)
+
+    def losses(
+        self, pyramid: dict[str, Tensor], sizes: Sequence[Size], targets: Sequence[Target]
+    ) -> dict[str, Tensor]:
+        """`loss_cls` and `loss_box_reg`: sums over all images, divided by a moving average of the positives."""
+        maps, delta_maps = self.subnets(pyramid)
+        anchors = torch.cat(self.anchors(maps))
+        logits = torch.cat([flatten_map(level, self.num_classes) for level in maps], 1)
+        deltas = torch.cat([flatten_map(level, 4) for level in delta_maps], 1)
+        matched, quality = self._match(anchors, targets)
+        positive = quality == POSITIVE
+        classes = self._classes(matched, positive, targets)
+        loss_cls = (focal_losses(logits, classes).sum(-1) * (quality != IGNORED)).sum()
+        loss_box = torch.stack(
+            [
+                l1_sum(
+                    deltas[image, chosen],
+                    encode_boxes(anchors[chosen], target.boxes[index[chosen]], _WEIGHTS),
+                )
+                for image, (chosen, index, target) in enumerate(zip(positive, matched, targets, strict=True))
+            ]
+        ).sum()
+        normalizer = self._normalizer(positive.sum())
+        return {"loss_cls": loss_cls / normalizer, "loss_box_reg": loss_box / normalizer}
+
+    def detect(self, pyramid: dict[str, Tensor], sizes: Sequence[Size]) -> list[Detections]:
+        """Detections of each image, best first."""
+        maps, delta_maps = self.subnets(pyramid)
+        anchors = self.anchors(maps)
+        scores = [flatten_map(level, self.num_classes).float().sigmoid() for level in maps]
+        deltas = [flatten_map(level, 4) for level in delta_maps]
+        return [
+            self._detect_one([s[image] for s in scores], [d[image] for d in deltas], anchors, size)
+            for image, size in enumerate(sizes)
+        ]
+
+    def anchors(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Anchors (H * W * A, 4) of each of p3..p7, for feature maps (..., H, W); sizes outer, ratios inner."""
+        return [
+            grid_anchors(self.get_buffer(f"cell_{level}"), x.shape[-2], x.shape[-1], stride)
+            for level, stride, x in zip(LEVELS, STRIDES, maps, strict=True)
+        ]
+
+    def candidates(self, scores: Tensor, deltas: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Boxes (R, 4), scores (R,) and labels (R,) of one level: the best pairs of anchor and class.
+
+        Args:
+            scores: (P, K) in 0..1 of every anchor.
+            deltas: (P, 4).
+            anchors: (P, 4).
+        """
+        place, labels, best = best_pairs(
+            scores, scores > self.inference.score_threshold, self.config.pre_nms_topk
+        )
+        return decode_boxes(deltas[place], anchors[place], _WEIGHTS), best, labels
+
+    def _detect_one(
+        self, scores: list[Tensor], deltas: list[Tensor], anchors: list[Tensor], size: Size
+    ) -> Detections:
+        levels = [self.candidates(*level) for level in zip(scores, deltas, anchors, strict=True)]
+        boxes, best, labels = (torch.cat(parts) for parts in zip(*levels, strict=True))
+        return select_dense_detections(boxes, best, labels, size, self.inference)
+
+    @torch.no_grad()
+    def _match(self, anchors: Tensor, targets: Sequence[Target]) -> tuple[Tensor, Tensor]:
+        """Index of the best ground truth (N, P) int64 and quality (N, P) int8 of every anchor."""
+        matches = [
+            match_boxes(
+                target.boxes,
+                anchors,
+                negative_below=_NEGATIVE_BELOW,
+                positive_from=_POSITIVE_FROM,
+                rescue=True,
+            )
+            for target in targets
+        ]
+        return torch.stack([index for index, _ in matches]), torch.stack([label for _, label in matches])
+
+    def _classes(self, matched: Tensor, positive: Tensor, targets: Sequence[Target]) -> Tensor:
+        """The class (N, P) that every anchor should have; `num_classes` where it should have none."""
+        # With one more label behind them, images without boxes can be indexed too.
+        labels = [torch.cat([target.labels, target.labels.new_zeros(1)]) for target in targets]
+        classes = torch.stack([label[index] for label, index in zip(labels, matched, strict=True)])
+        return torch.where(positive, classes, self.num_classes)
+
+    def _normalizer(self, positives: Tensor) -> Tensor:
+        """The moving average of the number of positive anchors; only training moves it."""
+        positives = mean_over_processes(positives.float()).clamp(min=1)
+        average = _MOMENTUM * self.loss_normalizer + (1 - _MOMENTUM) * positives
+        if self.training:
+            self.loss_normalizer.copy_(average)
+        return average
+
+
+def _tower(channels: int, depth: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for _ in range(depth):
+        layers += [dense_conv(channels, channels), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)

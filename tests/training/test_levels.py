@@ -1,0 +1,104 @@
+"""Detectors on other pyramid levels than p2..p6 in the adversarial stages, and extractors that change heads."""
+
+import pytest
+import torch
+
+from models import build_detector, build_discriminator, build_generator
+from models.errors import InputError
+from models.structures import Target
+from srfgan_cli.config import AdversarialConfig
+from srfgan_cli.data.loaders import Batch
+from srfgan_cli.distributed import World
+from srfgan_cli.presets import load_preset
+from srfgan_cli.training.checkpoint import save_checkpoint
+from srfgan_cli.training.extract import ExtractStage
+from srfgan_cli.training.pretrain import PretrainStage
+from srfgan_cli.training.session import _with_scaled_anchors
+from srfgan_cli.training.sources import take_extractor
+
+WORLD = World(torch.device("cpu"))
+SMALL = ["model.backbone.name=r10", "discriminator.widths=[16,16]", "model.num_classes=3"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def batch():
+    torch.manual_seed(0)
+    images = [torch.randint(0, 256, size, dtype=torch.uint8) for size in [(3, 97, 128), (3, 96, 113)]]
+    boxes = torch.tensor([[8.0, 8, 60, 70]])
+    targets = [Target(boxes, torch.tensor([1])), Target(boxes[:0], torch.zeros(0, dtype=torch.int64))]
+    return Batch(images, targets, [1, 2], [(97, 128), (96, 113)])
+
+
+@pytest.mark.parametrize("name", ["retinanet_r18_fpn", "fcos_r18_fpn"])
+def test_the_extractor_trains_on_the_levels_that_a_one_stage_detector_has(name):
+    config = load_preset(name, SMALL)
+    assert config.extract.adversarial.levels == config.pretrain.adversarial.levels == ["p3", "p4", "p5"]
+    stage = ExtractStage(
+        build_detector(load_preset(f"{name}_nn", SMALL).model),
+        build_detector(config.model),
+        build_discriminator(config.discriminator, 64),
+        config.extract,
+        "bilinear",
+        WORLD,
+    )
+    stage.train()
+    for losses in stage.losses(batch()):
+        sum(losses.values()).backward()
+    lacking = [n for m in stage.modules.values() for n, p in m.named_parameters() if p.grad is None]
+    assert lacking == []
+
+
+def test_a_guide_without_the_level_is_refused():
+    config = load_preset("fcos_r18_fpn", SMALL)
+    stage = PretrainStage(
+        build_detector(load_preset("fcos_r18_fpn_nn", SMALL).model),
+        build_generator("srf", 64),
+        build_discriminator(config.discriminator, 64),
+        AdversarialConfig(levels=["p2", "p3"]),
+        "bilinear",
+        config.pretrain.solver,
+        WORLD,
+    )
+    with pytest.raises(InputError, match=r"a fcos, has the levels p3, p4, p5, p6, p7 and no p2\."):
+        next(stage.losses(batch()))
+
+
+def test_what_goes_by_the_size_of_the_image_is_scaled_with_it():
+    model = load_preset("fcos_r50_fpn").model
+    scaled = _with_scaled_anchors(model, 0.5)
+    assert scaled.anchors.sizes == [16, 32, 64, 128, 256]
+    assert scaled.fcos.sizes_of_interest == [32, 64, 128, 256]
+
+
+@pytest.mark.parametrize(
+    ("trained", "target"),
+    [("mask_rcnn_r18_fpn", "retinanet_r18_fpn"), ("retinanet_r18_fpn", "faster_rcnn_r18_fpn")],
+)
+def test_an_extractor_serves_a_detector_with_other_levels(trained, target, tmp_path, capsys):
+    """SRF-GAN paper, table 3."""
+    source = build_detector(load_preset(trained, SMALL).model)
+    path = tmp_path / "model.pt"
+    save_checkpoint(
+        path,
+        {
+            "stage": "extract",
+            "model": source.config.model_dump(),
+            "modules": {"detector": source.state_dict()},
+        },
+    )
+    detector = build_detector(load_preset(target, SMALL).model)
+    take_extractor(detector, path)
+    ours, theirs = detector.state_dict(), source.state_dict()
+    taken = [n for n in ours if n.startswith(("backbone.", "neck.")) and n in theirs]
+    assert len(taken) > 100 and all(torch.equal(ours[n], theirs[n]) for n in taken)
+    assert "neck.lateral.p2" in capsys.readouterr().err
+    other = build_detector(load_preset(target, [*SMALL, "model.neck.upsampler=afi"]).model)
+    with pytest.raises(InputError, match="another extractor than this detector's"):
+        take_extractor(other, path)
