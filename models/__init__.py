@@ -11,10 +11,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from models.factory import build_detector, build_discriminator, build_generator
+    from models.factory import build_detector, build_discriminator, build_generator, build_upsampler
     from models.structures import Detections, Target
+    from models.torchvision_fpn import replace_upsampling
 
-__all__ = ["Detections", "Target", "build_detector", "build_discriminator", "build_generator"]
+__all__ = [
+    "Detections",
+    "Target",
+    "build_detector",
+    "build_discriminator",
+    "build_generator",
+    "build_upsampler",
+    "replace_upsampling",
+]
 
 _HOME = {
     "Detections": "models.structures",
@@ -22,6 +31,8 @@ _HOME = {
     "build_detector": "models.factory",
     "build_discriminator": "models.factory",
     "build_generator": "models.factory",
+    "build_upsampler": "models.factory",
+    "replace_upsampling": "models.torchvision_fpn",
 }
 
 

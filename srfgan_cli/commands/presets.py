@@ -35,8 +35,8 @@ def list_(
     if json_:
         typer.echo(json.dumps(rows))
         return
-    name = Column("preset", no_wrap=True)
-    shown = Table(name, "table", "box AP", "mask AP", "what", box=None, header_style="bold", pad_edge=False)
+    names = [Column("preset", no_wrap=True), Column("table", no_wrap=True)]
+    shown = Table(*names, "box AP", "mask AP", "what", box=None, header_style="bold", pad_edge=False)
     for row in rows:
         shown.add_row(
             row["preset"], row["table"], _number(row["box"]), _number(row["mask"]), row["description"]

@@ -70,6 +70,8 @@ def _same_data(report: Report, reference: ReferenceConfig) -> bool:
 
 
 def _source(reference: ReferenceConfig) -> str:
+    if reference.table == reference.document:
+        return reference.document
     return f"{reference.document.removesuffix('_paper')}, {reference.table}"
 
 

@@ -52,6 +52,28 @@ def test_the_papers_schedules():
     assert load_preset("table6_nn").data.degradation == "nn"
 
 
+def test_the_repositories_pafpn_rows():
+    rows = {
+        "": (12, 40.9, 36.9),
+        "_3x": (37, 43.0, 38.5),
+        "_nn": (12, 39.0, 35.6),
+        "_nn_3x": (37, 41.4, 37.6),
+    }
+    for ending, (epochs, box, mask) in rows.items():
+        config = load_preset(f"mask_rcnn_r50_pafpn{ending}")
+        row = config.references[0]
+        assert (row.document, row.split, row.epochs) == ("srfgan_repository", "test-dev", epochs)
+        printed = [row.box.AP, row.mask.AP]
+        assert printed == [box, mask]
+        assert config.finetune.solver.iterations == (90_000 if epochs == 12 else 270_000)
+        plain = ending.startswith("_nn")
+        assert (config.model.neck.name, config.model.neck.upsampler) == ("pafpn", "nn" if plain else "afi")
+        assert all(ref.weights is not None for ref in config.references[1:] or [row])
+    published = load_preset("mask_rcnn_r50_pafpn_3x")
+    assert published.discriminator.kernel == 3 and published.finetune.reuse == "G"
+    assert (published.pretrain.solver.iterations, published.extract.solver.scaled_lr) == (300_000, 0.01)
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
