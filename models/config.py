@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-BackboneName = Literal["r10", "r18", "r50", "r101"]
+BackboneName = Literal["r10", "r18", "r50", "r101", "x101_64x4d", "s101", "v39", "v99", "swin_t", "swin_l"]
 """`r10`: one block per stage and half of ResNet-18's width, for trainings of minutes on a CPU."""
 UpsamplerName = Literal[
     "nn", "bilinear", "bicubic", "srf", "afi", "deconv", "pixelshuffle", "carafe", "dysample"
@@ -40,15 +40,25 @@ class PixelConfig(StrictConfig):
 
 
 class BackboneConfig(StrictConfig):
-    """A ResNet from timm; gives res2..res5 at strides 4..32."""
+    """A network from timm; gives res2..res5 at strides 4..32.
+
+    `s101` is ResNeSt-101, `v39` and `v99` are VoVNetV2, `swin_t` and `swin_l` Swin Transformers.
+    """
 
     name: BackboneName = "r50"
     norm: Literal["frozen_bn", "bn"] = "frozen_bn"
-    """`frozen_bn` needs pre-trained statistics; training from nothing needs `bn`."""
+    """`frozen_bn` needs pre-trained statistics; training from nothing needs `bn`.
+
+    Swin has neither; `s101` with `bn` trains on two images per process or more (its attention's norm sees
+    one value per image and channel).
+    """
     freeze_at: int = Field(2, ge=0, le=5)
     """detectron2's FREEZE_AT: 0 trains all, 1 freezes the stem, 2 the stem and res2, and so on."""
     stride_in_1x1: bool = True
-    """Stride in a bottleneck's first 1x1 (the MSRA weights) instead of its 3x3 (torchvision's, timm's)."""
+    """Stride in a bottleneck's first 1x1 (the MSRA weights) instead of its 3x3 (torchvision's, timm's).
+
+    ResNets and ResNeXts only.
+    """
 
 
 class NeckConfig(StrictConfig):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
 
-from models.backbones.resnet import ResNet
-from models.config import DiscriminatorConfig, ModelConfig, NeckConfig
+from models.backbones.resnest import build_resnest
+from models.backbones.resnet import ResNet, build_resnet
+from models.backbones.swin import Swin
+from models.backbones.vovnet import VoVNet
+from models.config import BackboneConfig, DiscriminatorConfig, ModelConfig, NeckConfig
 from models.detector import Detector
 from models.discriminator import Discriminator
 from models.heads.box_head import BoxHead
@@ -36,12 +39,21 @@ RES_LEVELS = ("res2", "res3", "res4", "res5")
 def build_detector(config: ModelConfig) -> Detector:
     """A detector with random weights; nothing is downloaded."""
     used = [name for name in RES_LEVELS if name.replace("res", "p") in config.levels]
-    backbone = ResNet(config.backbone)
+    backbone = build_backbone(config.backbone, used)
     widths = {name: backbone.channels[name] for name in used}
     neck = build_neck(config.neck, widths, build_coarser_levels(config, widths["res5"]))
     detector = Detector(config, backbone=backbone, neck=neck, head=build_head(config))
     # The layout of the feature maps, so that no convolution reorders its weight in every call.
     return detector.to(memory_format=torch.channels_last)
+
+
+def build_backbone(config: BackboneConfig, levels: Sequence[str] = RES_LEVELS) -> ResNet | VoVNet | Swin:
+    """A backbone with random weights; a transformer has a norm for each of `levels` and gives only these."""
+    if config.name in ("v39", "v99"):
+        return VoVNet(config)
+    if config.name in ("swin_t", "swin_l"):
+        return Swin(config, levels)
+    return build_resnest(config) if config.name == "s101" else build_resnet(config)
 
 
 def build_neck(config: NeckConfig, in_channels: Mapping[str, int], top: nn.Module | None = None) -> nn.Module:

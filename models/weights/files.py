@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from models.errors import InputError
-from models.weights.names import is_derived, to_ours
+from models.weights.names import all_to_ours, is_derived
 from models.weights.unpickle import RefusedPickleError, load_arrays
 
 FORMAT = "srfgan"
@@ -55,7 +55,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     content = _read(path)
     if isinstance(content, Mapping) and content.get("format") == FORMAT:
         return _own_checkpoint(path, content)
-    tensors = {to_ours(name): value for name, value in _tensors(path, content).items()}
+    found = _tensors(path, content)
+    tensors = {ours: found[name] for name, ours in all_to_ours(found).items()}
     tensors = {name: value for name, value in tensors.items() if not is_derived(name)}
     return Checkpoint(path, _with_statistics(tensors))
 
@@ -113,9 +114,10 @@ def _tensors(path: Path, content: Any) -> dict[str, Tensor]:
 
 
 def _with_statistics(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Add mean 0 and variance 1 to norms that have none: Caffe2's files store the folded scale and shift."""
+    """Add mean 0 and variance 1 to convolutions' norms that have none: Caffe2 stores folded scale and shift."""
     suffix = ".norm.weight"
-    for name in [name for name in tensors if name.endswith(suffix)]:
+    norms = [name for name in tensors if name.endswith(suffix)]
+    for name in [name for name in norms if f"{name.removesuffix(suffix)}.weight" in tensors]:
         prefix = name.removesuffix("weight")
         tensors.setdefault(f"{prefix}running_mean", torch.zeros_like(tensors[name]))
         tensors.setdefault(f"{prefix}running_var", torch.ones_like(tensors[name]))

@@ -9,14 +9,15 @@ from pathlib import Path
 import timm
 from torch import Tensor, nn
 
-from models.backbones.resnet import TIMM_CHANGES, TIMM_NAMES
+from models.backbones import resnest, resnet, swin, vovnet
 from models.detector import Detector
 from models.discriminator import Discriminator
 from models.errors import InputError
 from models.upsamplers import AFIGenerator, SRFGenerator
 from models.weights.files import read_checkpoint
-from models.weights.names import is_derived, to_ours
+from models.weights.names import all_to_ours, is_derived
 
+_TIMM_NAMES = resnet.TIMM_NAMES | resnest.TIMM_NAMES | vovnet.TIMM_NAMES | swin.TIMM_NAMES
 _SHOWN = 8
 """How many names a summary lists of each kind."""
 
@@ -92,16 +93,17 @@ def load_imagenet(model: Detector) -> LoadReport:
         InputError: if there are none or they cannot be downloaded.
     """
     backbone = model.config.backbone.name
-    if backbone in TIMM_CHANGES:
+    name = _TIMM_NAMES[backbone]
+    if backbone in resnet.TIMM_CHANGES or not timm.is_model_pretrained(name):
         raise InputError(
             f"there are no ImageNet weights of the backbone {backbone}; use initial_weights=none"
         )
-    name = TIMM_NAMES[backbone]
     try:
         source = timm.create_model(name, pretrained=True)
     except Exception as error:
         raise InputError(f"the ImageNet weights of {name} cannot be downloaded: {error}") from error
-    tensors = {to_ours(key): value for key, value in source.state_dict().items()}
+    found = source.state_dict()
+    tensors = {ours: found[key] for key, ours in all_to_ours(found).items()}
     return _load(model, tensors, f"timm's {name}", ("backbone",), strict=False)
 
 

@@ -22,7 +22,47 @@ _GENERATOR: Table = (
     ("4.0.", "tail."),
 )
 
+_VOVNET: Table = (
+    ("stem.stem_{layer+1}/norm.", "stem_{layer}.conv.norm."),
+    ("stem.stem_{layer+1}/conv.", "stem_{layer}.conv."),
+    (
+        "stage{stage+2}.OSA{stage+2}_{block+1}.layers.{layer}.OSA{stage+2}_{block+1}_{layer}/norm.",
+        "stages_{stage}.blocks.{block}.conv_mid.{layer}.conv.norm.",
+    ),
+    (
+        "stage{stage+2}.OSA{stage+2}_{block+1}.layers.{layer}.OSA{stage+2}_{block+1}_{layer}/conv.",
+        "stages_{stage}.blocks.{block}.conv_mid.{layer}.conv.",
+    ),
+    (
+        "stage{stage+2}.OSA{stage+2}_{block+1}.concat.OSA{stage+2}_{block+1}_concat/norm.",
+        "stages_{stage}.blocks.{block}.conv_concat.conv.norm.",
+    ),
+    (
+        "stage{stage+2}.OSA{stage+2}_{block+1}.concat.OSA{stage+2}_{block+1}_concat/conv.",
+        "stages_{stage}.blocks.{block}.conv_concat.conv.",
+    ),
+    ("stage{stage+2}.OSA{stage+2}_{block+1}.ese.", "stages_{stage}.blocks.{block}.attn."),
+)
+_SWIN: Table = (
+    ("patch_embed.", "patch_embed."),
+    # timm has the patch merging at the beginning of a stage, the others at the end.
+    ("layers.{stage}.downsample.", "layers_{stage+1}.downsample."),
+    ("layers.{stage}.", "layers_{stage}."),
+)
+_RESNEST: Table = (
+    ("stem.conv1_1.", "conv1.0."),
+    ("stem.conv1_2.", "conv1.3."),
+    ("stem.conv1_3.", "conv1.6."),
+    ("res{stage+1}.{block}.conv2.bn0.", "layer{stage}.{block}.conv2.conv.norm."),
+    ("res{stage+1}.{block}.conv2.bn1.", "layer{stage}.{block}.conv2.fc1.norm."),
+)
+
 DETECTRON2: Table = (
+    *(
+        (f"backbone.bottom_up.{theirs}", f"backbone.body.{ours}")
+        for theirs, ours in (*_VOVNET, *_SWIN, *_RESNEST)
+    ),
+    ("backbone.bottom_up.norm{level}.", "backbone.norms.res{level+2}."),
     ("backbone.bottom_up.stem.conv1.", "backbone.body.conv1."),
     (
         "backbone.bottom_up.res{stage+1}.{block}.shortcut.",
@@ -71,8 +111,35 @@ CLASSIFIER: Table = (
     ("layer{stage}.{block}.bn{layer}.", "backbone.body.layer{stage}.{block}.conv{layer}.norm."),
     ("layer{stage}.{block}.downsample.1.", "backbone.body.layer{stage}.{block}.downsample.0.norm."),
     ("layer{stage}.", "backbone.body.layer{stage}."),
+    ("stem.{layer}.bn.", "backbone.body.stem_{layer}.conv.norm."),
+    ("stem.{layer}.", "backbone.body.stem_{layer}."),
+    (
+        "stages.{stage}.blocks.{block}.conv_mid.{layer}.bn.",
+        "backbone.body.stages_{stage}.blocks.{block}.conv_mid.{layer}.conv.norm.",
+    ),
+    (
+        "stages.{stage}.blocks.{block}.conv_concat.bn.",
+        "backbone.body.stages_{stage}.blocks.{block}.conv_concat.conv.norm.",
+    ),
+    ("stages.{stage}.", "backbone.body.stages_{stage}."),
+    ("patch_embed.", "backbone.body.patch_embed."),
+    ("layers.{stage}.", "backbone.body.layers_{stage}."),
 )
-"""ImageNet ResNets of timm and torchvision."""
+"""ImageNet classifiers of timm (ResNet, VoVNet, Swin) and torchvision (ResNet)."""
+
+RESNEST_CLASSIFIER: Table = (
+    ("conv1.0.", "backbone.body.conv1.0."),
+    ("conv1.1.", "backbone.body.conv1.0.norm."),
+    ("conv1.3.", "backbone.body.conv1.3."),
+    ("conv1.4.", "backbone.body.conv1.3.norm."),
+    ("conv1.6.", "backbone.body.conv1.6."),
+    ("bn1.", "backbone.body.conv1.6.norm."),
+    ("layer{stage}.{block}.conv2.bn0.", "backbone.body.layer{stage}.{block}.conv2.conv.norm."),
+    ("layer{stage}.{block}.conv2.bn1.", "backbone.body.layer{stage}.{block}.conv2.fc1.norm."),
+    ("layer{stage}.{block}.downsample.1.", "backbone.body.layer{stage}.{block}.downsample.0."),
+    ("layer{stage}.{block}.downsample.2.", "backbone.body.layer{stage}.{block}.downsample.0.norm."),
+)
+"""timm's ImageNet ResNeSt, where the names that it shares with ResNets mean something else."""
 
 _FROM_MSRA = (
     (r"^conv1_", "stem.conv1_"),
@@ -90,7 +157,7 @@ _FROM_MSRA = (
 )
 
 _DERIVED = re.compile(
-    r"(^|\.)(pixel_mean|pixel_std|num_batches_tracked|loss_normalizer|anchor_generator\..*)$"
+    r"(^|\.)(pixel_mean|pixel_std|num_batches_tracked|loss_normalizer|relative_position_index|anchor_generator\..*)$"
 )
 
 
@@ -100,7 +167,7 @@ def to_ours(name: str) -> str:
     if re.match(r"(conv1|res_conv1|res\d_\d+_branch\w+?)_\w+$", name):
         for pattern, replacement in _FROM_MSRA:
             name = re.sub(pattern, replacement, name)
-    if re.match(r"(stem\.|res\d\.)", name):
+    if re.match(r"(stem\.(?!\d)|res\d\.|stage\d\.OSA)", name):
         name = f"backbone.bottom_up.{name}"
     if not name.startswith("backbone.srf_module."):
         name = re.sub(r"^.*?((Generators|Discriminators)\.0\.)", r"\1", name)
@@ -109,6 +176,14 @@ def to_ours(name: str) -> str:
         if renamed is not None:
             return renamed
     return name
+
+
+def all_to_ours(names: Iterable[str]) -> dict[str, str]:
+    """Our name of each parameter of one file, which tells a classifier's kind where a name alone does not."""
+    names = list(names)
+    is_resnest = any(name.startswith("layer1.0.conv2.fc1.") for name in names)
+    special = RESNEST_CLASSIFIER if is_resnest else ()
+    return {name: rename(name, special) or to_ours(name) for name in names}
 
 
 def to_detectron2(name: str) -> str | None:
@@ -132,7 +207,17 @@ def rename(name: str, table: Iterable[tuple[str, str]]) -> str | None:
 
 
 def _pattern(template: str) -> str:
-    return re.sub(r"\\\{(\w+)(?:\\\+\d+)?\\\}", r"(?P<\1>\\d+)", re.escape(template))
+    """The regular expression of a row's side; a number that appears again must be the same, offset too."""
+    seen: set[str] = set()
+
+    def group(match: re.Match[str]) -> str:
+        key = match[1]
+        if key in seen:
+            return f"(?P={key})"
+        seen.add(key)
+        return rf"(?P<{key}>\d+)"
+
+    return re.sub(r"\\\{(\w+)(?:\\\+\d+)?\\\}", group, re.escape(template))
 
 
 def _offset(template: str, key: str) -> int:

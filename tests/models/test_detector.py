@@ -8,7 +8,7 @@ from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
 from models import Target, build_detector
-from models.backbones.resnet import ConvNorm
+from models.backbones.conv_norm import ConvNorm
 from models.config import (
     BackboneConfig,
     BoxHeadConfig,

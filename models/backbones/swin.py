@@ -1,0 +1,117 @@
+"""Swin Transformers from timm (Swin paper, section 3), shifted as the published detectors do it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import timm
+import torch
+import torch.nn.functional as F
+from timm.models.swin_transformer import SwinTransformerBlock, window_partition, window_reverse
+from torch import Tensor, nn
+
+from models.config import BackboneConfig
+
+TIMM_NAMES = {"swin_t": "swin_tiny_patch4_window7_224", "swin_l": "swin_large_patch4_window12_384"}
+
+_STAGES = ["patch_embed", "layers_0", "layers_1", "layers_2", "layers_3"]
+_DROP_PATH = 0.2
+"""Stochastic depth of the last block in training; it rises from 0 at the first."""
+
+
+class Swin(nn.Module):
+    """A timm Swin Transformer that gives {"res2", "res3", "res4", "res5"}, each through a norm of its own.
+
+    Args:
+        config: `freeze_at` counts the patch embedding as the stem; `norm` and `stride_in_1x1` do not apply.
+        levels: the outputs; one that no neck takes would leave its norm without a gradient.
+
+    Attributes:
+        body: timm's feature extractor with `ShiftedBlock`s.
+        norms: the layer norm of each output.
+        channels: channels of each output.
+    """
+
+    body: Any
+
+    def __init__(self, config: BackboneConfig, levels: Sequence[str]) -> None:
+        super().__init__()
+        self.body = timm.create_model(
+            TIMM_NAMES[config.name], features_only=True, strict_img_size=False, drop_path_rate=_DROP_PATH
+        )
+        widths = dict(zip(["res2", "res3", "res4", "res5"], self.body.feature_info.channels(), strict=True))
+        self.channels = {level: widths[level] for level in levels}
+        self.norms = nn.ModuleDict({level: nn.LayerNorm(width) for level, width in self.channels.items()})
+        for name in _STAGES[1:]:
+            blocks = self.body[name].blocks
+            for index, block in enumerate(blocks):
+                blocks[index] = ShiftedBlock(block, shifted=index % 2 == 1)
+        for name in _STAGES[: config.freeze_at]:
+            self.body[name].requires_grad_(False)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Images (N, 3, H, W) to feature maps (N, C, H/s, W/s), s = 4, 8, 16, 32."""
+        maps = dict(zip(["res2", "res3", "res4", "res5"], self.body(x), strict=True))
+        return {level: norm(maps[level]).permute(0, 3, 1, 2) for level, norm in self.norms.items()}
+
+
+class ShiftedBlock(nn.Module):
+    """A Swin block that pads its map to whole windows before the cyclic shift; timm pads after it.
+
+    The padding takes part in the attention. A map smaller than a window is shifted like any other.
+
+    Args:
+        block: timm's block, whose layers this one takes over.
+        shifted: shift by half a window.
+    """
+
+    def __init__(self, block: SwinTransformerBlock, *, shifted: bool) -> None:
+        super().__init__()
+        self.norm1, self.attn, self.drop_path1 = block.norm1, block.attn, block.drop_path1
+        self.norm2, self.mlp, self.drop_path2 = block.norm2, block.mlp, block.drop_path2
+        self.window: int = block.attn.window_size[0]
+        self.shift = self.window // 2 if shifted else 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, H, W, C) to the same shape (Swin paper, equation 3)."""
+        x = x + self.drop_path1(self._attend(self.norm1(x)))
+        y: Tensor = x + self.drop_path2(self.mlp(self.norm2(x)))
+        return y
+
+    def _attend(self, x: Tensor) -> Tensor:
+        height, width, channels = x.shape[1:]
+        x = F.pad(x, (0, 0, 0, -width % self.window, 0, -height % self.window))
+        rows, columns = x.shape[1:3]
+        mask = None
+        if self.shift:
+            x = x.roll((-self.shift, -self.shift), dims=(1, 2))
+            mask = shift_mask(rows, columns, self.window, self.shift, x.device)
+        size = (self.window, self.window)
+        windows = window_partition(x, size).flatten(1, 2)
+        windows = self.attn(windows, mask=mask).view(-1, *size, channels)
+        x = window_reverse(windows, size, rows, columns)
+        if self.shift:
+            x = x.roll((self.shift, self.shift), dims=(1, 2))
+        return x[:, :height, :width]
+
+
+def shift_mask(rows: int, columns: int, window: int, shift: int, device: torch.device) -> Tensor:
+    """What the shift brought together must not attend to each other (Swin paper, figure 4).
+
+    Args:
+        rows, columns: size of the shifted map, multiples of `window`.
+
+    Returns:
+        (windows, window^2, window^2) float32 to add to the attention: 0 within a region, -100 between two.
+    """
+    row, column = (_regions(length, window, shift, device) for length in (rows, columns))
+    region = (3 * row[:, None] + column)[None, :, :, None]
+    inside = window_partition(region, (window, window)).flatten(1)
+    return (inside[:, None] != inside[:, :, None]) * -100.0
+
+
+def _regions(length: int, window: int, shift: int, device: torch.device) -> Tensor:
+    """(length,) int64: 0 for whole windows, 1 and 2 for the two parts that share the last window."""
+    position = torch.arange(length, device=device)
+    return (position >= length - window).long() + (position >= length - shift).long()
