@@ -86,11 +86,11 @@ def load_weights(
     return _load(module, _relevant(module, checkpoint.tensors), str(checkpoint.path), parts, strict)
 
 
-def load_imagenet(model: Detector) -> LoadReport:
-    """Download timm's ImageNet weights into the backbone of `model`.
+def load_imagenet(model: Detector, folder: Path) -> LoadReport:
+    """Load timm's ImageNet weights into the backbone of `model`, downloaded if `folder` does not hold them.
 
     Raises:
-        InputError: if there are none or they cannot be downloaded.
+        InputError: if there are none, or they cannot be had; names the file to put into `folder`.
     """
     backbone = model.config.backbone.name
     name = _TIMM_NAMES[backbone]
@@ -98,10 +98,19 @@ def load_imagenet(model: Detector) -> LoadReport:
         raise InputError(
             f"there are no ImageNet weights of the backbone {backbone}; use initial_weights=none"
         )
+    file = folder / f"{name}.safetensors"
     try:
-        source = timm.create_model(name, pretrained=True)
+        source = timm.create_model(
+            name, pretrained=True, pretrained_cfg_overlay={"file": str(file)} if file.is_file() else None
+        )
     except Exception as error:
-        raise InputError(f"the ImageNet weights of {name} cannot be downloaded: {error}") from error
+        if file.is_file():
+            raise InputError(f"{file} does not hold timm's weights of {name}: {error}") from error
+        hub = getattr(timm.get_pretrained_cfg(name), "hf_hub_id", None)
+        raise InputError(
+            f"the ImageNet weights of {name} cannot be downloaded ({error}). Put "
+            f"https://huggingface.co/{hub}/resolve/main/model.safetensors to {file}, or use initial_weights=none"
+        ) from error
     found = source.state_dict()
     tensors = {ours: found[key] for key, ours in all_to_ours(found).items()}
     return _load(model, tensors, f"timm's {name}", ("backbone",), strict=False)

@@ -31,7 +31,7 @@ def load_initial(detector: Detector, config: Config) -> None:
         InputError: they cannot be had here; names the file to put where.
     """
     if config.initial_weights == "imagenet":
-        load_imagenet(detector)
+        load_imagenet(detector, weights_folder())
     elif config.initial_weights == "msra":
         name = config.model.backbone.name
         if name not in MSRA:

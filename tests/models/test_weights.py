@@ -3,6 +3,7 @@
 import io
 import pickle
 import pickletools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from models.config import (
     NeckConfig,
 )
 from models.errors import InputError
-from models.weights import load_weights, read_checkpoint
+from models.weights import load_imagenet, load_weights, read_checkpoint
 from models.weights.names import to_detectron2, to_ours
 
 
@@ -117,6 +118,36 @@ def test_imagenet_weights_of_timm(tmp_path):
     assert torch.equal(ours["layer3.0.downsample.0.norm.weight"], state["layer3.0.downsample.1.weight"])
     assert torch.equal(ours["layer2.1.conv2.weight"], state["layer2.1.conv2.weight"])
     assert load_weights(tiny(), path, parts=("backbone", "head")).missing != []
+
+
+def test_imagenet_weights_from_a_file_put_there(tmp_path):
+    source, model = timm.create_model("resnet18").state_dict(), tiny()
+    file = tmp_path / "resnet18.safetensors"
+    safetensors.torch.save_file(source, file)
+    assert load_imagenet(model, tmp_path).missing == []
+    assert torch.equal(model.backbone.body["layer4"][1].conv2.weight, source["layer4.1.conv2.weight"])
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(InputError, match=r"resnet18\.safetensors does not hold timm's weights of resnet18"):
+        load_imagenet(model, tmp_path)
+
+
+def test_imagenet_weights_that_cannot_be_had(tmp_path, monkeypatch):
+    def offline(*args, **kwargs):
+        raise OSError("no network")
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(InputError) as error:
+        model = SimpleNamespace(config=ModelConfig(backbone=BackboneConfig(name="swin_t")))
+        load_imagenet(model, tmp_path)
+    name = "swin_tiny_patch4_window7_224"
+    assert str(error.value) == (
+        f"the ImageNet weights of {name} cannot be downloaded (no network). Put "
+        f"https://huggingface.co/timm/{name}.ms_in1k/resolve/main/model.safetensors to "
+        f"{tmp_path / name}.safetensors, or use initial_weights=none"
+    )
+    model = SimpleNamespace(config=ModelConfig(backbone=BackboneConfig(name="v99")))
+    with pytest.raises(InputError, match="there are no ImageNet weights of the backbone v99"):
+        load_imagenet(model, tmp_path)
 
 
 def test_msra_weights(tmp_path):
