@@ -6,7 +6,7 @@ type is an error (pydantic's `ValidationError`), so a typo never passes silently
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -16,7 +16,7 @@ UpsamplerName = Literal[
     "nn", "bilinear", "bicubic", "srf", "afi", "deconv", "pixelshuffle", "carafe", "dysample"
 ]
 NeckName = Literal["fpn", "pafpn"]
-DetectorName = Literal["faster_rcnn", "mask_rcnn", "retinanet", "fcos"]
+DetectorName = Literal["faster_rcnn", "mask_rcnn", "cascade_rcnn", "cascade_mask_rcnn", "retinanet", "fcos"]
 
 
 ONE_STAGE = ("retinanet", "fcos")
@@ -112,8 +112,35 @@ class BoxHeadConfig(StrictConfig):
 
     samples_per_image: int = Field(512, ge=1)
     positive_fraction: float = Field(0.25, gt=0, le=1)
+    num_convs: int = Field(0, ge=0)
+    """3x3 convolutions before the linear layers."""
+    conv_channels: int = Field(256, ge=8)
+    norm: Literal["none", "bn"] = "none"
+    """Of these convolutions; with a norm they have no bias."""
+    num_fcs: int = Field(2, ge=1)
     fc_dim: int = Field(1024, ge=8)
     resolution: int = Field(7, ge=1)
+
+
+class CascadeConfig(StrictConfig):
+    """The box heads of Cascade R-CNN, one for each entry; their boxes are one for all classes."""
+
+    ious: list[float] = Field([0.5, 0.6, 0.7], min_length=1)
+    """From which overlap with a ground-truth box each stage counts a box as that object."""
+    weights: list[Annotated[list[float], Field(min_length=4, max_length=4)]] = [
+        [10.0, 10.0, 5.0, 5.0],
+        [20.0, 20.0, 10.0, 10.0],
+        [30.0, 30.0, 15.0, 15.0],
+    ]
+    """Factors on each stage's deltas (dx, dy, dw, dh)."""
+
+    @model_validator(mode="after")
+    def _one_entry_per_stage(self) -> CascadeConfig:
+        if len(self.ious) != len(self.weights):
+            raise ValueError(
+                f"cascade needs as many ious as weights, got {len(self.ious)} and {len(self.weights)}"
+            )
+        return self
 
 
 class MaskHeadConfig(StrictConfig):
@@ -121,6 +148,8 @@ class MaskHeadConfig(StrictConfig):
 
     num_convs: int = Field(4, ge=0)
     channels: int = Field(256, ge=8)
+    norm: Literal["none", "bn"] = "none"
+    """Of these convolutions; with a norm they have no bias."""
     resolution: int = Field(14, ge=1)
     """RoIAlign's output; the mask logits have twice this."""
 
@@ -164,6 +193,8 @@ class ModelConfig(StrictConfig):
     anchors: AnchorConfig = AnchorConfig()
     rpn: RPNConfig = RPNConfig()
     box_head: BoxHeadConfig = BoxHeadConfig()
+    cascade: CascadeConfig = CascadeConfig()
+    """Used by `cascade_rcnn` and `cascade_mask_rcnn`."""
     mask_head: MaskHeadConfig = MaskHeadConfig()
     """Used by detectors with masks."""
     retinanet: RetinaNetConfig = RetinaNetConfig()
@@ -201,4 +232,4 @@ class ModelConfig(StrictConfig):
     @property
     def has_masks(self) -> bool:
         """Whether the detector predicts masks."""
-        return self.detector == "mask_rcnn"
+        return self.detector in ("mask_rcnn", "cascade_mask_rcnn")

@@ -15,6 +15,7 @@ from models.config import BackboneConfig, DiscriminatorConfig, ModelConfig, Neck
 from models.detector import Detector
 from models.discriminator import Discriminator
 from models.heads.box_head import BoxHead
+from models.heads.cascade_head import CascadeBoxHead
 from models.heads.fcos_head import FCOSHead
 from models.heads.mask_head import MaskHead
 from models.heads.retinanet_head import RetinaNetHead
@@ -82,9 +83,17 @@ def build_head(config: ModelConfig) -> RetinaNetHead | FCOSHead | TwoStageHead:
     if config.detector == "fcos":
         return FCOSHead(channels, classes, config.fcos, inference)
     rpn = RegionProposals(channels, config.anchors, config.rpn)
-    box = BoxHead(channels, classes, config.box_head)
+    box = build_box_head(config)
     mask = MaskHead(channels, classes, config.mask_head) if config.has_masks else None
     return TwoStageHead(rpn, box, mask, inference)
+
+
+def build_box_head(config: ModelConfig) -> BoxHead | CascadeBoxHead:
+    """One box head, or the three of Cascade R-CNN."""
+    channels, classes = config.neck.channels, config.num_classes
+    if config.detector in ("cascade_rcnn", "cascade_mask_rcnn"):
+        return CascadeBoxHead(channels, classes, config.box_head, config.cascade)
+    return BoxHead(channels, classes, config.box_head)
 
 
 def build_upsampler(name: str, channels: int) -> nn.Module:

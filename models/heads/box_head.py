@@ -1,18 +1,20 @@
-"""The RoI box head of Fast R-CNN with FPN's two fully connected layers."""
+"""The RoI box head of Fast R-CNN, by default with FPN's two fully connected layers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.config import BoxHeadConfig, InferenceConfig
+from models.heads.convs import conv3x3
 from models.ops.boxes import Size, clip_boxes, decode_boxes, encode_boxes
 from models.ops.losses import class_sum, l1_sum
-from models.ops.matching import match_boxes
+from models.ops.matching import NEGATIVE, POSITIVE, match_boxes
 from models.ops.nms import nms_within_classes
 from models.ops.pooling import pool_boxes
 from models.ops.sampling import sample_candidates
@@ -20,8 +22,8 @@ from models.structures import Detections, Target
 
 LEVELS = ("p2", "p3", "p4", "p5")
 
-_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
-_FOREGROUND_FROM = 0.5
+BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+"""detectron2's factors on (dx, dy, dw, dh)."""
 
 
 @dataclass
@@ -50,23 +52,41 @@ class SampledBoxes:
 
 
 class BoxHead(nn.Module):
-    """Pooled boxes through two linear layers to class logits and class-specific box deltas.
+    """Pooled boxes through convolutions (if any) and linear layers to class logits and box deltas.
 
     Args:
         channels: width of the pyramid.
         num_classes: without background, which is the last logit.
         config: sampling and sizes.
+        weights: factors on the deltas (dx, dy, dw, dh).
+        foreground_from: IoU with a ground-truth box from which a box counts as that object.
+        class_agnostic: one box for all classes, instead of one for each.
     """
 
-    def __init__(self, channels: int, num_classes: int, config: BoxHeadConfig) -> None:
+    def __init__(
+        self,
+        channels: int,
+        num_classes: int,
+        config: BoxHeadConfig,
+        *,
+        weights: Sequence[float] = BOX_WEIGHTS,
+        foreground_from: float = 0.5,
+        class_agnostic: bool = False,
+    ) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.config = config
-        self.fc1 = nn.Linear(channels * config.resolution**2, config.fc_dim)
-        self.fc2 = nn.Linear(config.fc_dim, config.fc_dim)
+        self.weights = tuple(weights)
+        self.foreground_from = foreground_from
+        self.class_agnostic = class_agnostic
+        widths = [channels] + [config.conv_channels] * config.num_convs
+        self.convs = nn.ModuleList(conv3x3(before, after, config.norm) for before, after in pairwise(widths))
+        features = [widths[-1] * config.resolution**2] + [config.fc_dim] * config.num_fcs
+        fcs = [nn.Linear(before, after) for before, after in pairwise(features)]
+        self.fcs = nn.ModuleList(fcs)
         self.classes = nn.Linear(config.fc_dim, num_classes + 1)
-        self.deltas = nn.Linear(config.fc_dim, num_classes * 4)
-        for layer in (self.fc1, self.fc2):
+        self.deltas = nn.Linear(config.fc_dim, 4 if class_agnostic else num_classes * 4)
+        for layer in fcs:
             nn.init.kaiming_uniform_(layer.weight, a=1)
             nn.init.zeros_(layer.bias)
         for layer, std in ((self.classes, 0.01), (self.deltas, 0.001)):
@@ -74,51 +94,74 @@ class BoxHead(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, pyramid: dict[str, Tensor], boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Class logits (R, num_classes + 1) and deltas (R, num_classes, 4) of `boxes` of all images."""
-        x = pool_boxes([pyramid[level] for level in LEVELS], boxes, self.config.resolution)
-        x = torch.relu_(self.fc1(x.flatten(1)))
-        x = torch.relu_(self.fc2(x))
-        return self.classes(x), self.deltas(x).unflatten(1, (self.num_classes, 4))
+        """Class logits and deltas, as `predict`, of `boxes` (R_i, 4) of all images."""
+        return self.predict(self.pool(pyramid, boxes))
+
+    def pool(self, pyramid: dict[str, Tensor], boxes: Sequence[Tensor]) -> Tensor:
+        """Features (R, C, M, M) of `boxes` (R_i, 4) of all images."""
+        return pool_boxes([pyramid[level] for level in LEVELS], boxes, self.config.resolution)
+
+    def predict(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
+        """Class logits (R, num_classes + 1) and deltas (R, K, 4); K is 1 for class-agnostic boxes."""
+        x = pooled.contiguous(memory_format=torch.channels_last) if len(self.convs) > 0 else pooled
+        for conv in self.convs:
+            x = torch.relu_(conv(x))
+        x = x.flatten(1)
+        for fc in self.fcs:
+            x = torch.relu_(fc(x))
+        return self.classes(x), self.deltas(x).unflatten(1, (-1, 4))
 
     @torch.no_grad()
     def sample(self, proposals: Tensor, target: Target) -> SampledBoxes:
-        """Label the proposals and ground-truth boxes of one image at IoU 0.5 and sample from them."""
+        """Label the proposals and the ground-truth boxes of one image, and sample from them."""
         candidates = torch.cat([proposals, target.boxes])
-        matched, labels = match_boxes(
-            target.boxes,
-            candidates,
-            negative_below=_FOREGROUND_FROM,
-            positive_from=_FOREGROUND_FROM,
-            rescue=False,
-        )
+        matched, labels = self._match(candidates, target)
         positive, negative = sample_candidates(
             labels, self.config.samples_per_image, self.config.positive_fraction
         )
-        matched = matched[positive]
-        background = torch.full_like(negative, self.num_classes)
-        return SampledBoxes(
-            boxes=candidates[torch.cat([positive, negative])],
-            labels=torch.cat([target.labels[matched], background]),
-            matched=matched,
-        )
+        return self._labelled(candidates, target, matched, positive, negative)
+
+    @torch.no_grad()
+    def label(self, boxes: Tensor, target: Target) -> SampledBoxes:
+        """Label all `boxes` (R, 4) of one image; none is left out, the order changes."""
+        matched, labels = self._match(boxes, target)
+        positive, negative = (torch.nonzero(labels == kind).flatten() for kind in (POSITIVE, NEGATIVE))
+        return self._labelled(boxes, target, matched, positive, negative)
 
     def losses(
-        self, pyramid: dict[str, Tensor], samples: Sequence[SampledBoxes], targets: Sequence[Target]
+        self,
+        pyramid: dict[str, Tensor],
+        samples: Sequence[SampledBoxes],
+        targets: Sequence[Target],
+        sizes: Sequence[Size],
+    ) -> dict[str, Tensor]:
+        """As `losses_of`, of the sampled boxes; `sizes` are the cascade's need, which clips boxes to them."""
+        logits, deltas = self(pyramid, [sample.boxes for sample in samples])
+        return self.losses_of(logits, deltas, samples, targets)
+
+    def losses_of(
+        self, logits: Tensor, deltas: Tensor, samples: Sequence[SampledBoxes], targets: Sequence[Target]
     ) -> dict[str, Tensor]:
         """`loss_cls` and `loss_box_reg`; both sums are divided by the number of all sampled boxes."""
-        logits, deltas = self(pyramid, [sample.boxes for sample in samples])
         labels = torch.cat([sample.labels for sample in samples])
         foreground = torch.nonzero(labels < self.num_classes).flatten()
         boxes = torch.cat([sample.foreground for sample in samples])
         wanted = torch.cat(
             [target.boxes[sample.matched] for sample, target in zip(samples, targets, strict=True)]
         )
-        truth = encode_boxes(boxes, wanted, _WEIGHTS)
+        truth = encode_boxes(boxes, wanted, self.weights)
+        column = 0 if self.class_agnostic else labels[foreground]
         count = max(len(labels), 1)
         return {
             "loss_cls": class_sum(logits, labels) / count,
-            "loss_box_reg": l1_sum(deltas[foreground, labels[foreground]], truth) / count,
+            "loss_box_reg": l1_sum(deltas[foreground, column], truth) / count,
         }
+
+    def refine(self, deltas: Tensor, boxes: Sequence[Tensor], sizes: Sequence[Size]) -> list[Tensor]:
+        """`boxes` (R_i, 4) of each image moved by all `deltas` (R, K, 4): (R_i, K, 4), clipped to the image."""
+        moved = decode_boxes(deltas, torch.cat(list(boxes))[:, None], self.weights)
+        counts = [part.shape[0] for part in boxes]
+        return [clip_boxes(part, size) for part, size in zip(moved.split(counts), sizes, strict=True)]
 
     def detect(
         self,
@@ -129,26 +172,43 @@ class BoxHead(nn.Module):
     ) -> list[Detections]:
         """The detections of each image, without masks: every class of every proposal above the threshold."""
         logits, deltas = self(pyramid, proposals)
-        boxes = decode_boxes(deltas, torch.cat(list(proposals))[:, None], _WEIGHTS)
-        scores = F.softmax(logits.float(), dim=-1)[:, :-1]
-        counts = [part.shape[0] for part in proposals]
+        boxes = self.refine(deltas, proposals, sizes)
+        scores = F.softmax(logits.float(), dim=-1)[:, :-1].split([part.shape[0] for part in boxes])
         return [
-            select_detections(clip_boxes(image_boxes, size), image_scores, config)
-            for image_boxes, image_scores, size in zip(
-                boxes.split(counts), scores.split(counts), sizes, strict=True
-            )
+            select_detections(image_boxes, image_scores, config)
+            for image_boxes, image_scores in zip(boxes, scores, strict=True)
         ]
+
+    def _match(self, boxes: Tensor, target: Target) -> tuple[Tensor, Tensor]:
+        return match_boxes(
+            target.boxes,
+            boxes,
+            negative_below=self.foreground_from,
+            positive_from=self.foreground_from,
+            rescue=False,
+        )
+
+    def _labelled(
+        self, boxes: Tensor, target: Target, matched: Tensor, positive: Tensor, negative: Tensor
+    ) -> SampledBoxes:
+        matched = matched[positive]
+        background = torch.full_like(negative, self.num_classes)
+        return SampledBoxes(
+            boxes=boxes[torch.cat([positive, negative])],
+            labels=torch.cat([target.labels[matched], background]),
+            matched=matched,
+        )
 
 
 def select_detections(boxes: Tensor, scores: Tensor, config: InferenceConfig) -> Detections:
     """Threshold, NMS within classes and the best of what is left.
 
     Args:
-        boxes: (R, K, 4) one box per class, clipped.
+        boxes: (R, K, 4) one box per class or (R, 1, 4) one for all of them, clipped.
         scores: (R, K) in 0..1.
         config: threshold, IoU and how many to keep.
     """
     row, label = torch.nonzero(scores > config.score_threshold, as_tuple=True)
-    boxes, scores = boxes[row, label], scores[row, label]
+    boxes, scores = boxes.expand(-1, scores.shape[1], -1)[row, label], scores[row, label]
     keep = nms_within_classes(boxes, scores, label, config.nms_iou)[: config.detections_per_image]
     return Detections(boxes[keep], scores[keep], label[keep])

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from models.config import MaskHeadConfig
 from models.heads.box_head import LEVELS, SampledBoxes
+from models.heads.convs import conv3x3
 from models.ops.losses import binary_sum
 from models.ops.masks import mask_targets
 from models.ops.pooling import pool_boxes
@@ -29,16 +30,13 @@ class MaskHead(nn.Module):
         super().__init__()
         self.config = config
         widths = [channels] + [config.channels] * config.num_convs
-        self.convs = nn.ModuleList(
-            nn.Conv2d(before, after, 3, padding=1) for before, after in pairwise(widths)
-        )
+        self.convs = nn.ModuleList(conv3x3(before, after, config.norm) for before, after in pairwise(widths))
         self.up = nn.ConvTranspose2d(widths[-1], config.channels, 2, stride=2)
         self.logits = nn.Conv2d(config.channels, num_classes, 1)
-        for layer in [*self.convs, self.up]:
-            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-            nn.init.zeros_(layer.bias)
+        nn.init.kaiming_normal_(self.up.weight, mode="fan_out", nonlinearity="relu")
         nn.init.normal_(self.logits.weight, std=0.001)
-        assert self.logits.bias is not None
+        assert self.up.bias is not None and self.logits.bias is not None
+        nn.init.zeros_(self.up.bias)
         nn.init.zeros_(self.logits.bias)
 
     def forward(self, pyramid: dict[str, Tensor], boxes: Sequence[Tensor], labels: Tensor) -> Tensor:

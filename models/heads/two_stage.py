@@ -1,4 +1,4 @@
-"""Faster R-CNN and Mask R-CNN: proposals, then a box head and perhaps a mask head on the same pyramid."""
+"""Faster, Mask and Cascade R-CNN: proposals, then box heads and perhaps a mask head on the same pyramid."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from models.config import InferenceConfig
 from models.heads.box_head import LEVELS, BoxHead
+from models.heads.cascade_head import CascadeBoxHead
 from models.heads.mask_head import MaskHead
 from models.heads.rpn import RegionProposals
 from models.ops.boxes import Size
@@ -15,10 +16,14 @@ from models.structures import Detections, Target
 
 
 class TwoStageHead(nn.Module):
-    """RPN, box head and, for Mask R-CNN, a mask head."""
+    """RPN, one box head or a cascade of them and, for detectors with masks, a mask head."""
 
     def __init__(
-        self, rpn: RegionProposals, box: BoxHead, mask: MaskHead | None, inference: InferenceConfig
+        self,
+        rpn: RegionProposals,
+        box: BoxHead | CascadeBoxHead,
+        mask: MaskHead | None,
+        inference: InferenceConfig,
     ) -> None:
         super().__init__()
         self.rpn = rpn
@@ -33,7 +38,7 @@ class TwoStageHead(nn.Module):
         proposals, losses = self.rpn.propose(pyramid, sizes, targets)
         pyramid = _for_pooling(pyramid)
         samples = [self.box.sample(boxes, target) for boxes, target in zip(proposals, targets, strict=True)]
-        losses |= self.box.losses(pyramid, samples, targets)
+        losses |= self.box.losses(pyramid, samples, targets, sizes)
         if self.mask is not None:
             losses |= self.mask.losses(pyramid, samples, targets)
         return losses

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -43,13 +44,13 @@ def is_nonempty(boxes: Tensor) -> Tensor:
     return (boxes[..., 2] > boxes[..., 0]) & (boxes[..., 3] > boxes[..., 1])
 
 
-def encode_boxes(boxes: Tensor, targets: Tensor, weights: tuple[float, float, float, float]) -> Tensor:
+def encode_boxes(boxes: Tensor, targets: Tensor, weights: Sequence[float]) -> Tensor:
     """Deltas (R, 4) that move `boxes` (R, 4) onto `targets` (R, 4) (R-CNN paper, appendix C, eq. 6 to 9).
 
     Args:
         boxes: anchors or proposals with sides longer than zero.
         targets: ground truth, one for each box.
-        weights: factors on (dx, dy, dw, dh).
+        weights: the four factors on (dx, dy, dw, dh).
     """
     size, centre = _size_and_centre(boxes)
     target_size, target_centre = _size_and_centre(targets)
@@ -58,7 +59,7 @@ def encode_boxes(boxes: Tensor, targets: Tensor, weights: tuple[float, float, fl
     return torch.cat([shift, scale], dim=-1) * shift.new_tensor(weights)
 
 
-def decode_boxes(deltas: Tensor, boxes: Tensor, weights: tuple[float, float, float, float]) -> Tensor:
+def decode_boxes(deltas: Tensor, boxes: Tensor, weights: Sequence[float]) -> Tensor:
     """The inverse of `encode_boxes`: `boxes` (..., 4) moved by `deltas` (..., 4), float32, not clipped.
 
     The growth of a side is limited to 1000 / 16.

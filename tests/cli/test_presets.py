@@ -86,6 +86,7 @@ def test_the_repositories_pafpn_rows():
         ("finetune.solver.lr=-1", "finetune.solver.lr: Input should be greater than 0, got -1."),
         ("finetune.solver.milestones=[3, 2]", "milestones must be positive and increasing, got [3, 2]"),
         ("extract.adversarial.levels=[p9]", "extract.adversarial.levels.0: 'p9' is not one of 'p2'"),
+        ("model.cascade.ious=[0.5]", "cascade needs as many ious as weights, got 1 and 3"),
         ("model.anchors.sizes=[8]", "anchors.sizes needs one size for each of p2..p6 (5), got 1"),
         (
             "model.detector=retinanet",

@@ -43,9 +43,9 @@ def decided(detector):
     layers = [
         (head.rpn.objectness, 2.0),
         (head.rpn.deltas, 0.1),
-        (head.box.classes, 4.0),
-        (head.box.deltas, 4.0),
     ]
+    for box in getattr(head.box, "stages", [head.box]):
+        layers += [(box.classes, 4.0), (box.deltas, 4.0)]
     if head.mask is not None:
         layers.append((head.mask.logits, 3.0))
     for layer, std in layers:

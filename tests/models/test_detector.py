@@ -58,6 +58,7 @@ def images():
         ("faster_rcnn", "srf", 51.21),
         ("mask_rcnn", "srf", 53.85),
         ("mask_rcnn", "afi", 52.18),
+        ("cascade_mask_rcnn", "nn", 71.98),
     ],
 )
 def test_parameter_counts_of_the_paper(detector, upsampler, millions):
@@ -69,26 +70,37 @@ def test_parameter_counts_of_the_paper(detector, upsampler, millions):
 
 @pytest.mark.parametrize("counts", [(2, 1), (0, 2), (0, 0)])
 @pytest.mark.parametrize(
-    ("detector", "upsampler"), [("faster_rcnn", "bicubic"), ("mask_rcnn", "srf"), ("mask_rcnn", "afi")]
+    ("detector", "upsampler"),
+    [
+        ("faster_rcnn", "bicubic"),
+        ("mask_rcnn", "srf"),
+        ("mask_rcnn", "afi"),
+        ("cascade_rcnn", "nn"),
+        ("cascade_mask_rcnn", "srf"),
+    ],
 )
 def test_every_parameter_gets_a_gradient_whatever_the_targets(detector, upsampler, counts):
     torch.manual_seed(0)
     model = build_detector(tiny(detector, upsampler)).train()
     losses = model(images(), [target(count) for count in counts])
-    names = {"loss_cls", "loss_box_reg", "loss_rpn_cls", "loss_rpn_loc"}
-    assert set(losses) == names | ({"loss_mask"} if detector == "mask_rcnn" else set())
+    stages = [f"_stage{index}" for index in range(3)] if "cascade" in detector else [""]
+    names = {f"loss_{kind}{stage}" for kind in ("cls", "box_reg") for stage in stages}
+    names |= {"loss_rpn_cls", "loss_rpn_loc"} | ({"loss_mask"} if "mask" in detector else set())
+    assert set(losses) == names
     assert all(loss.shape == () and loss.isfinite() for loss in losses.values())
     sum(losses.values()).backward()
     lacking = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
     assert lacking == []
     if counts == (0, 0):
-        assert losses["loss_box_reg"] == 0 and losses["loss_rpn_loc"] == 0 and losses["loss_cls"] > 0
+        assert losses[f"loss_box_reg{stages[-1]}"] == 0 and losses["loss_rpn_loc"] == 0
+        assert losses[f"loss_cls{stages[-1]}"] > 0
     else:
         assert min(losses.values()) > 0
 
 
-def test_no_proposal_at_all_still_reaches_every_parameter(monkeypatch):
-    model = build_detector(tiny()).train()
+@pytest.mark.parametrize("detector", ["mask_rcnn", "cascade_mask_rcnn"])
+def test_no_proposal_at_all_still_reaches_every_parameter(detector, monkeypatch):
+    model = build_detector(tiny(detector)).train()
     monkeypatch.setattr(model.head.rpn, "_select", lambda *args: [torch.zeros(0, 4)] * 2)
     sum(model(images(), [target(0), target(0)]).values()).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
@@ -148,7 +160,7 @@ def test_preprocessing():
     assert torch.equal(same[0], batch[0, :, :32])
 
 
-@pytest.mark.parametrize("detector", ["faster_rcnn", "mask_rcnn"])
+@pytest.mark.parametrize("detector", ["faster_rcnn", "mask_rcnn", "cascade_rcnn", "cascade_mask_rcnn"])
 def test_detections_are_well_formed(detector):
     torch.manual_seed(0)
     model = build_detector(tiny(detector, inference=InferenceConfig(score_threshold=0.0))).eval()
@@ -164,7 +176,7 @@ def test_detections_are_well_formed(detector):
         assert (detections.boxes[:, 3] <= height).all()
         assert (detections.scores.diff() <= 0).all() and set(detections.labels.tolist()) <= {0, 1, 2}
         assert same.masks is None and torch.equal(same.boxes, detections.boxes)
-        if detector == "mask_rcnn":
+        if "mask" in detector:
             assert detections.masks.shape == (count, height, width) and detections.masks.dtype == torch.bool
             assert same.mask_probs.shape == (count, 28, 28)
         else:

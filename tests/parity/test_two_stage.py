@@ -1,4 +1,4 @@
-"""Faster and Mask R-CNN R-50 with both necks against detectron2 and AFI-GAN, weights loaded from their own formats."""
+"""Two-stage detectors R-50 with both necks against detectron2 and AFI-GAN, weights loaded from their own formats."""
 
 from types import SimpleNamespace
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from models import Target, build_detector
-from models.config import InferenceConfig, ModelConfig, NeckConfig
+from models.config import InferenceConfig, ModelConfig, NeckConfig, RPNConfig
 from models.ops.boxes import decode_boxes
 from models.ops.pooling import pool_boxes
 from models.structures import Polygons
@@ -20,6 +20,7 @@ CASES = {
     "afi_mask_rcnn_r50_fpn": ("mask_rcnn", "fpn", "afi"),
     "afi_mask_rcnn_r50_pafpn": ("mask_rcnn", "pafpn", "afi"),
     "d2_faster_rcnn_r50_fpn": ("faster_rcnn", "fpn", "nn"),
+    "d2_cascade_mask_rcnn_r50_fpn": ("cascade_mask_rcnn", "fpn", "nn"),
 }
 
 
@@ -31,6 +32,7 @@ def run(request, load_case, weight_file):
     config = ModelConfig(
         detector=detector,
         neck=NeckConfig(name=neck, upsampler=upsampler),
+        rpn=RPNConfig(post_nms_topk_train=2000 if "cascade" in detector else 1000),
         inference=InferenceConfig(score_threshold=case.spec["score_threshold_test"]),
     )
     model = build_detector(config).eval()
@@ -90,7 +92,7 @@ def test_proposals(run):
 
 
 def test_heads_on_fixed_boxes(run):
-    if "fixed_boxes" not in run.case.golden:
+    if "fixed_logits" not in run.case.golden:
         pytest.skip("this case stores detections and losses only")
     check, head = run.case.assert_close, run.model.head
     boxes = torch.from_numpy(run.case.golden["fixed_boxes"])
@@ -105,6 +107,22 @@ def test_heads_on_fixed_boxes(run):
         check("fixed_decoded_boxes", decoded.flatten(1)[:, :80])
         masks = [head.mask(run.pyramid, [boxes], torch.full((36,), k)) for k in range(4)]
     check("fixed_mask_logits", torch.stack(masks, dim=1)[::2])
+
+
+def test_cascade_refines_fixed_boxes(run):
+    check, golden = run.case.assert_close, run.case.golden
+    if "fixed_stage0_boxes" not in golden:
+        pytest.skip("not a cascade")
+    boxes = torch.from_numpy(golden["fixed_boxes"])
+    with torch.no_grad():
+        for index, stage in enumerate(run.model.head.box.stages):
+            check(f"fixed_stage{index}_boxes", boxes)
+            logits, deltas = stage(run.pyramid, [boxes])
+            check(f"fixed_stage{index}_logits", logits)
+            check(f"fixed_stage{index}_deltas", deltas[:, 0])
+            decoded = decode_boxes(deltas[:, 0], boxes, stage.weights)
+            boxes = stage.refine(deltas, [boxes], run.sizes)[0][:, 0]
+    check("fixed_final_boxes", decoded)
 
 
 def test_detections(run):

@@ -1,0 +1,19 @@
+"""The 3x3 convolutions of the RoI heads."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import nn
+
+from models.backbones.conv_norm import ConvNorm
+
+
+def conv3x3(in_channels: int, out_channels: int, norm: Literal["none", "bn"]) -> nn.Conv2d:
+    """A 3x3 convolution that keeps the size, with a bias (`none`) or with BatchNorm instead (`bn`)."""
+    conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=norm == "none")
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    if conv.bias is None:
+        return ConvNorm(conv, nn.BatchNorm2d(out_channels))
+    nn.init.zeros_(conv.bias)
+    return conv
