@@ -201,7 +201,8 @@ def _explain_one(item: dict[str, Any]) -> str:
         return (
             f"{key}: {item['input']!r} is not one of {expected}.{_did_you_mean(str(item['input']), options)}"
         )
-    return f"{key}: {message}" + ("" if "got" in message else f", got {item['input']!r}") + "."
+    where = f"{key}: " if key else ""
+    return f"{where}{message}" + ("" if "got" in message else f", got {item['input']!r}") + "."
 
 
 def _fields_at(location: list[str]) -> list[str]:

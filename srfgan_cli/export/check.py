@@ -62,13 +62,18 @@ class Difference:
         return asdict(self)
 
 
-def check_images() -> dict[str, Tensor]:
+def check_images(smallest: int) -> dict[str, Tensor]:
     """Three images (3, H, W) float32 of different sizes, one of them blank.
 
-    The blank one is small, so that its borders tell every place of it from the others.
+    The blank one is as small as a graph takes (`smallest` rows), so that its borders tell every place of it
+    from the others.
     """
     scene = example_image(480).float()
-    return {"scene": scene[:, :352], "tall scene": scene[:, :, 100:420], "blank": torch.zeros(3, 65, 97)}
+    return {
+        "scene": scene[:, :352],
+        "tall scene": scene[:, :, 100:420],
+        "blank": torch.zeros(3, smallest, smallest + 32),
+    }
 
 
 def compare_on(detector: Detector, runtime: Runtime, images: dict[str, Tensor]) -> list[Difference]:

@@ -7,7 +7,7 @@ import json
 from srfgan_cli import __version__
 from srfgan_cli.config import Config
 from srfgan_cli.data.categories import CategoryMap
-from srfgan_cli.export.graph import SMALLEST_SIDE
+from srfgan_cli.export.graph import smallest_side
 
 _INPUT = {
     "name": "image",
@@ -15,7 +15,6 @@ _INPUT = {
     "dtype": "float32",
     "channels": "RGB",
     "range": [0, 255],
-    "smallest_side": SMALLEST_SIDE,
 }
 _OUTPUTS = {
     "boxes": "(R, 4) float32: x0 y0 x1 y1 in the pixels of the image given",
@@ -40,7 +39,7 @@ def contract(config: Config, categories: CategoryMap | None, outputs: tuple[str,
     return {
         "producer": f"srfgan {__version__}",
         "preset": config.name,
-        "input": json.dumps(_INPUT),
+        "input": json.dumps(_INPUT | {"smallest_side": smallest_side(config.model)}),
         "resize": json.dumps(resize),
         "outputs": json.dumps({name: _OUTPUTS[name] for name in outputs}),
         "categories": json.dumps(records, ensure_ascii=False),

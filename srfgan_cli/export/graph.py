@@ -11,14 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from models.config import ModelConfig
 from models.detector import SIZE_DIVISIBILITY, Detector
 
 INPUT_NAME = "image"
 OUTPUT_NAMES = ("boxes", "scores", "labels", "masks")
 """In the order of the graph's outputs; a detector without masks has the first three."""
-
-SMALLEST_SIDE = 65
-"""Pixels. Below, p6 is one pixel wide, and torch.export treats an axis of length one as another graph."""
 
 Runtime = Callable[[Tensor], dict[str, Tensor]]
 """An opened file: image (3, H, W) float32 RGB in 0..255 to the outputs by name."""
@@ -58,8 +56,17 @@ class DetectorGraph(nn.Module):
         return F.pad(pixels, (0, right, 0, below))
 
 
+def smallest_side(config: ModelConfig) -> int:
+    """The shortest side in pixels that a graph takes: 65, or 129 for detectors with a p7.
+
+    Below, the coarsest level is one pixel wide, and torch.export treats an axis of length one as another graph.
+    """
+    coarsest = int(config.levels[-1].removeprefix("p"))
+    return int(2**coarsest) + 1
+
+
 def trace(detector: Detector) -> ExportedProgram:
-    """The graph of a detector on the CPU in evaluation mode, for images of any size from 65 x 65.
+    """The graph of a detector on the CPU in evaluation mode, for images of any size from `smallest_side`.
 
     The batch is one image: detections differ in number, and a graph has no lists of tensors.
     """

@@ -14,7 +14,7 @@ from srfgan_cli.config import Config
 from srfgan_cli.console import stderr
 from srfgan_cli.export.check import Difference, ExportMismatchError, agree, check_images, compare_on
 from srfgan_cli.export.contract import contract
-from srfgan_cli.export.graph import OUTPUT_NAMES, Runtime, trace
+from srfgan_cli.export.graph import OUTPUT_NAMES, Runtime, smallest_side, trace
 from srfgan_cli.export.onnx_file import open_onnx, require_onnx, write_onnx
 from srfgan_cli.export.pt2_file import open_pt2, write_pt2
 from srfgan_cli.trained import TrainedDetector, load_trained, weights_of
@@ -78,7 +78,7 @@ def export_preset(config: Config, weights: Path | None, format: Format, output: 
     unchecked = output.with_name(f"{output.stem}.unchecked{output.suffix}")
     try:
         run = _write(config, trained, format, unchecked)
-        differences = compare_on(trained.detector, run, check_images())
+        differences = compare_on(trained.detector, run, check_images(smallest_side(trained.detector.config)))
         stderr.print(_table(differences, "onnxruntime" if format == "onnx" else "torch.export"))
         _check_agreement(differences, output)
         unchecked.replace(output)

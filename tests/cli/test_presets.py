@@ -90,7 +90,7 @@ def test_the_repositories_pafpn_rows():
         ("model.anchors.sizes=[8]", "anchors.sizes needs one size for each of p2..p6 (5), got 1"),
         (
             "model.detector=retinanet",
-            "pretrain.adversarial.levels: the neck of retinanet gives p3, p4, p5, p6, p7,",
+            "Preset 'mask_rcnn_r50_fpn': pretrain.adversarial.levels: the neck of retinanet gives p3, p4, p5, p6, p7,",
         ),
         (
             "model.detector=fcos",
