@@ -225,8 +225,8 @@ def _run_step(plan: Plan, step: Step, devices: Devices) -> Finished:
 def _one_thread() -> Iterator[None]:
     """One CPU thread inside.
 
-    The networks are so small that a second thread gains next to nothing, and on a busy machine, where one
-    waits for the other at every layer, it makes a step twenty times slower (measured on two cores).
+    The layers are so small that threads mostly wait for each other: on a busy machine of two cores, two
+    threads made a training step 3 to 20 times slower than one (measured).
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
