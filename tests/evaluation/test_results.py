@@ -117,7 +117,9 @@ def test_a_full_disk_leaves_the_old_file_whole(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("srfgan_cli.files.os.fsync", fail)
-    with pytest.raises(InputError, match=r"results\.json: No space left on device\. The last complete one is kept"):
+    with pytest.raises(
+        InputError, match=r"results\.json: No space left on device\. The last complete one is kept"
+    ):
         write_results(path, [result(), result()])
     monkeypatch.undo()
     assert read_results(path, image_sizes=SIZES, category_ids=CATEGORY_IDS) == [result()]
