@@ -24,9 +24,18 @@ class Devices:
     count: int
     gpu_ids: tuple[int, ...] = ()
 
+    def device(self, local_rank: int = 0) -> torch.device:
+        """The device of one of this node's processes."""
+        if self.kind == "cpu":
+            return torch.device("cpu")
+        if self.gpu_ids:
+            return torch.device("cuda", self.gpu_ids[local_rank])
+        # A launcher may show each of its processes one GPU only.
+        return torch.device("cuda", local_rank % torch.cuda.device_count())
+
 
 def parse_devices(text: str) -> Devices:
-    """Read `auto`, `cpu`, a number of devices, or GPU numbers with a comma (`0,1`; one GPU: `2,`).
+    """Read `auto`, `cpu`, `cpu:N`, a number of devices, or GPU numbers with a comma (`0,1`; one GPU: `2,`).
 
     `auto` takes every GPU, or one CPU process where there is none.
 
@@ -36,14 +45,16 @@ def parse_devices(text: str) -> Devices:
     gpus = torch.cuda.device_count()
     if text == "auto":
         return Devices("cuda", gpus) if gpus else Devices("cpu", 1)
-    if text == "cpu":
-        return Devices("cpu", 1)
+    kind, _, processes = text.partition(":")
+    if kind == "cpu" and (text == "cpu" or (processes.isdigit() and int(processes) > 0)):
+        return Devices("cpu", int(processes or 1))
     if text.isdigit() and int(text) > 0:
         return _count(int(text), gpus)
     if "," in text and all(part.strip().isdigit() for part in text.split(",") if part.strip()):
         return _numbered(tuple(int(part) for part in text.split(",") if part.strip()), gpus)
     raise InputError(
-        f"--devices {text}: expected auto, cpu, a number of devices (2), or GPU numbers (0,1; one GPU: 0,)."
+        f"--devices {text}: expected auto, cpu, cpu:N (N processes), a number of devices (2), or GPU "
+        "numbers (0,1; one GPU: 0,)."
     )
 
 

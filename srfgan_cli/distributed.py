@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from srfgan_cli.devices import Devices
+from srfgan_cli.training.interrupt import Interrupted
 
 COLLECTIVE_TIMEOUT = timedelta(minutes=30)
 
@@ -73,7 +74,9 @@ class World:
 def open_world(devices: Devices) -> Iterator[World]:
     """Join the run's other processes (as the launcher's variables say), and leave them at the end."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
-    device = _device(devices.kind)
+    device = devices.device(int(os.environ.get("LOCAL_RANK", "0")))
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     if size == 1:
         yield World(device)
         return
@@ -82,13 +85,8 @@ def open_world(devices: Devices) -> Iterator[World]:
     control = dist.new_group(backend="gloo", timeout=COLLECTIVE_TIMEOUT)
     try:
         yield World(device, dist.get_rank(), size, control)
-    finally:
+    except Interrupted:
         dist.destroy_process_group()
-
-
-def _device(kind: str) -> torch.device:
-    if kind == "cpu":
-        return torch.device("cpu")
-    index = int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count()
-    torch.cuda.set_device(index)
-    return torch.device("cuda", index)
+        raise
+    # After an error the others may wait in a collective, and leaving in order would wait for them.
+    dist.destroy_process_group()

@@ -44,8 +44,6 @@ def launch(
         return None
     if chosen == "torchrun":
         return _torchrun(devices, nnodes, rendezvous)
-    if devices.gpu_ids:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, devices.gpu_ids))
     return None
 
 
@@ -125,8 +123,6 @@ def _torchrun(devices: Devices, nnodes: int, rendezvous: str | None) -> int:
 
 
 def _prepare_environment(devices: Devices) -> None:
-    if devices.gpu_ids:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, devices.gpu_ids))
     if devices.kind == "cpu":
         # torchrun would give each process one thread; share the cores instead.
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // devices.count)))

@@ -99,6 +99,9 @@ def _fail(error: BaseException, code: int) -> None:
         kind = type(error).__name__
         stderr.print(f"[red bold]Failed:[/] {kind}: {_escaped(error)}", soft_wrap=True)
         stderr.print("`srfgan --debug ...` shows where.")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        sys.stderr.flush()
+        os._exit(code)  # an orderly end would wait for processes that wait for this one
     sys.exit(code)
 
 

@@ -137,12 +137,18 @@ def _sources(config: Config, options: TrainOptions) -> dict[str, Path | None]:
                 generator, "stage 1's generator and discriminator", "--generator", "pretrain", options
             ),
         }
-    if config.finetune.reuse == "none":
+    reuse = config.finetune.reuse
+    if (reuse == "none" and (options.generator or options.extractor)) or (reuse == "M" and options.generator):
+        given = "--generator" if options.generator else "--extractor"
+        wanted = "G" if options.generator else "M"
+        raise InputError(
+            f"{given} would not be used: preset '{config.name}' says finetune.reuse: {reuse}. "
+            f"Add --set finetune.reuse={wanted}."
+        )
+    if reuse == "none":
         return {}
-    from_extractor = config.finetune.reuse == "M" or (
-        options.generator is None and "extract" in config.stages
-    )
-    if from_extractor:
+    by_default = options.generator is None and "extract" in config.stages
+    if reuse == "M" or options.extractor is not None or by_default:
         return {"extractor": _existing(extractor, "stage 2's extractor", "--extractor", "extract", options)}
     return {"generator": _existing(generator, "stage 1's generator", "--generator", "pretrain", options)}
 

@@ -35,7 +35,8 @@ class Outcome:
 
 @pytest.fixture(autouse=True)
 def cache_home(tmp_path_factory, monkeypatch):
-    """Keep generated data out of the user's cache, but share it between tests."""
+    """Hide GPUs, and keep generated data out of the user's cache, but share it between tests."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
 
 

@@ -62,7 +62,7 @@ def visualize(
         generator=generator,
         image=image,
         output=output,
-        device=parse_devices(devices).kind,
+        device=parse_devices(devices).device(),
     )
     if what.upper() in LEVELS:
         draw_level(request, what.upper(), [method.strip() for method in methods.split(",") if method.strip()])

@@ -55,7 +55,7 @@ class Pictures:
     parameters: dict[str, int]
 
 
-def draw_pictures(config: Config, runs: Mapping[str, Run], folder: Path, device: str) -> Pictures:
+def draw_pictures(config: Config, runs: Mapping[str, Run], folder: Path, device: torch.device) -> Pictures:
     """Draw everything from finished runs.
 
     Args:

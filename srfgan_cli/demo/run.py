@@ -165,7 +165,7 @@ def run_demo(
             steps[step.name] = _run_step(_plan(step, output_dir, seed, overrides), step, devices)
         stderr.print("\n[bold]Pictures[/]")
         runs = {name: finished.run for name, finished in steps.items()}
-        pictures = draw_pictures(steps["finetune"].config, runs, output_dir / "images", devices.kind)
+        pictures = draw_pictures(steps["finetune"].config, runs, output_dir / "images", devices.device())
     return Outcome(steps, pictures, time.perf_counter() - started, _device_name(devices))
 
 
@@ -177,7 +177,7 @@ def one_device(text: str) -> Devices:
     """
     devices = parse_devices(text)
     if text == "auto":
-        return Devices(devices.kind, 1)
+        return Devices(devices.kind, 1, devices.gpu_ids[:1])
     if devices.count > 1:
         raise InputError(f"--devices {text}: the demo runs on one device; use auto, cpu or one GPU (0,).")
     return devices
@@ -205,8 +205,8 @@ def _plan(step: Step, output_dir: Path, seed: int | None, overrides: Sequence[st
             stage=step.stage,
             preset=step.preset,
             guide=earlier["baseline"],
-            generator=earlier["pretrain"],
-            extractor=earlier["extract"],
+            generator=earlier["pretrain"] if step.stage == "extract" else None,
+            extractor=earlier["extract"] if step.preset == METHOD else None,
             set_=list(overrides),
             seed=seed,
             output_dir=output_dir / step.name,

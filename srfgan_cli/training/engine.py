@@ -106,7 +106,7 @@ class Trainer:
                 if self.world.any(stop.requested):
                     self._save()
                     raise Interrupted
-                if self.solver.evaluate_every and self._due(self.solver.evaluate_every):
+                if self._evaluation_due():
                     self._evaluate()
                     started, images = time.perf_counter(), 0
 
@@ -155,9 +155,29 @@ class Trainer:
     def _due(self, every: int) -> bool:
         return self.iteration % every == 0 or self.iteration == self.solver.iterations
 
+    def _evaluation_due(self) -> bool:
+        every = self.solver.evaluate_every
+        return self._due(every) if every else self.iteration == self.solver.iterations
+
     def _save(self) -> None:
         self._check_finite()
+        self._check_weights()
         self.hooks.save(self.state())
+
+    def _check_weights(self) -> None:
+        """A finite loss can have a gradient that is not: never replace a good checkpoint by such weights.
+
+        Raises:
+            InputError: a parameter is not finite on any process.
+        """
+        problem = ""
+        for name, module in self.stage.modules.items():
+            finite = torch.stack([p.detach().isfinite().all() for p in module.parameters()]).all()
+            if not problem and not bool(finite):
+                problem = f"the {name}'s weights are not finite at iteration {self.iteration}"
+        problems = [p for p in self.world.gather(problem) if p]
+        if problems:
+            raise _stopped(problems[0])
 
     def _check_finite(self) -> list[dict[str, float]]:
         """The losses since the last check, brought to the host in one go.
@@ -180,11 +200,7 @@ class Trainer:
             )
         problems = [p for p in self.world.gather(problem) if p]
         if problems:
-            raise InputError(
-                f"Training stopped: {problems[0]}. The last checkpoint is kept. A lower learning rate (--set "
-                "<stage>.solver.lr=...), a longer warm-up or solver.clip_norm usually helps; --resume continues "
-                "from the checkpoint."
-            )
+            raise _stopped(problems[0])
         return [dict(zip(losses, row, strict=True)) for losses, row in zip(pending, values, strict=True)]
 
     def _report(self, lr: float, images: int, seconds: float) -> None:
@@ -203,6 +219,9 @@ class Trainer:
     def _evaluate(self) -> None:
         if self.hooks.evaluate is None:
             return
+        # An evaluation can take longer than a scheduler waits after its signal.
+        if not self._due(self.solver.checkpoint_every):
+            self._save()
         scores = self.hooks.evaluate()
         self.stage.train()
         if self.log is not None:
@@ -219,6 +238,14 @@ def _delayed_averaging(modules: list[nn.Module]) -> Iterator[None]:
             if isinstance(module, DistributedDataParallel):
                 stack.enter_context(module.no_sync())
         yield
+
+
+def _stopped(problem: str) -> InputError:
+    return InputError(
+        f"Training stopped: {problem}. The last checkpoint is kept. A lower learning rate (--set "
+        "<stage>.solver.lr=...), a longer warm-up or solver.clip_norm usually helps; --resume continues "
+        "from the checkpoint."
+    )
 
 
 def _rng_state(device: torch.device) -> dict[str, Tensor]:

@@ -66,8 +66,10 @@ def train_stage(plan: Plan, devices: Devices) -> Report | None:
         torch.manual_seed(config.seed + 1 + world.rank)
         if world.is_main:
             plan.run.begin(config, plan.options.resume)
-        _run(plan, stage, splits, world)
-        return _final_report(plan, stage, splits, world)
+        report = _run(plan, stage, splits, world)
+        if world.is_main:
+            _conclude(plan, report)
+        return report
 
 
 def build_stage(plan: Plan, model: ModelConfig, world: World) -> Stage:
@@ -171,12 +173,17 @@ def _describe(train: DetectionDataset) -> None:
     stderr.print(f"{len(train)} training images, {len(train.categories)} categories: {names}", soft_wrap=True)
 
 
-def _run(plan: Plan, stage: Stage, splits: Splits, world: World) -> None:
-    """Train from the start or from the checkpoint, and write the finished model."""
+def _run(plan: Plan, stage: Stage, splits: Splits, world: World) -> Report | None:
+    """Train from the start or from the checkpoint, write the finished model, and give its evaluation."""
+    reports: list[Report | None] = []
     solver, run = plan.solver, plan.run
     state: dict[str, Any] | None = load_checkpoint(run.checkpoint) if plan.options.resume else None
     trainer = Trainer(
-        stage, solver, world, _batches(plan, splits, world, state), _hooks(plan, stage, splits, world)
+        stage,
+        solver,
+        world,
+        _batches(plan, splits, world, state),
+        _hooks(plan, stage, splits, world, reports),
     )
     if state is not None:
         trainer.load_state(state)
@@ -193,7 +200,11 @@ def _run(plan: Plan, stage: Stage, splits: Splits, world: World) -> None:
         )
     else:
         trainer.run()
-    world.barrier()
+    if stage.detector is None:
+        world.barrier()
+        return None
+    # A run that was killed in its last evaluation has nothing left to train, but still to score.
+    return reports[-1] if reports else _evaluate(plan, stage, splits, world)
 
 
 def _batches(plan: Plan, splits: Splits, world: World, state: dict[str, Any] | None) -> Iterator[Batch]:
@@ -212,7 +223,8 @@ def _batches(plan: Plan, splits: Splits, world: World, state: dict[str, Any] | N
     return iter(loader)
 
 
-def _hooks(plan: Plan, stage: Stage, splits: Splits, world: World) -> Hooks:
+def _hooks(plan: Plan, stage: Stage, splits: Splits, world: World, reports: list[Report | None]) -> Hooks:
+    """What the loop calls back; every evaluation's report is kept in `reports`."""
     header = _header(plan, stage, splits)
 
     def save(state: dict[str, Any]) -> None:
@@ -221,6 +233,7 @@ def _hooks(plan: Plan, stage: Stage, splits: Splits, world: World) -> Hooks:
 
     def score() -> dict[str, Any]:
         report = _evaluate(plan, stage, splits, world)
+        reports.append(report)
         scores = report.as_json() if report else {}
         return {task: scores[task] for task in ("box", "mask") if scores.get(task)}
 
@@ -254,15 +267,11 @@ def _evaluate(plan: Plan, stage: Stage, splits: Splits, world: World) -> Report 
     )
 
 
-def _final_report(plan: Plan, stage: Stage, splits: Splits, world: World) -> Report | None:
-    """Score the finished detector and say where everything is."""
-    report = _evaluate(plan, stage, splits, world) if stage.detector is not None else None
-    if not world.is_main:
-        return None
+def _conclude(plan: Plan, report: Report | None) -> None:
+    """Show the last evaluation and say where everything is."""
     if report is not None:
         stderr.print(report_table(report))
     stderr.print(f"[bold]Done.[/] Weights: {plan.run.model}", soft_wrap=True)
     if plan.options.json:
         document = {"stage": plan.stage, "preset": plan.config.name, "weights": str(plan.run.model)}
         typer.echo(json.dumps(document | {"evaluation": report.as_json() if report else None}))
-    return report

@@ -46,7 +46,7 @@ class Request:
     generator: Path | None
     image: Path | None
     output: Path | None
-    device: str
+    device: torch.device
 
 
 def draw_level(request: Request, level: str, methods: Sequence[str]) -> Path:

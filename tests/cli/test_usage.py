@@ -7,6 +7,7 @@ import pytest
 from typer.main import get_command
 
 from srfgan_cli import main
+from srfgan_cli.devices import parse_devices
 
 MACHINE = "devices launcher nnodes precision rdzv_endpoint"
 RECIPE = "batch_size data_root dataset iterations preset seed set_"
@@ -54,6 +55,12 @@ def test_help_imports_no_torch():
         (["finetune"], "Name the experiment with --preset"),
         (["pretrain", "--preset", "mask_rcnn_r50_fpn_nn"], "has no stage 'pretrain' (it runs finetune)"),
         (["pretrain", "--backbone", "r50", "--preset", "x"], "--preset and --backbone exclude each other"),
+        (["finetune", "--preset", "mask_rcnn_r18_fpn", "--generator", "g.pth"], "Add --set finetune.reuse=G"),
+        (
+            ["finetune", "--preset", "mask_rcnn_r18_fpn_nn", "--extractor", "m.pt"],
+            "--extractor would not be used",
+        ),
+        (["pretrain", "--backbone", "r101"], "finetune --preset mask_rcnn_r101_fpn_nn"),
         (["pretrain", "--backbone", "r49"], "Invalid value for '--backbone'"),
         (["pretrain", "--backbone", "r18"], "pretrain needs the trained plain detector F"),
         (["extract", "--preset", "mask_rcnn_r18_fpn"], "srfgan finetune --preset mask_rcnn_r18_fpn_nn"),
@@ -127,3 +134,22 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, tiny):
 
     assert load_checkpoint(tmp_path / "run" / "checkpoint.pt")["iteration"] == 1
     assert not list((tmp_path / "run").glob("*.part"))
+
+
+@pytest.mark.parametrize(
+    ("text", "gpus", "devices"),
+    [
+        ("auto", 0, ["cpu"]),
+        ("auto", 2, ["cuda:0", "cuda:1"]),
+        ("cpu", 2, ["cpu"]),
+        ("cpu:3", 2, ["cpu", "cpu", "cpu"]),
+        ("2", 0, ["cpu", "cpu"]),
+        ("2", 4, ["cuda:0", "cuda:1"]),
+        ("0,3", 4, ["cuda:0", "cuda:3"]),
+        ("2,", 4, ["cuda:2"]),
+    ],
+)
+def test_what_devices_means(text, gpus, devices, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+    chosen = parse_devices(text)
+    assert [str(chosen.device(rank)) for rank in range(chosen.count)] == devices

@@ -1,6 +1,8 @@
 """The loop itself, on a stage small enough to reason about."""
 
 import itertools
+import os
+import signal
 from dataclasses import dataclass
 
 import pytest
@@ -11,6 +13,7 @@ from models.errors import InputError
 from srfgan_cli.config import SolverConfig
 from srfgan_cli.distributed import World
 from srfgan_cli.training.engine import Hooks, Trainer
+from srfgan_cli.training.interrupt import Interrupted
 
 WORLD = World(torch.device("cpu"))
 
@@ -122,6 +125,41 @@ def test_gradients_are_clipped_over_the_whole_module():
         [(a - b).flatten() for a, b in zip(stage.modules["linear"].parameters(), before, strict=True)]
     )
     assert float(moved.detach().norm()) == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_weights_that_are_not_finite_never_replace_a_checkpoint():
+    """A finite loss whose gradient is infinite."""
+    settings = solver(checkpoint_every=1, log_every=100)
+    stage = LinearStage(settings)
+    plain, count = stage.losses, itertools.count(1)
+
+    def losses(batch):
+        for named in plain(batch):
+            fit = named["loss_fit"]
+            yield {"loss_fit": fit + (torch.sqrt(fit * 0) if next(count) == 3 else 0)}
+
+    stage.losses = losses
+    saved = []
+    with pytest.raises(InputError, match="the linear's weights are not finite at iteration 3"):
+        trainer(settings, stage, save=lambda state: saved.append(state["iteration"])).run()
+    assert saved == [1, 2]
+
+
+def test_a_signal_given_twice_still_waits_for_the_checkpoint():
+    """A scheduler and a launcher may both pass on the same SIGTERM."""
+    settings = solver()
+    saved = []
+
+    def signalling():
+        for number, batch in enumerate(batches(4)):
+            if number == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield batch
+
+    with pytest.raises(Interrupted):
+        trainer(settings, source=signalling(), save=lambda state: saved.append(state["iteration"])).run()
+    assert saved == [3]
 
 
 def _copy(state):
