@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
 
 import torch
 from torch import Tensor
@@ -12,6 +14,8 @@ from models.ops.boxes import box_area
 
 _CANONICAL_LEVEL = 4
 _CANONICAL_SIDE = 224
+_WORTH_THREADS = 32
+"""Boxes from which on several threads pay."""
 
 
 def assign_levels(boxes: Tensor, lowest: int, highest: int) -> Tensor:
@@ -40,5 +44,41 @@ def pool_boxes(features: Sequence[Tensor], boxes: Sequence[Tensor], resolution: 
     for level, feature in enumerate(features, start=2):
         index = torch.nonzero(levels == level).flatten()
         order.append(index)
-        pooled.append(roi_align(feature, rois[index], resolution, 0.5**level, 0, aligned=True))
+        pooled.append(_align(feature, rois[index], resolution, 0.5**level))
     return torch.cat(pooled)[torch.argsort(torch.cat(order))]
+
+
+def _align(feature: Tensor, rois: Tensor, resolution: int, scale: float) -> Tensor:
+    """RoIAlign of one level, (R, C, resolution, resolution).
+
+    torchvision's CPU kernel uses one core. Without gradients the boxes are dealt out to threads, every
+    n-th to one, which shares large and small boxes evenly.
+    """
+    pool = partial(roi_align, output_size=resolution, spatial_scale=scale, sampling_ratio=0, aligned=True)
+    threads = torch.get_num_threads()
+    if (
+        torch.compiler.is_exporting()
+        or feature.device.type != "cpu"
+        or feature.requires_grad
+        or threads == 1
+        or len(rois) < _WORTH_THREADS
+    ):
+        aligned: Tensor = pool(feature, rois)
+        return aligned
+    inference = torch.is_inference_mode_enabled()  # a thread does not inherit it
+
+    def pool_share(share: Tensor) -> Tensor:
+        with torch.inference_mode(inference):
+            part: Tensor = pool(feature, share)
+            return part
+
+    aligned = feature.new_empty(len(rois), feature.shape[1], resolution, resolution)
+    shares = _threads(threads).map(pool_share, [rois[first::threads] for first in range(threads)])
+    for first, share in enumerate(shares):
+        aligned[first::threads] = share
+    return aligned
+
+
+@cache
+def _threads(count: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(count, thread_name_prefix="roi_align")

@@ -150,3 +150,21 @@ def test_losses_are_float32_and_zero_when_empty():
         class_sum(empty, torch.zeros(0, dtype=torch.int64)),
     ):
         assert loss.dtype == torch.float32 and loss.item() == 0 and loss.requires_grad
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
+def test_pooling_on_several_threads_equals_one(mode):
+    torch.manual_seed(0)
+    features = [torch.randn(2, 3, side, side) for side in (64, 32, 16, 8)]
+    corner, side = torch.rand(150, 2) * 200, 4 + torch.rand(150, 2) * 250
+    boxes = list(torch.cat([corner, corner + side], dim=1).split([140, 10]))
+    threads = torch.get_num_threads()
+    try:
+        with mode():
+            torch.set_num_threads(1)
+            alone = pool_boxes(features, boxes, 7)
+            torch.set_num_threads(3)
+            together = pool_boxes(features, boxes, 7)
+    finally:
+        torch.set_num_threads(threads)
+    torch.testing.assert_close(together, alone, rtol=0, atol=0)
