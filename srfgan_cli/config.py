@@ -85,10 +85,6 @@ class SolverConfig(StrictConfig):
         }
         return self.model_copy(update=update)
 
-    def with_batch_size(self, batch_size: int) -> SolverConfig:
-        """The same schedule on another batch size; `scaled_lr` follows."""
-        return self.model_copy(update={"batch_size": batch_size})
-
     @property
     def scaled_lr(self) -> float:
         """The learning rate for `batch_size` (linear scaling rule)."""

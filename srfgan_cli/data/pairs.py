@@ -12,7 +12,8 @@ from torch.nn import functional
 from models.structures import Target
 from srfgan_cli.config import Interpolation
 
-_MODES = {"nn": "nearest", "bilinear": "bilinear", "bicubic": "bicubic"}
+INTERPOLATION_MODES = {"nn": "nearest", "bilinear": "bilinear", "bicubic": "bicubic"}
+"""torch's name of each degradation."""
 
 
 def halve(images: list[Tensor], degradation: Interpolation) -> list[Tensor]:
@@ -28,7 +29,7 @@ def halve(images: list[Tensor], degradation: Interpolation) -> list[Tensor]:
     Returns:
         (3, H // 2, W // 2) float32 each, 0..255.
     """
-    mode = _MODES[degradation]
+    mode = INTERPOLATION_MODES[degradation]
     return [
         functional.interpolate(image[None].float(), scale_factor=0.5, mode=mode)[0].clamp(0, 255)
         for image in images

@@ -8,9 +8,8 @@ from typing import Any
 import torch
 
 from models.errors import InputError
+from models.weights.files import FORMAT
 from srfgan_cli.files import first_line, write_atomically
-
-FORMAT = "srfgan"
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from models.detector import Detector
 from models.structures import Target
 from srfgan_cli.config import ExtractConfig, Interpolation
 from srfgan_cli.data.loaders import Batch
-from srfgan_cli.data.pairs import halve, halve_targets
+from srfgan_cli.data.pairs import INTERPOLATION_MODES, halve, halve_targets
 from srfgan_cli.distributed import World
 from srfgan_cli.training.adversarial import (
     DiscriminatorLosses,
@@ -25,8 +25,6 @@ from srfgan_cli.training.adversarial import (
 )
 from srfgan_cli.training.optim import build_optimizer
 from srfgan_cli.training.pretrain import guide_maps, require_normalisable
-
-INTERPOLATION_MODE = {"nn": "nearest", "bilinear": "bilinear", "bicubic": "bicubic"}
 
 
 class ExtractorLosses(nn.Module):
@@ -97,7 +95,7 @@ class ExtractStage:
         judge = as_judge(self.modules["discriminator"])
         losses, fake, target = self._extractor_losses(images, targets, real, judge)
         yield losses
-        yield self._discriminator_losses([f.detach() for f in fake], target)
+        yield self._discriminator_losses(fake, target)
 
     def _inputs(self, batch: Batch) -> tuple[list[Tensor], list[Target], Maps]:
         """M's images and targets, and the maps of F that its own are compared with."""
@@ -114,7 +112,7 @@ class ExtractStage:
 def halve_map(features: Tensor, degradation: Interpolation) -> Tensor:
     """down(P_i^tr) of equation (3): (N, C, H, W) to (N, C, floor(H/2), floor(W/2)), at least one pixel."""
     size = [max(1, side // 2) for side in features.shape[-2:]]
-    mode = INTERPOLATION_MODE[degradation]
+    mode = INTERPOLATION_MODES[degradation]
     return F.interpolate(features, size, mode=mode, align_corners=None if mode == "nearest" else False)
 
 

@@ -92,7 +92,7 @@ class PretrainStage:
         judge = as_judge(self.modules["discriminator"])
         losses, fake, target = self._generator_losses(low, real, judge)
         yield losses
-        yield self._discriminator_losses([f.detach() for f in fake], target)
+        yield self._discriminator_losses(fake, target)
 
 
 def guide_maps(guide: Detector, images: list[Tensor], levels: Sequence[str]) -> Maps:

@@ -17,7 +17,7 @@ def test_warm_up_then_steps(iteration, factor):
 
 
 def test_the_rate_follows_the_batch_size():
-    assert SolverConfig(lr=0.02, lr_batch_size=16).with_batch_size(4).scaled_lr == pytest.approx(0.005)
+    assert SolverConfig(lr=0.02, lr_batch_size=16, batch_size=4).scaled_lr == pytest.approx(0.005)
 
 
 def test_a_shortened_schedule_keeps_its_shares():
