@@ -230,6 +230,16 @@ class ModelConfig(StrictConfig):
         return tuple(f"p{level}" for level in range(finest, finest + 5))
 
     @property
+    def pool_levels(self) -> tuple[str, ...]:
+        """The levels that RoI heads pool from: the finest four, or p3..p5 on top of a one-stage detector."""
+        return self.levels[: 3 if self.detector in ONE_STAGE else 4]
+
+    @property
+    def size_divisibility(self) -> int:
+        """Images are padded to sides that are multiples of this many pixels."""
+        return 32
+
+    @property
     def has_masks(self) -> bool:
         """Whether the detector predicts masks."""
         return self.detector in ("mask_rcnn", "cascade_mask_rcnn")

@@ -13,8 +13,6 @@ from models.ops.boxes import Size
 from models.ops.masks import paste_masks
 from models.structures import Detections, Target
 
-SIZE_DIVISIBILITY = 32
-
 
 class Head(Protocol):
     """What a detector needs of its head, besides being a module."""
@@ -86,12 +84,11 @@ class Detector(nn.Module):
 
         Returns:
             (N, 3, H, W) float32 on the model's device, in the model's channel order, padded with zeros
-            at the right and bottom to a multiple of 32; and each image's height and width.
+            at the right and bottom to a multiple of `config.size_divisibility`; and each image's height and width.
         """
         sizes = [(image.shape[-2], image.shape[-1]) for image in images]
-        height, width = (
-            -(-max(side) // SIZE_DIVISIBILITY) * SIZE_DIVISIBILITY for side in zip(*sizes, strict=True)
-        )
+        unit = self.config.size_divisibility
+        height, width = (-(-max(side) // unit) * unit for side in zip(*sizes, strict=True))
         # Channels last, and with it every feature map: convolutions then need no reordering of their input.
         batch = torch.empty(
             (len(images), 3, height, width),

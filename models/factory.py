@@ -82,10 +82,10 @@ def build_head(config: ModelConfig) -> RetinaNetHead | FCOSHead | TwoStageHead:
         return RetinaNetHead(channels, classes, config.anchors, config.retinanet, inference)
     if config.detector == "fcos":
         return FCOSHead(channels, classes, config.fcos, inference)
-    rpn = RegionProposals(channels, config.anchors, config.rpn)
+    rpn = RegionProposals(channels, config.anchors, config.levels, config.rpn)
     box = build_box_head(config)
     mask = MaskHead(channels, classes, config.mask_head) if config.has_masks else None
-    return TwoStageHead(rpn, box, mask, inference)
+    return TwoStageHead(rpn, box, mask, config.pool_levels, inference)
 
 
 def build_box_head(config: ModelConfig) -> BoxHead | CascadeBoxHead:

@@ -20,8 +20,6 @@ from models.ops.pooling import pool_boxes
 from models.ops.sampling import sample_candidates
 from models.structures import Detections, Target
 
-LEVELS = ("p2", "p3", "p4", "p5")
-
 BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 """detectron2's factors on (dx, dy, dw, dh)."""
 
@@ -93,13 +91,13 @@ class BoxHead(nn.Module):
             nn.init.normal_(layer.weight, std=std)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, pyramid: dict[str, Tensor], boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def forward(self, maps: dict[str, Tensor], boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Class logits and deltas, as `predict`, of `boxes` (R_i, 4) of all images."""
-        return self.predict(self.pool(pyramid, boxes))
+        return self.predict(self.pool(maps, boxes))
 
-    def pool(self, pyramid: dict[str, Tensor], boxes: Sequence[Tensor]) -> Tensor:
-        """Features (R, C, M, M) of `boxes` (R_i, 4) of all images."""
-        return pool_boxes([pyramid[level] for level in LEVELS], boxes, self.config.resolution)
+    def pool(self, maps: dict[str, Tensor], boxes: Sequence[Tensor]) -> Tensor:
+        """Features (R, C, M, M) of `boxes` (R_i, 4) of all images, from all of `maps`' levels."""
+        return pool_boxes(maps, boxes, self.config.resolution)
 
     def predict(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
         """Class logits (R, num_classes + 1) and deltas (R, K, 4); K is 1 for class-agnostic boxes."""
@@ -130,13 +128,13 @@ class BoxHead(nn.Module):
 
     def losses(
         self,
-        pyramid: dict[str, Tensor],
+        maps: dict[str, Tensor],
         samples: Sequence[SampledBoxes],
         targets: Sequence[Target],
         sizes: Sequence[Size],
     ) -> dict[str, Tensor]:
         """As `losses_of`, of the sampled boxes; `sizes` are the cascade's need, which clips boxes to them."""
-        logits, deltas = self(pyramid, [sample.boxes for sample in samples])
+        logits, deltas = self(maps, [sample.boxes for sample in samples])
         return self.losses_of(logits, deltas, samples, targets)
 
     def losses_of(
@@ -165,13 +163,13 @@ class BoxHead(nn.Module):
 
     def detect(
         self,
-        pyramid: dict[str, Tensor],
+        maps: dict[str, Tensor],
         proposals: Sequence[Tensor],
         sizes: Sequence[Size],
         config: InferenceConfig,
     ) -> list[Detections]:
         """The detections of each image, without masks: every class of every proposal above the threshold."""
-        logits, deltas = self(pyramid, proposals)
+        logits, deltas = self(maps, proposals)
         boxes = self.refine(deltas, proposals, sizes)
         scores = F.softmax(logits.float(), dim=-1)[:, :-1].split([part.shape[0] for part in boxes])
         return [

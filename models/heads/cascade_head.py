@@ -40,7 +40,7 @@ class CascadeBoxHead(nn.Module):
 
     def losses(
         self,
-        pyramid: dict[str, Tensor],
+        maps: dict[str, Tensor],
         samples: Sequence[SampledBoxes],
         targets: Sequence[Target],
         sizes: Sequence[Size],
@@ -49,7 +49,7 @@ class CascadeBoxHead(nn.Module):
         losses: dict[str, Tensor] = {}
         for index, stage in enumerate(self.stages):
             boxes = [sample.boxes for sample in samples]
-            pooled = stage.pool(pyramid, boxes)
+            pooled = stage.pool(maps, boxes)
             if pooled.requires_grad:
                 # All stages together shall pull at the pyramid as one head does.
                 pooled.register_hook(lambda gradient: gradient / len(self.stages))
@@ -67,7 +67,7 @@ class CascadeBoxHead(nn.Module):
 
     def detect(
         self,
-        pyramid: dict[str, Tensor],
+        maps: dict[str, Tensor],
         proposals: Sequence[Tensor],
         sizes: Sequence[Size],
         config: InferenceConfig,
@@ -76,7 +76,7 @@ class CascadeBoxHead(nn.Module):
         boxes = list(proposals)
         probs: list[Tensor] = []
         for stage in self.stages:
-            logits, deltas = stage(pyramid, boxes)
+            logits, deltas = stage(maps, boxes)
             probs.append(F.softmax(logits.float(), dim=-1)[:, :-1])
             boxes = _refined(stage, deltas, boxes, sizes)
         scores = torch.stack(probs).mean(dim=0).split([part.shape[0] for part in boxes])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from models.config import MaskHeadConfig
-from models.heads.box_head import LEVELS, SampledBoxes
+from models.heads.box_head import SampledBoxes
 from models.heads.convs import conv3x3
 from models.ops.losses import binary_sum
 from models.ops.masks import mask_targets
@@ -39,9 +39,9 @@ class MaskHead(nn.Module):
         nn.init.zeros_(self.up.bias)
         nn.init.zeros_(self.logits.bias)
 
-    def forward(self, pyramid: dict[str, Tensor], boxes: Sequence[Tensor], labels: Tensor) -> Tensor:
+    def forward(self, maps: dict[str, Tensor], boxes: Sequence[Tensor], labels: Tensor) -> Tensor:
         """Mask logits (R, M, M) of `boxes` of all images, each in the channel of its label (R,)."""
-        x = pool_boxes([pyramid[level] for level in LEVELS], boxes, self.config.resolution)
+        x = pool_boxes(maps, boxes, self.config.resolution)
         x = x.contiguous(memory_format=torch.channels_last)
         for conv in self.convs:
             x = torch.relu_(conv(x))
@@ -53,12 +53,12 @@ class MaskHead(nn.Module):
         return masks + self.logits.bias[labels][:, None, None]
 
     def losses(
-        self, pyramid: dict[str, Tensor], samples: Sequence[SampledBoxes], targets: Sequence[Target]
+        self, maps: dict[str, Tensor], samples: Sequence[SampledBoxes], targets: Sequence[Target]
     ) -> dict[str, Tensor]:
         """`loss_mask`, the mean over all pixels of the foreground boxes' masks; 0 without foreground."""
         boxes = [sample.foreground for sample in samples]
         labels = torch.cat([sample.foreground_labels for sample in samples])
-        logits = self(pyramid, boxes, labels)
+        logits = self(maps, boxes, labels)
         resolution = logits.shape[-1]
         truth = [
             mask_targets(target.masks or [], part, sample.matched, resolution)
@@ -67,10 +67,10 @@ class MaskHead(nn.Module):
         wanted = torch.cat(truth).to(logits.device, non_blocking=True)
         return {"loss_mask": binary_sum(logits, wanted) / max(logits.numel(), 1)}
 
-    def add_masks(self, pyramid: dict[str, Tensor], detections: Sequence[Detections]) -> None:
+    def add_masks(self, maps: dict[str, Tensor], detections: Sequence[Detections]) -> None:
         """Set `mask_probs` of the detections of every image."""
         labels = torch.cat([found.labels for found in detections])
-        logits = self(pyramid, [found.boxes for found in detections], labels)
+        logits = self(maps, [found.boxes for found in detections], labels)
         counts = [found.labels.shape[0] for found in detections]
         for found, probs in zip(detections, logits.float().sigmoid().split(counts), strict=True):
             found.mask_probs = probs

@@ -16,30 +16,31 @@ from models.ops.nms import nms
 from models.ops.sampling import sample_candidates
 from models.structures import Target
 
-LEVELS = ("p2", "p3", "p4", "p5", "p6")
-STRIDES = (4, 8, 16, 32, 64)
-
 _WEIGHTS = (1.0, 1.0, 1.0, 1.0)
 _NEGATIVE_BELOW, _POSITIVE_FROM = 0.3, 0.7
 
 
 class RegionProposals(nn.Module):
-    """RPN over p2..p6: proposals for the box head, and its two losses.
+    """RPN over a pyramid: proposals for the box head, and its two losses.
 
     Args:
         channels: width of the pyramid.
         anchors: one size per level, every ratio at every position.
+        levels: names of the pyramid's levels, finest first; p2 has stride 4, p3 stride 8 and so on.
         config: how many candidates and proposals are kept, and how anchors are sampled.
     """
 
-    def __init__(self, channels: int, anchors: AnchorConfig, config: RPNConfig) -> None:
+    def __init__(
+        self, channels: int, anchors: AnchorConfig, levels: Sequence[str], config: RPNConfig
+    ) -> None:
         super().__init__()
         num_anchors = len(anchors.ratios)
         self.config = config
+        self.levels = tuple(levels)
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
         self.objectness = nn.Conv2d(channels, num_anchors, 1)
         self.deltas = nn.Conv2d(channels, num_anchors * 4, 1)
-        for level, size in zip(LEVELS, anchors.sizes, strict=True):
+        for level, size in zip(self.levels, anchors.sizes, strict=True):
             self.register_buffer(f"cell_{level}", cell_anchors(size, anchors.ratios), persistent=False)
         for layer in (self.conv, self.objectness, self.deltas):
             nn.init.normal_(layer.weight, std=0.01)
@@ -47,8 +48,8 @@ class RegionProposals(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, pyramid: dict[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Objectness logits (N, A, H, W) and deltas (N, 4 * A, H, W) of each of p2..p6."""
-        hidden = [torch.relu_(self.conv(pyramid[level])) for level in LEVELS]
+        """Objectness logits (N, A, H, W) and deltas (N, 4 * A, H, W) of each level."""
+        hidden = [torch.relu_(self.conv(pyramid[level])) for level in self.levels]
         return [self.objectness(x) for x in hidden], [self.deltas(x) for x in hidden]
 
     def propose(
@@ -57,7 +58,7 @@ class RegionProposals(nn.Module):
         """Proposals of each image and, with `targets`, the losses.
 
         Args:
-            pyramid: p2..p6, (N, C, H, W) each.
+            pyramid: its levels, (N, C, H, W) each.
             sizes: height and width of each image before padding; proposals are clipped to it.
             targets: ground truth of each image, or None at test time.
 
@@ -79,10 +80,10 @@ class RegionProposals(nn.Module):
         return proposals, losses
 
     def anchors(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Anchors (H * W * A, 4) of each of p2..p6, for feature maps (..., H, W)."""
+        """Anchors (H * W * A, 4) of each level, for feature maps (..., H, W)."""
         return [
-            grid_anchors(self.get_buffer(f"cell_{level}"), x.shape[-2], x.shape[-1], stride)
-            for level, stride, x in zip(LEVELS, STRIDES, maps, strict=True)
+            grid_anchors(self.get_buffer(f"cell_{level}"), x.shape[-2], x.shape[-1], 2 ** int(level[1:]))
+            for level, x in zip(self.levels, maps, strict=True)
         ]
 
     def _select(

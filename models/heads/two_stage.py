@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from models.config import InferenceConfig
-from models.heads.box_head import LEVELS, BoxHead
+from models.heads.box_head import BoxHead
 from models.heads.cascade_head import CascadeBoxHead
 from models.heads.mask_head import MaskHead
 from models.heads.rpn import RegionProposals
@@ -16,19 +16,29 @@ from models.structures import Detections, Target
 
 
 class TwoStageHead(nn.Module):
-    """RPN, one box head or a cascade of them and, for detectors with masks, a mask head."""
+    """RPN, one box head or a cascade of them and, for detectors with masks, a mask head.
+
+    Args:
+        rpn: takes the whole pyramid.
+        box: takes the levels that boxes are pooled from.
+        mask: as `box`; None for detectors without masks.
+        pool_levels: these levels, neighbours, finest first.
+        inference: what becomes a detection.
+    """
 
     def __init__(
         self,
         rpn: RegionProposals,
         box: BoxHead | CascadeBoxHead,
         mask: MaskHead | None,
+        pool_levels: Sequence[str],
         inference: InferenceConfig,
     ) -> None:
         super().__init__()
         self.rpn = rpn
         self.box = box
         self.mask = mask
+        self.pool_levels = tuple(pool_levels)
         self.inference = inference
 
     def losses(
@@ -36,23 +46,22 @@ class TwoStageHead(nn.Module):
     ) -> dict[str, Tensor]:
         """Scalar losses by detectron2's names; every parameter is in their graph, whatever the targets."""
         proposals, losses = self.rpn.propose(pyramid, sizes, targets)
-        pyramid = _for_pooling(pyramid)
+        maps = self._for_pooling(pyramid)
         samples = [self.box.sample(boxes, target) for boxes, target in zip(proposals, targets, strict=True)]
-        losses |= self.box.losses(pyramid, samples, targets, sizes)
+        losses |= self.box.losses(maps, samples, targets, sizes)
         if self.mask is not None:
-            losses |= self.mask.losses(pyramid, samples, targets)
+            losses |= self.mask.losses(maps, samples, targets)
         return losses
 
     def detect(self, pyramid: dict[str, Tensor], sizes: Sequence[Size]) -> list[Detections]:
         """Detections of each image, best first; masks as `mask_probs`, not pasted."""
         proposals, _ = self.rpn.propose(pyramid, sizes)
-        pyramid = _for_pooling(pyramid)
-        detections = self.box.detect(pyramid, proposals, sizes, self.inference)
+        maps = self._for_pooling(pyramid)
+        detections = self.box.detect(maps, proposals, sizes, self.inference)
         if self.mask is not None:
-            self.mask.add_masks(pyramid, detections)
+            self.mask.add_masks(maps, detections)
         return detections
 
-
-def _for_pooling(pyramid: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The levels that boxes are pooled from, in the layout RoIAlign wants, converted once for both heads."""
-    return {level: pyramid[level].contiguous() for level in LEVELS}
+    def _for_pooling(self, pyramid: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The levels that boxes are pooled from, in the layout RoIAlign wants, converted once for both heads."""
+        return {level: pyramid[level].contiguous() for level in self.pool_levels}

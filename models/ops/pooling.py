@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 
@@ -25,11 +25,11 @@ def assign_levels(boxes: Tensor, lowest: int, highest: int) -> Tensor:
     return level.clamp(lowest, highest).to(torch.int64)
 
 
-def pool_boxes(features: Sequence[Tensor], boxes: Sequence[Tensor], resolution: int) -> Tensor:
+def pool_boxes(maps: Mapping[str, Tensor], boxes: Sequence[Tensor], resolution: int) -> Tensor:
     """Pool every box from the level that fits its size.
 
     Args:
-        features: p2, p3, ... in order, (N, C, H, W) each, the first at stride 4.
+        maps: the levels to pool from, neighbours, finest first, {"p2": (N, C, H/4, W/4), ...}.
         boxes: (R_i, 4) float32 xyxy of each of the N images, in image pixels.
         resolution: bins in each direction.
 
@@ -39,9 +39,10 @@ def pool_boxes(features: Sequence[Tensor], boxes: Sequence[Tensor], resolution: 
     """
     image_index = [torch.full_like(part[:, :1], index) for index, part in enumerate(boxes)]
     rois = torch.cat([torch.cat(image_index), torch.cat(list(boxes))], dim=1)
-    levels = assign_levels(rois[:, 1:], 2, 1 + len(features))
+    numbers = [int(name.removeprefix("p")) for name in maps]
+    levels = assign_levels(rois[:, 1:], numbers[0], numbers[-1])
     order, pooled = [], []
-    for level, feature in enumerate(features, start=2):
+    for level, feature in zip(numbers, maps.values(), strict=True):
         index = torch.nonzero(levels == level).flatten()
         order.append(index)
         pooled.append(_align(feature, rois[index], resolution, 0.5**level))

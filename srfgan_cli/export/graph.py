@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from models.config import ModelConfig
-from models.detector import SIZE_DIVISIBILITY, Detector
+from models.detector import Detector
 
 INPUT_NAME = "image"
 OUTPUT_NAMES = ("boxes", "scores", "labels", "masks")
@@ -52,7 +52,8 @@ class DetectorGraph(nn.Module):
         """As `Detector.preprocess`, by operations that keep the size symbolic."""
         pixels = image.flip(0) if self.detector.config.pixel.order == "BGR" else image
         pixels = (pixels - self.detector.pixel_mean) / self.detector.pixel_std
-        below, right = (_next_multiple(side) - side for side in image.shape[-2:])
+        unit = self.detector.config.size_divisibility
+        below, right = (_next_multiple(side, unit) - side for side in image.shape[-2:])
         return F.pad(pixels, (0, right, 0, below))
 
 
@@ -91,5 +92,5 @@ def _forget_source(program: ExportedProgram) -> None:
                 node.meta.pop("stack_trace", None)
 
 
-def _next_multiple(side: int) -> int:
-    return (side + SIZE_DIVISIBILITY - 1) // SIZE_DIVISIBILITY * SIZE_DIVISIBILITY
+def _next_multiple(side: int, unit: int) -> int:
+    return (side + unit - 1) // unit * unit

@@ -109,13 +109,13 @@ def test_level_assignment():
 
 def test_pooling_reads_positions_from_the_right_image_and_level():
     """On a map whose value is its pixel's x coordinate, a bin's average is the x of its centre."""
-    maps = []
+    maps = {}
     for level in range(2, 6):
         stride = 2**level
         xs = (torch.arange(1024 // stride) + 0.5) * stride
         ramp = xs.expand(2, 1, 1024 // stride, -1).clone()
         ramp[1] += 10_000 * level
-        maps.append(ramp)
+        maps[f"p{level}"] = ramp
     boxes = [
         torch.tensor([[100.0, 50.0, 170.0, 120.0], [200.0, 200.0, 900.0, 700.0]]),
         torch.tensor([[64.0, 64.0, 288.0, 288.0]]),
@@ -155,7 +155,7 @@ def test_losses_are_float32_and_zero_when_empty():
 @pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
 def test_pooling_on_several_threads_equals_one(mode):
     torch.manual_seed(0)
-    features = [torch.randn(2, 3, side, side) for side in (64, 32, 16, 8)]
+    features = {f"p{level}": torch.randn(2, 3, 256 >> level, 256 >> level) for level in range(2, 6)}
     corner, side = torch.rand(150, 2) * 200, 4 + torch.rand(150, 2) * 250
     boxes = list(torch.cat([corner, corner + side], dim=1).split([140, 10]))
     threads = torch.get_num_threads()

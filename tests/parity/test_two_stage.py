@@ -96,16 +96,16 @@ def test_heads_on_fixed_boxes(run):
         pytest.skip("this case stores detections and losses only")
     check, head = run.case.assert_close, run.model.head
     boxes = torch.from_numpy(run.case.golden["fixed_boxes"])
-    maps = [run.pyramid[level] for level in LEVELS[:4]]
+    maps = {level: run.pyramid[level] for level in run.config.pool_levels}
     with torch.no_grad():
         check("fixed_box_pooled", pool_boxes(maps, [boxes], 7)[:, ::32])
         check("fixed_mask_pooled", pool_boxes(maps, [boxes], 14)[:, ::64, ::2, ::2])
-        logits, deltas = head.box(run.pyramid, [boxes])
+        logits, deltas = head.box(maps, [boxes])
         check("fixed_logits", logits)
         check("fixed_deltas", deltas.flatten(1)[:, :80])
         decoded = decode_boxes(deltas, boxes[:, None], (10.0, 10.0, 5.0, 5.0))
         check("fixed_decoded_boxes", decoded.flatten(1)[:, :80])
-        masks = [head.mask(run.pyramid, [boxes], torch.full((36,), k)) for k in range(4)]
+        masks = [head.mask(maps, [boxes], torch.full((36,), k)) for k in range(4)]
     check("fixed_mask_logits", torch.stack(masks, dim=1)[::2])
 
 
@@ -114,10 +114,11 @@ def test_cascade_refines_fixed_boxes(run):
     if "fixed_stage0_boxes" not in golden:
         pytest.skip("not a cascade")
     boxes = torch.from_numpy(golden["fixed_boxes"])
+    maps = {level: run.pyramid[level] for level in run.config.pool_levels}
     with torch.no_grad():
         for index, stage in enumerate(run.model.head.box.stages):
             check(f"fixed_stage{index}_boxes", boxes)
-            logits, deltas = stage(run.pyramid, [boxes])
+            logits, deltas = stage(maps, [boxes])
             check(f"fixed_stage{index}_logits", logits)
             check(f"fixed_stage{index}_deltas", deltas[:, 0])
             decoded = decode_boxes(deltas[:, 0], boxes, stage.weights)
