@@ -18,6 +18,8 @@ UpsamplerName = Literal[
 NeckName = Literal["fpn", "pafpn"]
 DetectorName = Literal["faster_rcnn", "mask_rcnn", "cascade_rcnn", "cascade_mask_rcnn", "retinanet", "fcos"]
 
+RESNETS = ("r10", "r18", "r50", "r101", "x101_64x4d", "s101")
+"""Backbones of ResNet's form, with its `layer1` to `layer4`."""
 
 ONE_STAGE = ("retinanet", "fcos")
 """Detectors on p3..p7: they leave out res2, and make p6 and p7 by convolutions."""

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from models.config import DiscriminatorConfig, ModelConfig, StrictConfig
+from models.config import RESNETS, DiscriminatorConfig, ModelConfig, StrictConfig
 
 Level = Literal["p2", "p3", "p4", "p5", "p6", "p7"]
 Interpolation = Literal["nn", "bilinear", "bicubic"]
@@ -121,6 +121,18 @@ class ExtractConfig(StrictConfig):
     """Anchors of M relative to the detector's: halved, because the image is. So are FCOS's sizes of interest."""
 
 
+class FeatureEnhancementConfig(StrictConfig):
+    """Two terms on a ResNet's weights (*Feature Enhancement for Object Detectors*).
+
+    The published values are 1e-5 and 1e-5 for RetinaNet, 1e-5 and 1 for Faster R-CNN.
+    """
+
+    l2: float = Field(1e-5, ge=0)
+    """Weight of the sum of the norms of res5's parameters, which training makes small: blur-like filters."""
+    variance: float = Field(1e-5, ge=0)
+    """Weight of the sum of the variances of res3's parameters, which training makes large: edge-like filters."""
+
+
 class FinetuneConfig(StrictConfig):
     """Stage 3: the target detector T; with `reuse: none`, a plain detector."""
 
@@ -128,6 +140,8 @@ class FinetuneConfig(StrictConfig):
     reuse: Literal["none", "G", "M"] = "M"
     """What T takes over: G alone, or all of M's extractor (backbone, neck and G)."""
     freeze_generator: bool = False
+    feature_enhancement: FeatureEnhancementConfig | None = None
+    """Regularise the backbone's early and late stages; none by default."""
 
 
 class SourcesConfig(StrictConfig):
@@ -211,6 +225,22 @@ class Config(StrictConfig):
                 raise ValueError(
                     f"{name}.adversarial.levels: the neck of {self.model.detector} gives {levels}, got {absent[0]}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _stages_that_can_be_enhanced(self) -> Config:
+        backbone = self.model.backbone
+        if self.finetune.feature_enhancement is None:
+            return self
+        if backbone.name not in RESNETS:
+            raise ValueError(
+                f"finetune.feature_enhancement needs a ResNet's res3 and res5, got backbone {backbone.name}"
+            )
+        if backbone.freeze_at > 2:
+            raise ValueError(
+                "finetune.feature_enhancement trains res3, but model.backbone.freeze_at freezes it, "
+                f"got {backbone.freeze_at}"
+            )
         return self
 
     @model_validator(mode="after")

@@ -8,23 +8,32 @@ from torch import Tensor, nn
 
 from models.detector import Detector
 from models.structures import Target
-from srfgan_cli.config import FinetuneConfig
+from srfgan_cli.config import FeatureEnhancementConfig, FinetuneConfig
 from srfgan_cli.data.loaders import Batch
 from srfgan_cli.distributed import World
+from srfgan_cli.training.feature_enhancement import enhancement_losses
 from srfgan_cli.training.optim import build_optimizer
 
 
 class DetectionLosses(nn.Module):
-    """A detector's own losses, as one module that the processes can average the gradients of."""
+    """A detector's own losses, as one module that the processes can average the gradients of.
 
-    def __init__(self, detector: Detector) -> None:
+    Args:
+        detector: T.
+        enhancement: the terms on its backbone's weights that come to them, if any.
+    """
+
+    def __init__(self, detector: Detector, enhancement: FeatureEnhancementConfig | None = None) -> None:
         super().__init__()
         self.detector = detector
+        self.enhancement = enhancement
 
     def forward(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
         """The detector's named losses."""
         losses: dict[str, Tensor] = self.detector(images, targets)
-        return losses
+        if self.enhancement is None:
+            return losses
+        return losses | enhancement_losses(self.detector.backbone, self.enhancement)
 
 
 class FinetuneStage:
@@ -37,7 +46,7 @@ class FinetuneStage:
         self.detector: Detector | None = detector.to(world.device)
         self.modules: dict[str, nn.Module] = {"detector": detector}
         self.optimizers = {"detector": build_optimizer(detector, config.solver)}
-        self._detection_losses = world.parallel(DetectionLosses(detector))
+        self._detection_losses = world.parallel(DetectionLosses(detector, config.feature_enhancement))
         self.parallel = [self._detection_losses]
 
     def train(self) -> None:

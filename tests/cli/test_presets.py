@@ -100,6 +100,14 @@ def test_the_repositories_pafpn_rows():
             "evaluation.max_detections=400",
             "counts 400 detections per image, but model.inference.detections_per_image got",
         ),
+        (
+            "finetune.feature_enhancement={l2: 1e-5, variances: 1.0}",
+            "unknown key 'finetune.feature_enhancement.variances'. Did you mean 'variance'?",
+        ),
+        (
+            "finetune.feature_enhancement={l2: 1e-5}\nmodel.backbone.freeze_at=3",
+            "feature_enhancement trains res3, but model.backbone.freeze_at freezes it, got 3",
+        ),
         ("data=shapes", "data: Input should be a valid dictionary"),
         ("nothing", "--set nothing: expected KEY=VALUE"),
         ("model.detector.x=3", "--set model.detector.x=3: 'model.detector' is a value, not a section."),
@@ -107,7 +115,7 @@ def test_the_repositories_pafpn_rows():
 )
 def test_a_wrong_override_is_explained(override, message):
     with pytest.raises(InputError) as error:
-        load_preset("mask_rcnn_r50_fpn", [override])
+        load_preset("mask_rcnn_r50_fpn", override.split("\n"))
     assert message in str(error.value)
 
 

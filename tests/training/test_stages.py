@@ -6,7 +6,7 @@ import torch
 from models import build_detector, build_discriminator, build_generator
 from models.errors import InputError
 from models.structures import Target
-from srfgan_cli.config import AdversarialConfig, ExtractConfig, FinetuneConfig
+from srfgan_cli.config import AdversarialConfig, ExtractConfig, FeatureEnhancementConfig, FinetuneConfig
 from srfgan_cli.data.loaders import Batch
 from srfgan_cli.distributed import World
 from srfgan_cli.presets import load_preset
@@ -133,6 +133,23 @@ def test_a_frozen_generator_keeps_weights_and_statistics(config, batch):
     for name, value in detector.upsample.state_dict().items():
         torch.testing.assert_close(value, before[name], rtol=0, atol=0, msg=name)
     assert not without_gradient(detector)
+
+
+def test_feature_enhancement_adds_two_losses_that_reach_the_backbones_stages(config, batch):
+    torch.manual_seed(2)
+    detector = build_detector(config.model)
+    plain_names = backward(FinetuneStage(detector, FinetuneConfig(), WORLD), batch)[0]
+    stage = FinetuneStage(detector, FinetuneConfig(feature_enhancement=FeatureEnhancementConfig()), WORLD)
+    stage.train()
+    losses = next(stage.losses(batch))
+    assert set(losses) - set(plain_names) == {"loss_fe_l2", "loss_fe_variance"}
+    body = detector.backbone.body
+    reached = {"loss_fe_l2": body["layer4"], "loss_fe_variance": body["layer2"]}
+    for name, part in reached.items():
+        detector.zero_grad()
+        losses[name].backward()
+        touched = {n for n, p in detector.named_parameters() if p.grad is not None}
+        assert len(touched) == len(list(part.parameters())), name
 
 
 def test_images_too_small_for_the_generator_are_refused(config, batch):

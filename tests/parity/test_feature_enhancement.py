@@ -1,0 +1,45 @@
+"""The two terms of feature enhancement against the authors' last version, on the weights of a ResNet-50."""
+
+import numpy as np
+import pytest
+import torch
+
+from models.config import BackboneConfig
+from models.factory import build_backbone
+from models.weights.names import to_ours
+from srfgan_cli.config import FeatureEnhancementConfig
+from srfgan_cli.training.feature_enhancement import enhancement_losses
+
+STEPS = {"layer4": (32, 16), "layer2": (16, 4)}
+
+
+@pytest.fixture(scope="module")
+def case(load_case):
+    return load_case("fe_regularizers")
+
+
+@pytest.mark.parametrize("norm", ["frozen_bn", "bn"])
+@pytest.mark.parametrize("detector", ["retinanet", "faster_rcnn"])
+def test_terms_and_gradients(case, detector, norm):
+    golden = case.spec["results"]["frozen_bn" if norm == "frozen_bn" else "batch_norm"][detector]
+    backbone = build_backbone(BackboneConfig(norm=norm, freeze_at=2))
+    weights = {to_ours(n).removeprefix("backbone."): torch.from_numpy(v) for n, v in case.weights().items()}
+    assert not backbone.load_state_dict(weights, strict=False).unexpected_keys
+
+    config = FeatureEnhancementConfig(l2=golden["lambda_l2"], variance=golden["lambda_var"])
+    losses = enhancement_losses(backbone, config)
+    assert losses["loss_fe_l2"].item() == pytest.approx(golden["l2_term"], rel=1e-4)
+    assert losses["loss_fe_variance"].item() == pytest.approx(-golden["variance_term"], rel=1e-4)
+    total = sum(losses.values())
+    assert total.item() == pytest.approx(golden["added_to_loss"], rel=1e-4)
+
+    total.backward()
+    gradients = {name: p.grad for name, p in backbone.named_parameters() if p.grad is not None}
+    assert {name.split(".")[1] for name in gradients} == {"layer2", "layer4"}
+    for name, expected in golden["gradient_norms"].items():
+        found = gradients[to_ours(name).removeprefix("backbone.")]
+        assert float(found.double().norm()) == pytest.approx(expected, rel=1e-4), name
+    for stage, (rows, columns) in STEPS.items():
+        found = gradients[f"body.{stage}.0.conv1.weight"][::rows, ::columns]
+        expected = case.golden[f"{detector}_grad_{stage}.0.conv1.weight"]
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
