@@ -211,6 +211,8 @@ class Config(StrictConfig):
     evaluation: EvaluationConfig = EvaluationConfig()
     initial_weights: Literal["none", "imagenet", "msra"] = "msra"
     """Backbone weights that training starts from; `msra` is detectron2's R-50/R-101."""
+    sync_bn: bool = False
+    """In training on several GPUs, `bn` norms take their statistics over all GPUs' images, in every stage."""
     seed: int = Field(0, ge=0)
     """Of the first weights, the order of images and every random choice."""
     references: list[ReferenceConfig] = []

@@ -29,12 +29,14 @@ class World:
         rank: 0..size-1, over all nodes.
         size: number of processes.
         control: gloo group for host-side agreement, so that a GPU never has to wait for it; None alone.
+        sync_bn: batch norms of trained modules take their statistics over all processes' batches.
     """
 
     device: torch.device
     rank: int = 0
     size: int = 1
     control: Any = None
+    sync_bn: bool = False
 
     @property
     def is_main(self) -> bool:
@@ -63,16 +65,27 @@ class World:
             dist.barrier(group=self.control)
 
     def parallel(self, module: nn.Module) -> nn.Module:
-        """`module` with its gradients averaged over all processes at every backward."""
+        """`module` with its gradients averaged over all processes at every backward.
+
+        With `sync_bn`, its batch norms are replaced in place by synchronised ones of the same parameters, buffers
+        and names; torch has those for GPUs only.
+        """
         if self.size == 1 or not any(p.requires_grad for p in module.parameters()):
             return module
+        if self.sync_bn and self.device.type == "cuda":
+            nn.SyncBatchNorm.convert_sync_batchnorm(module)
         device_ids = [self.device.index] if self.device.type == "cuda" else None
         return DistributedDataParallel(module, device_ids=device_ids)
 
 
 @contextmanager
-def open_world(devices: Devices) -> Iterator[World]:
-    """Join the run's other processes (as the launcher's variables say), and leave them at the end."""
+def open_world(devices: Devices, sync_bn: bool = False) -> Iterator[World]:
+    """Join the run's other processes (as the launcher's variables say), and leave them at the end.
+
+    Args:
+        devices: this node's.
+        sync_bn: as `World.sync_bn`.
+    """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     device = devices.device(int(os.environ.get("LOCAL_RANK", "0")))
     if device.type == "cuda":
@@ -84,7 +97,7 @@ def open_world(devices: Devices) -> Iterator[World]:
     dist.init_process_group(backend, timeout=COLLECTIVE_TIMEOUT)
     control = dist.new_group(backend="gloo", timeout=COLLECTIVE_TIMEOUT)
     try:
-        yield World(device, dist.get_rank(), size, control)
+        yield World(device, dist.get_rank(), size, control, sync_bn)
     except Interrupted:
         dist.destroy_process_group()
         raise

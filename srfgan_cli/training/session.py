@@ -10,9 +10,7 @@ from typing import Any
 import torch
 import typer
 
-from models import build_detector, build_discriminator, build_generator
 from models.config import ModelConfig
-from models.detector import Detector
 from srfgan_cli import __version__
 from srfgan_cli.config import Config
 from srfgan_cli.console import stderr
@@ -25,14 +23,10 @@ from srfgan_cli.evaluation.report import Report
 from srfgan_cli.evaluation.run import evaluate
 from srfgan_cli.evaluation.table import report_table
 from srfgan_cli.plan import Plan, announce
-from srfgan_cli.training import sources
+from srfgan_cli.training.build import build_stage
 from srfgan_cli.training.checkpoint import load_checkpoint, save_checkpoint
 from srfgan_cli.training.engine import Hooks, Trainer
-from srfgan_cli.training.extract import ExtractStage
-from srfgan_cli.training.finetune import FinetuneStage
-from srfgan_cli.training.initial import load_initial
 from srfgan_cli.training.metrics import MetricsLog
-from srfgan_cli.training.pretrain import PretrainStage
 from srfgan_cli.training.progress import TrainingProgress
 from srfgan_cli.training.stage import Stage
 
@@ -55,9 +49,10 @@ def train_stage(plan: Plan, devices: Devices) -> Report | None:
         InputError: data, weights or output that cannot be used, or a loss that is not finite.
         Interrupted: a signal asked to stop; the checkpoint is saved.
     """
-    with open_world(devices) as world:
+    with open_world(devices, plan.config.sync_bn) as world:
         if world.is_main:
             announce(plan)
+            _warn_of_separate_norms(world)
         splits = _open_data(plan, world)
         config = plan.config
         model = _fitted(config, len(splits.train.categories))
@@ -72,80 +67,14 @@ def train_stage(plan: Plan, devices: Devices) -> Report | None:
         return report
 
 
-def build_stage(plan: Plan, model: ModelConfig, world: World) -> Stage:
-    """The stage of a plan, its networks loaded from the earlier stages.
-
-    A run that resumes gets its weights from its checkpoint afterwards.
-
-    Raises:
-        InputError: a source that is missing or does not fit.
-    """
-    if plan.stage == "pretrain":
-        return _build_pretrain(plan, model, world)
-    if plan.stage == "extract":
-        return _build_extract(plan, model, world)
-    return FinetuneStage(_build_target(plan, model), plan.config.finetune, world)
-
-
-def _build_pretrain(plan: Plan, model: ModelConfig, world: World) -> PretrainStage:
-    config = plan.config
-    assert plan.guide is not None
-    channels = model.neck.channels
-    return PretrainStage(
-        sources.load_guide(plan.guide, model),
-        build_generator(model.neck.upsampler, channels),
-        build_discriminator(config.discriminator, channels),
-        config.pretrain.adversarial,
-        config.data.degradation,
-        config.pretrain.solver,
-        world,
-    )
-
-
-def _build_extract(plan: Plan, model: ModelConfig, world: World) -> ExtractStage:
-    config = plan.config
-    assert plan.guide is not None and plan.generator is not None
-    detector = _fresh_detector(plan, _with_scaled_anchors(model, config.extract.anchor_scale))
-    sources.take_generator(detector, plan.generator)
-    discriminator = sources.load_discriminator(plan.generator, config.discriminator, model.neck.channels)
-    guide = sources.load_guide(plan.guide, model)
-    return ExtractStage(guide, detector, discriminator, config.extract, config.data.degradation, world)
-
-
-def _build_target(plan: Plan, model: ModelConfig) -> Detector:
-    detector = _fresh_detector(plan, model)
-    if plan.extractor is not None and plan.config.finetune.reuse == "M":
-        sources.take_extractor(detector, plan.extractor)
-    elif plan.extractor is not None or plan.generator is not None:
-        path = plan.generator or plan.extractor
-        assert path is not None
-        sources.take_generator(detector, path)
-    return detector
-
-
-def _fresh_detector(plan: Plan, model: ModelConfig) -> Detector:
-    detector = build_detector(model)
-    if plan.options.resume:
-        return detector
-    takes_extractor = plan.stage == "finetune" and plan.config.finetune.reuse == "M"
-    if plan.options.weights is not None:
-        sources.load_start(detector, plan.options.weights)
-    elif not takes_extractor:
-        load_initial(detector, plan.config)
-    return detector
+def _warn_of_separate_norms(world: World) -> None:
+    if world.sync_bn and world.size > 1 and world.device.type == "cpu":
+        stderr.print("sync_bn: torch has none for CPUs; each process's batch norms see its own images only.")
 
 
 def _fitted(config: Config, num_classes: int) -> ModelConfig:
     """The preset's model with as many classes as the data set has."""
     return config.model.model_copy(update={"num_classes": num_classes})
-
-
-def _with_scaled_anchors(model: ModelConfig, scale: float) -> ModelConfig:
-    """The model for images of `scale` the size: its anchors, and FCOS's sizes of interest, follow."""
-    anchors = model.anchors.model_copy(update={"sizes": [size * scale for size in model.anchors.sizes]})
-    borders = [size * scale for size in model.fcos.sizes_of_interest]
-    fcos = model.fcos.model_copy(update={"sizes_of_interest": borders})
-    return model.model_copy(update={"anchors": anchors, "fcos": fcos})
 
 
 def _open_data(plan: Plan, world: World) -> Splits:

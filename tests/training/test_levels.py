@@ -10,10 +10,10 @@ from srfgan_cli.config import AdversarialConfig
 from srfgan_cli.data.loaders import Batch
 from srfgan_cli.distributed import World
 from srfgan_cli.presets import load_preset
+from srfgan_cli.training.build import with_scaled_anchors
 from srfgan_cli.training.checkpoint import save_checkpoint
 from srfgan_cli.training.extract import ExtractStage
 from srfgan_cli.training.pretrain import PretrainStage
-from srfgan_cli.training.session import _with_scaled_anchors
 from srfgan_cli.training.sources import take_extractor
 
 WORLD = World(torch.device("cpu"))
@@ -72,7 +72,7 @@ def test_a_guide_without_the_level_is_refused():
 
 def test_what_goes_by_the_size_of_the_image_is_scaled_with_it():
     model = load_preset("fcos_r50_fpn").model
-    scaled = _with_scaled_anchors(model, 0.5)
+    scaled = with_scaled_anchors(model, 0.5)
     assert scaled.anchors.sizes == [16, 32, 64, 128, 256]
     assert scaled.fcos.sizes_of_interest == [32, 64, 128, 256]
 

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from torch import nn
+from torchvision.ops import FrozenBatchNorm2d
 
 from models import build_detector, build_discriminator, build_generator
 from models.errors import InputError
@@ -10,7 +12,8 @@ from srfgan_cli.config import AdversarialConfig, ExtractConfig, FeatureEnhanceme
 from srfgan_cli.data.loaders import Batch
 from srfgan_cli.distributed import World
 from srfgan_cli.presets import load_preset
-from srfgan_cli.training.extract import ExtractStage, halve_map
+from srfgan_cli.training.adversarial import DiscriminatorLosses
+from srfgan_cli.training.extract import ExtractorLosses, ExtractStage, halve_map
 from srfgan_cli.training.finetune import FinetuneStage
 from srfgan_cli.training.pretrain import PretrainStage, guide_maps
 
@@ -150,6 +153,43 @@ def test_feature_enhancement_adds_two_losses_that_reach_the_backbones_stages(con
         losses[name].backward()
         touched = {n for n, p in detector.named_parameters() if p.grad is not None}
         assert len(touched) == len(list(part.parameters())), name
+
+
+@pytest.fixture
+def unwrapped(monkeypatch):
+    """Several processes without any: what would be handed to DDP stays as it is."""
+    monkeypatch.setattr("srfgan_cli.distributed.DistributedDataParallel", lambda module, **_: module)
+
+
+@pytest.mark.parametrize(("device", "synchronised"), [("cuda", True), ("cpu", False)])
+def test_sync_bn_replaces_the_trained_networks_batch_norms_and_no_others(device, synchronised, unwrapped):
+    """What the synchronised norms compute, torch gives on GPUs only; here, which they are."""
+    small = [
+        "model.neck.channels=16",
+        "model.neck.norm=bn",
+        "model.backbone.freeze_at=2",
+        "discriminator.widths=[16]",
+    ]
+    config = load_preset("mask_rcnn_r18_fpn", [*small, "model.mask_head.norm=bn", "sync_bn=true"])
+    guide, detector = plain(config), build_detector(config.model)
+    d = build_discriminator(config.discriminator, 16)
+    names = list(detector.state_dict())
+    parameters = [id(p) for p in detector.parameters()]
+    frozen = sum(isinstance(m, FrozenBatchNorm2d) for m in detector.modules())
+    norms = [
+        name for m in (detector, d) for name, part in m.named_modules() if isinstance(part, nn.BatchNorm2d)
+    ]
+    assert frozen > 0 and any("mask" in n for n in norms) and any("upsample" in n for n in norms)
+
+    losses = [ExtractorLosses(detector, 0.001, "same"), DiscriminatorLosses(d)]
+    for module in losses:
+        World(torch.device(device), size=2, sync_bn=True).parallel(module)
+    kind = nn.SyncBatchNorm if synchronised else nn.BatchNorm2d
+    found = [name for m in (detector, d) for name, part in m.named_modules() if type(part) is kind]
+    assert found == norms
+    assert not any(isinstance(part, nn.SyncBatchNorm) for part in guide.modules())
+    assert sum(isinstance(m, FrozenBatchNorm2d) for m in detector.modules()) == frozen
+    assert list(detector.state_dict()) == names and [id(p) for p in detector.parameters()] == parameters
 
 
 def test_images_too_small_for_the_generator_are_refused(config, batch):
