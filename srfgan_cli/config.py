@@ -14,6 +14,7 @@ from models.config import RESNETS, DiscriminatorConfig, ModelConfig, StrictConfi
 Level = Literal["p2", "p3", "p4", "p5", "p6", "p7"]
 Interpolation = Literal["nn", "bilinear", "bicubic"]
 Precision = Literal["fp32", "bf16", "fp16"]
+StageName = Literal["pretrain", "extract", "finetune"]
 
 
 class DataConfig(StrictConfig):
@@ -174,12 +175,14 @@ class Scores(StrictConfig):
 
 
 class ReferenceConfig(StrictConfig):
-    """The row of a paper's table that a preset reproduces."""
+    """The row of a paper's table that a preset reproduces; `srfgan_cli.tables` has all rows."""
 
     table: str
-    """For example `table1`; with `srfgan_paper` before it in results.yaml."""
+    """For example `table1`."""
     document: str = "srfgan_paper"
     split: Literal["val2017", "test-dev"] = "val2017"
+    name: str | None = None
+    """What the document calls the row, as A1 in table 4."""
     box: Scores = Scores()
     mask: Scores | None = None
     params: float | None = None
@@ -187,6 +190,8 @@ class ReferenceConfig(StrictConfig):
     ms: float | None = None
     """Inference time per image on a Titan Xp, milliseconds."""
     epochs: int | None = None
+    tta: bool = False
+    """Whether the numbers were taken with multi-scale testing."""
     weights: str | None = None
     """Address of the authors' checkpoint."""
 
@@ -200,9 +205,7 @@ class Config(StrictConfig):
     model: ModelConfig = ModelConfig()
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
     data: DataConfig = DataConfig()
-    stages: list[Literal["pretrain", "extract", "finetune"]] = Field(
-        ["pretrain", "extract", "finetune"], min_length=1
-    )
+    stages: list[StageName] = Field(["pretrain", "extract", "finetune"], min_length=1)
     """The stages that this experiment runs; the last one's detector is evaluated."""
     pretrain: PretrainConfig = PretrainConfig()
     extract: ExtractConfig = ExtractConfig()

@@ -25,7 +25,7 @@ PRESETS_DIR = Path(__file__).resolve().parent.parent / "presets"
 
 
 def list_presets() -> list[str]:
-    """Names of all shipped presets, sorted; the files in `_base` are not presets."""
+    """Names of all shipped presets, sorted; what lies in `_base` and `_facts` is none."""
     return sorted(_preset_files())
 
 
@@ -74,14 +74,14 @@ def dump_yaml(config: Config) -> str:
 
 def _preset_files() -> dict[str, Path]:
     files = sorted(PRESETS_DIR.rglob("*.yaml"))
-    return {path.stem: path for path in files if path.parent.name != "_base"}
+    return {path.stem: path for path in files if not path.parent.name.startswith("_")}
 
 
 def _merged(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     if path in above:
         chain = " -> ".join(p.stem for p in (*above, path))
         raise InputError(f"Preset inheritance runs in a circle: {chain}.")
-    values = _read_yaml(path)
+    values = read_yaml(path)
     bases = values.pop("base", [])
     merged: dict[str, Any] = {}
     for base in [bases] if isinstance(bases, str) else bases:
@@ -169,7 +169,12 @@ _Loader.add_implicit_resolver(
 )
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; empty for an empty file.
+
+    Raises:
+        InputError: broken YAML, a key given twice, or no mapping.
+    """
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:

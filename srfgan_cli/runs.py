@@ -18,6 +18,7 @@ FREE_TO_CHANGE = (
     "evaluate_every",
     "accumulate",
     "description",
+    "references",
 )
 """Keys (or their last parts) that a resumed run may have otherwise than when it began."""
 

@@ -1,37 +1,20 @@
-"""Presets: every one loads, builds, and says what the paper says; mistakes are named."""
+"""Presets: every one loads and survives being written; mistakes are named. Their numbers: test_tables.py."""
 
 import json
 
 import pytest
-import torch
 
-from models import build_detector
 from models.errors import InputError
 from srfgan_cli.presets import PRESETS_DIR, dump_yaml, list_presets, load_preset
 
-TABLES = {"table1": 11, "table4": 5, "table5": 4, "table6": 3, "table7": 2}
-"""Rows of the SRF-GAN paper with RetinaNet, Faster or Mask R-CNN R-50-FPN."""
-
-
-def test_every_row_has_a_preset():
-    rows = [load_preset(name).references for name in list_presets()]
-    tables = [row.table for references in rows for row in references]
-    assert {table: tables.count(table) for table in TABLES} == TABLES
-    files = [path for path in PRESETS_DIR.rglob("*.yaml") if path.parent.name != "_base"]
-    assert len(files) == len(list_presets()), "two presets share a name"
-
 
 @pytest.mark.parametrize("name", list_presets())
-def test_preset_builds_and_survives_a_round_trip(name, tmp_path):
+def test_preset_survives_a_round_trip(name, tmp_path):
     config = load_preset(name)
-    with torch.device("meta"):
-        parameters = sum(p.numel() for p in build_detector(config.model).parameters())
-    for row in config.references:
-        if row.params is not None:
-            assert parameters / 1e6 == pytest.approx(row.params, abs=1.0)
     (tmp_path / "config.yaml").write_text(dump_yaml(config))
     assert load_preset(tmp_path / "config.yaml") == config
-    head = next(path for path in PRESETS_DIR.rglob(f"{name}.yaml")).read_text().splitlines()
+    (file,) = PRESETS_DIR.rglob(f"{name}.yaml")
+    head = file.read_text().splitlines()
     assert head[0].startswith("# ") and f"--preset {name}" in head[1], (
         "the header names the row and the command"
     )
