@@ -40,7 +40,6 @@ OWED = {
     "afigan_repository cascade_rcnn swin_t bifpn afi",
     "afigan_repository cascade_mask_rcnn s101 pafpn afi tta",
     "afigan_repository cascade_rcnn swin_l bifpn afi tta",
-    "feature_enhancement retinanet r50 fpn nn 26 enhanced",
     "sparse_rcnn sparse_rcnn r50 fpn nn 36",
 }
 """Rows whose preset is still to come, by `label`; must hold exactly the missing ones."""
@@ -69,6 +68,7 @@ def agreements(row, name, config):
     yield "backbone", row.backbone, model.backbone.name
     yield "neck", row.neck, model.neck.name
     yield "tta", row.tta, name.endswith("_tta")
+    yield "feature_enhancement", row.feature_enhancement, train.feature_enhancement is not None
     yield "freeze_generator", row.freeze_generator, train.freeze_generator
     if row.interpolation is not None:
         body = "afi" if row.document.endswith("repository") else "srf"
