@@ -15,7 +15,7 @@ BackboneName = Literal["r10", "r18", "r50", "r101", "x101_64x4d", "s101", "v39",
 UpsamplerName = Literal[
     "nn", "bilinear", "bicubic", "srf", "afi", "deconv", "pixelshuffle", "carafe", "dysample"
 ]
-NeckName = Literal["fpn", "pafpn"]
+NeckName = Literal["fpn", "pafpn", "bifpn"]
 DetectorName = Literal["faster_rcnn", "mask_rcnn", "cascade_rcnn", "cascade_mask_rcnn", "retinanet", "fcos"]
 
 RESNETS = ("r10", "r18", "r50", "r101", "x101_64x4d", "s101")
@@ -63,6 +63,17 @@ class BackboneConfig(StrictConfig):
     """
 
 
+class BiFPNConfig(StrictConfig):
+    """The bidirectional pyramid, p3..p7 for every detector."""
+
+    wiring: Literal["paper", "afigan", "adelaidet"] = "paper"
+    """`paper`: EfficientDet's. `afigan` and `adelaidet` are what these projects' published weights need:
+    the first has raw fusion weights and its first laterals as the skips of every layer, the second plain
+    3x3 convolutions."""
+    repeats: int = Field(7, ge=1)
+    """Layers; 7 in AFI-GAN's published weights, 6 in AdelaiDet's."""
+
+
 class NeckConfig(StrictConfig):
     """The feature pyramid and what upsamples in its top-down path."""
 
@@ -72,7 +83,10 @@ class NeckConfig(StrictConfig):
     """The interpolation in the top-down path; `srf` and `afi` are the generators that stage 1 trains, and
     the last four learn with the detector alone."""
     norm: Literal["none", "bn"] = "none"
-    """`bn`: BatchNorm after each of the neck's convolutions, which then have no bias."""
+    """`bn`: BatchNorm after each of the neck's convolutions, which then have no bias. A BiFPN has
+    norms of its own, and needs more than one pixel at p7 (or more than one image) to train."""
+    bifpn: BiFPNConfig = BiFPNConfig()
+    """Used by `bifpn`."""
 
     @model_validator(mode="after")
     def _groups_of_channels(self) -> NeckConfig:
@@ -227,8 +241,8 @@ class ModelConfig(StrictConfig):
 
     @property
     def levels(self) -> tuple[str, ...]:
-        """Names of the pyramid's levels, finest first: p3..p7 for one-stage detectors, p2..p6 for the others."""
-        finest = 3 if self.detector in ONE_STAGE else 2
+        """Names of the pyramid's levels, finest first: p3..p7 for one-stage detectors and on a BiFPN, else p2..p6."""
+        finest = 3 if self.detector in ONE_STAGE or self.neck.name == "bifpn" else 2
         return tuple(f"p{level}" for level in range(finest, finest + 5))
 
     @property
@@ -239,7 +253,7 @@ class ModelConfig(StrictConfig):
     @property
     def size_divisibility(self) -> int:
         """Images are padded to sides that are multiples of this many pixels."""
-        return 32
+        return 128 if self.neck.name == "bifpn" and self.neck.bifpn.wiring == "afigan" else 32
 
     @property
     def has_masks(self) -> bool:

@@ -21,6 +21,7 @@ from models.heads.mask_head import MaskHead
 from models.heads.retinanet_head import RetinaNetHead
 from models.heads.rpn import RegionProposals
 from models.heads.two_stage import TwoStageHead
+from models.necks.bifpn_wirings import build_bifpn
 from models.necks.extra_levels import ConvLevels, PooledLevel
 from models.necks.fpn import FeaturePyramid
 from models.necks.pafpn import PathAggregation
@@ -58,8 +59,16 @@ def build_backbone(config: BackboneConfig, levels: Sequence[str] = RES_LEVELS) -
 
 
 def build_neck(config: NeckConfig, in_channels: Mapping[str, int], top: nn.Module | None = None) -> nn.Module:
-    """The feature pyramid on backbone maps of `in_channels`, finest first; above p5 comes `top`, else a pooled p6."""
+    """The feature pyramid on backbone maps of `in_channels`, finest first.
+
+    Args:
+        config: kind, width and upsampler.
+        in_channels: channels of the backbone maps.
+        top: makes the levels above p5, by default a pooled p6; a BiFPN has its own.
+    """
     upsample, top = build_upsampler(config.upsampler, config.channels), top or PooledLevel()
+    if config.name == "bifpn":
+        return build_bifpn(config, in_channels, upsample)
     if config.name == "pafpn":
         return PathAggregation(in_channels, config.channels, upsample, top, config.norm)
     return FeaturePyramid(in_channels, config.channels, upsample, top, config.norm)

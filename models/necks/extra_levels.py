@@ -1,4 +1,4 @@
-"""The pyramid levels above the coarsest one that a backbone gives: p6 by pooling, or p6 and p7 by convolution."""
+"""The pyramid levels above the coarsest one that a backbone gives: by pooling, or by convolution."""
 
 from __future__ import annotations
 
@@ -14,6 +14,25 @@ class PooledLevel(nn.Module):
     def forward(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """{"p6": (N, C, H/64, W/64)} of maps that hold p5."""
         return {"p6": maps["p5"][:, :, ::2, ::2]}
+
+
+class MaxPooledLevels(nn.Module):
+    """p6 is the pooled convolution of res5, p7 the pooled p6, as BiFPNs have them (EfficientDet's code).
+
+    Args:
+        p6: 1x1 convolution from res5's width to the pyramid's.
+        pool: halves each side.
+    """
+
+    def __init__(self, p6: nn.Module, pool: nn.Module) -> None:
+        super().__init__()
+        self.p6 = p6
+        self.pool = pool
+
+    def forward(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """{"p6": (N, C, H/64, W/64), "p7": (N, C, H/128, W/128)} of maps that hold res5."""
+        p6 = self.pool(self.p6(maps["res5"]))
+        return {"p6": p6, "p7": self.pool(p6)}
 
 
 class ConvLevels(nn.Module):

@@ -57,6 +57,62 @@ _RESNEST: Table = (
     ("res{stage+1}.{block}.conv2.bn1.", "layer{stage}.{block}.conv2.fc1.norm."),
 )
 
+_AFIGAN_BIFPN: Table = (
+    ("backbone.before_bifpn.lateral{level}.1.", "neck.lateral.p{level}.norm."),
+    ("backbone.before_bifpn.lateral{level}.0.", "neck.lateral.p{level}."),
+    ("backbone.before_bifpn.p{level}_skip.1.", "neck.skip.p{level}.norm."),
+    ("backbone.before_bifpn.p{level}_skip.0.", "neck.skip.p{level}."),
+    ("backbone.before_bifpn.top_block.p6.norm.", "neck.top.p6.norm."),
+    ("backbone.before_bifpn.top_block.p6.conv.", "neck.top.p6."),
+    *(
+        row
+        for theirs, number, ours in (("up", 1, "top_down"), ("down", 2, "bottom_up"))
+        for row in (
+            (
+                f"backbone.BiFPNLayer_{{layer}}_p{{level}}_w{number}",
+                f"neck.layers.{{layer}}.{ours}.p{{level}}.weights",
+            ),
+            (
+                f"backbone.BiFPNLayer_{{layer}}_conv{{level}}_{theirs}.norm.",
+                f"neck.layers.{{layer}}.{ours}.p{{level}}.conv.pointwise.norm.",
+            ),
+            (
+                f"backbone.BiFPNLayer_{{layer}}_conv{{level}}_{theirs}.",
+                f"neck.layers.{{layer}}.{ours}.p{{level}}.conv.",
+            ),
+        )
+    ),
+)
+_ADELAIDET_NODES = {
+    "f3_3_4": "top_down.p6",
+    "f2_2_5": "top_down.p5",
+    "f1_1_6": "top_down.p4",
+    "f0_0_7": "top_down.p3",
+    "f1_1_7_8": "bottom_up.p4",
+    "f2_2_6_9": "bottom_up.p5",
+    "f3_3_5_10": "bottom_up.p6",
+    "f4_4_11": "bottom_up.p7",
+}
+"""A node there is named by its level, counted from p3, and by its inputs, counted over levels and nodes."""
+_ADELAIDET_BIFPN: Table = (
+    ("backbone.bottom_up.res6.reduction.", "neck.top.p6."),
+    *((f"backbone.repeated_bifpn.0.lateral_{i}_f{i}.", f"neck.lateral.p{i + 3}.") for i in range(3)),
+    *(
+        row
+        for theirs, ours in _ADELAIDET_NODES.items()
+        for row in (
+            (f"backbone.repeated_bifpn.{{layer}}.weights_{theirs}", f"neck.layers.{{layer}}.{ours}.weights"),
+            (f"backbone.repeated_bifpn.{{layer}}.outputs_{theirs}.", f"neck.layers.{{layer}}.{ours}.conv."),
+        )
+    ),
+)
+BIFPN: dict[str, Table] = {
+    "paper": _AFIGAN_BIFPN,
+    "afigan": _AFIGAN_BIFPN,
+    "adelaidet": _ADELAIDET_BIFPN,
+}
+"""The BiFPNs by their wiring, with AFI-GAN's names where nobody published any."""
+
 DETECTRON2: Table = (
     *(
         (f"backbone.bottom_up.{theirs}", f"backbone.body.{ours}")
@@ -172,11 +228,13 @@ def to_ours(name: str) -> str:
     if re.match(r"(conv1|res_conv1|res\d_\d+_branch\w+?)_\w+$", name):
         for pattern, replacement in _FROM_MSRA:
             name = re.sub(pattern, replacement, name)
+    # AdelaiDet's BiFPN wraps the backbone once more.
+    name = re.sub(r"^backbone\.bottom_up\.backbone\.", "backbone.bottom_up.", name)
     if re.match(r"(stem\.(?!\d)|res\d\.|stage\d\.OSA)", name):
         name = f"backbone.bottom_up.{name}"
     if not name.startswith("backbone.srf_module."):
         name = re.sub(r"^.*?((Generators|Discriminators)\.0\.)", r"\1", name)
-    for table in (DETECTRON2, ADVERSARIAL, CLASSIFIER):
+    for table in (_AFIGAN_BIFPN, _ADELAIDET_BIFPN, DETECTRON2, ADVERSARIAL, CLASSIFIER):
         renamed = rename(name, table)
         if renamed is not None:
             return renamed
@@ -191,9 +249,15 @@ def all_to_ours(names: Iterable[str]) -> dict[str, str]:
     return {name: rename(name, special) or to_ours(name) for name in names}
 
 
-def to_detectron2(name: str) -> str | None:
-    """detectron2's (or AFI-GAN's) name of our detector parameter `name`; None if it has none."""
-    return rename(name, tuple((ours, theirs) for theirs, ours in DETECTRON2))
+def to_detectron2(name: str, wiring: str | None = None) -> str | None:
+    """detectron2's (or AFI-GAN's) name of our detector parameter `name`; None if it has none.
+
+    Args:
+        name: of a detector's state dict.
+        wiring: of the detector's BiFPN, if it has one.
+    """
+    table = DETECTRON2 if wiring is None else (*BIFPN[wiring], *DETECTRON2)
+    return rename(name, tuple((ours, theirs) for theirs, ours in table))
 
 
 def is_derived(name: str) -> bool:
