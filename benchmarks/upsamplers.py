@@ -9,12 +9,10 @@ import argparse
 
 import torch
 from timing import report, take_turns
-from torch.utils.flop_counter import FlopCounterMode
 
 from models import build_detector
 from models.config import BackboneConfig, ModelConfig, NeckConfig
-
-HEIGHT, WIDTH = 800, 1216
+from models.cost import HEIGHT, WIDTH, cost_of
 
 
 def detector(upsampler: str, backbone: str) -> torch.nn.Module:
@@ -29,13 +27,6 @@ def detector(upsampler: str, backbone: str) -> torch.nn.Module:
     return model
 
 
-def pyramid_gmacs(model: torch.nn.Module, image: torch.Tensor) -> float:
-    """Billions of multiply-accumulates of backbone and neck."""
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        model.pyramid(model.preprocess([image])[0])
-    return counter.get_total_flops() / 2e9
-
-
 def main() -> None:
     """Print parameters, arithmetic and time of each upsampler."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -48,9 +39,10 @@ def main() -> None:
     )
     models = {name: detector(name, arguments.backbone) for name in arguments.methods}
     for name, model in models.items():
-        parameters = sum(p.numel() for p in model.parameters()) / 1e6
+        cost = cost_of(model.config)
+        pyramid = (cost.backbone + cost.neck) / 1e9
         print(
-            f"  {name:10} {parameters:6.1f} M parameters, {pyramid_gmacs(model, image):6.1f} GMAC in backbone and neck"
+            f"  {name:10} {cost.parameters / 1e6:6.1f} M parameters, {pyramid:6.1f} GMAC in backbone and neck"
         )
 
     def run(model: torch.nn.Module):

@@ -39,6 +39,9 @@ def pool_boxes(maps: Mapping[str, Tensor], boxes: Sequence[Tensor], resolution: 
     """
     image_index = [torch.full_like(part[:, :1], index) for index, part in enumerate(boxes)]
     rois = torch.cat([torch.cat(image_index), torch.cat(list(boxes))], dim=1)
+    if rois.is_meta:  # boxes without values belong to no level
+        channels = next(iter(maps.values())).shape[1]
+        return rois.new_empty(len(rois), channels, resolution, resolution)
     numbers = [int(name.removeprefix("p")) for name in maps]
     levels = assign_levels(rois[:, 1:], numbers[0], numbers[-1])
     order, pooled = [], []
