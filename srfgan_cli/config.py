@@ -60,6 +60,9 @@ class SolverConfig(StrictConfig):
     """On all trainable parameters but those of normalisation layers."""
     clip_norm: float | None = Field(None, gt=0)
     """Largest norm of the whole gradient; none by default."""
+    ema_decay: float | None = Field(None, gt=0, lt=1)
+    """Evaluate and save moving averages of the networks, which keep this share of themselves in every step
+    (0.9998 is usual); none by default."""
     accumulate: int = Field(1, ge=1)
     """Forward-backward passes per optimizer step."""
     precision: Precision = "fp32"

@@ -64,6 +64,12 @@ class World:
         if self.size > 1:
             dist.barrier(group=self.control)
 
+    def share_buffers(self, module: nn.Module) -> None:
+        """Give every process the main one's batch-norm statistics, which are those that are saved."""
+        if self.size > 1:
+            for buffer in module.buffers():
+                dist.broadcast(buffer, 0)
+
     def parallel(self, module: nn.Module) -> nn.Module:
         """`module` with its gradients averaged over all processes at every backward.
 

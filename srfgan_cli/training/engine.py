@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from models.errors import InputError
 from srfgan_cli.config import SolverConfig
 from srfgan_cli.data.loaders import Batch
 from srfgan_cli.distributed import World
+from srfgan_cli.training.average import Average
 from srfgan_cli.training.interrupt import Interrupted, stop_on_signals
 from srfgan_cli.training.metrics import MetricsLog
 from srfgan_cli.training.optim import set_lr
@@ -32,11 +33,12 @@ class Hooks:
 
     Attributes:
         save: write a checkpoint of the trainer's state, which it is given.
-        evaluate: score the detector and return `{"box": {...}, ...}`; None where there is nothing to score.
+        evaluate: score the detector, which it is given, and return `{"box": {...}, ...}`; None where there is
+            nothing to score.
     """
 
     save: Callable[[dict[str, Any]], None]
-    evaluate: Callable[[], dict[str, Any]] | None = None
+    evaluate: Callable[[nn.Module], dict[str, Any]] | None = None
 
 
 @dataclass
@@ -46,6 +48,7 @@ class Trainer:
     Attributes:
         batches: endless per-process micro-batches, already standing at `iteration`.
         iteration: optimizer steps done.
+        average: what is evaluated and saved of the stage's networks.
     """
 
     stage: Stage
@@ -57,16 +60,23 @@ class Trainer:
     progress: TrainingProgress | None = None
     iteration: int = 0
     scaler: GradScaler = field(init=False)
+    average: Average = field(init=False)
     _pending: list[dict[str, Tensor]] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         self.scaler = GradScaler(self.world.device.type, enabled=self.solver.precision == "fp16")
+        self.average = Average(self.stage.modules, self.solver.ema_decay)
 
     def state(self) -> dict[str, Any]:
-        """Everything that decides what comes next, but the config and the data."""
+        """Everything that decides what comes next, but the config and the data.
+
+        `modules` is what a checkpoint is good for as a weight file: the averages, where there are any.
+        """
+        averaged = {"averaged_from": _state_dicts(self.stage.modules)} if self.average else {}
         return {
             "iteration": self.iteration,
-            "modules": {name: module.state_dict() for name, module in self.stage.modules.items()},
+            "modules": _state_dicts(self.average.modules),
+            **averaged,
             "optimizers": {name: opt.state_dict() for name, opt in self.stage.optimizers.items()},
             "scaler": self.scaler.state_dict(),
             "rng": self.world.gather(_rng_state(self.world.device)),
@@ -74,8 +84,10 @@ class Trainer:
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from `state`; with another number of processes, random streams start anew."""
+        trained = state["averaged_from" if self.average else "modules"]
         for name, module in self.stage.modules.items():
-            module.load_state_dict(state["modules"][name])
+            module.load_state_dict(trained[name])
+        self.average.load_state(state["modules"])
         for name, optimizer in self.stage.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
         if state["scaler"]:
@@ -151,6 +163,7 @@ class Trainer:
         self.scaler.update()
         for optimizer in self.stage.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
+        self.average.update()
 
     def _due(self, every: int) -> bool:
         return self.iteration % every == 0 or self.iteration == self.solver.iterations
@@ -222,7 +235,7 @@ class Trainer:
         # An evaluation can take longer than a scheduler waits after its signal.
         if not self._due(self.solver.checkpoint_every):
             self._save()
-        scores = self.hooks.evaluate()
+        scores = self.hooks.evaluate(self.average.modules["detector"])
         self.stage.train()
         if self.log is not None:
             self.log.write(self.iteration, {"evaluation": scores})
@@ -238,6 +251,10 @@ def _delayed_averaging(modules: list[nn.Module]) -> Iterator[None]:
             if isinstance(module, DistributedDataParallel):
                 stack.enter_context(module.no_sync())
         yield
+
+
+def _state_dicts(modules: Mapping[str, nn.Module]) -> dict[str, dict[str, Any]]:
+    return {name: module.state_dict() for name, module in modules.items()}
 
 
 def _stopped(problem: str) -> InputError:

@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 import typer
+from torch import nn
 
 from models.config import ModelConfig
+from models.detector import Detector
 from srfgan_cli import __version__
 from srfgan_cli.config import Config
 from srfgan_cli.console import stderr
@@ -123,7 +125,7 @@ def _run(plan: Plan, stage: Stage, splits: Splits, world: World) -> Report | Non
                 trainer.run()
             finally:
                 trainer.log.close()
-        weights = {name: module.state_dict() for name, module in stage.modules.items()}
+        weights = {name: module.state_dict() for name, module in trainer.average.modules.items()}
         save_checkpoint(
             run.model, _header(plan, stage, splits) | {"iteration": trainer.iteration, "modules": weights}
         )
@@ -133,7 +135,7 @@ def _run(plan: Plan, stage: Stage, splits: Splits, world: World) -> Report | Non
         world.barrier()
         return None
     # A run that was killed in its last evaluation has nothing left to train, but still to score.
-    return reports[-1] if reports else _evaluate(plan, stage, splits, world)
+    return reports[-1] if reports else _evaluate(plan, trainer.average.modules["detector"], splits, world)
 
 
 def _batches(plan: Plan, splits: Splits, world: World, state: dict[str, Any] | None) -> Iterator[Batch]:
@@ -160,8 +162,8 @@ def _hooks(plan: Plan, stage: Stage, splits: Splits, world: World, reports: list
         if world.is_main:
             save_checkpoint(plan.run.checkpoint, header | state)
 
-    def score() -> dict[str, Any]:
-        report = _evaluate(plan, stage, splits, world)
+    def score(detector: nn.Module) -> dict[str, Any]:
+        report = _evaluate(plan, detector, splits, world)
         reports.append(report)
         scores = report.as_json() if report else {}
         return {task: scores[task] for task in ("box", "mask") if scores.get(task)}
@@ -181,10 +183,11 @@ def _header(plan: Plan, stage: Stage, splits: Splits) -> dict[str, Any]:
     }
 
 
-def _evaluate(plan: Plan, stage: Stage, splits: Splits, world: World) -> Report | None:
-    assert stage.detector is not None and splits.val is not None
+def _evaluate(plan: Plan, detector: nn.Module, splits: Splits, world: World) -> Report | None:
+    assert isinstance(detector, Detector) and splits.val is not None
+    world.share_buffers(detector)
     return evaluate(
-        stage.detector,
+        detector,
         splits.val,
         preset=plan.config.name,
         max_detections=plan.config.evaluation.max_detections,

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 PRESET = "mask_rcnn_r18_fpn_nn"
 
@@ -33,7 +34,10 @@ run()
 def train(tiny, tmp_path):
     options = ["--iterations", "12", "--batch-size", "2", "--devices", "cpu"]
     chosen = tiny(
-        "finetune.solver.checkpoint_every=2", "finetune.solver.log_every=1", "finetune.solver.lr=0.0001"
+        "finetune.solver.checkpoint_every=2",
+        "finetune.solver.log_every=1",
+        "finetune.solver.lr=0.0001",
+        "finetune.solver.ema_decay=0.9",
     )
 
     def call(folder, *more, signal_=(0, 0)):
@@ -78,3 +82,7 @@ def test_interrupted_killed_and_resumed_equals_never_stopped(train, tmp_path):
     done = train(parts, "--resume")
     assert done.returncode == 0, done.stderr
     assert losses(parts) == losses(whole) and len(losses(whole)) == 12
+    averages = [
+        torch.load(run / "model.pt", weights_only=True)["modules"]["detector"] for run in (whole, parts)
+    ]
+    assert all(torch.equal(value, averages[1][name]) for name, value in averages[0].items())

@@ -50,6 +50,18 @@ class LinearStage:
         }
 
 
+class StatefulStage(LinearStage):
+    """With statistics beside its weights, as batch norms have."""
+
+    def __init__(self, solver):
+        super().__init__(solver)
+        self.modules["linear"].register_buffer("seen", torch.zeros(4))
+
+    def losses(self, batch):
+        self.modules["linear"].seen += torch.stack(batch.images).mean(0)
+        yield from super().losses(batch)
+
+
 def solver(**changes):
     defaults = {
         "iterations": 8,
@@ -90,6 +102,34 @@ def test_a_resumed_run_equals_one_never_stopped():
     resumed.run()
     for name, value in stage.modules["linear"].state_dict().items():
         torch.testing.assert_close(again.modules["linear"].state_dict()[name], value, rtol=0, atol=0)
+
+
+def test_the_average_is_the_recursion_and_survives_a_resume():
+    settings = solver(checkpoint_every=3, ema_decay=0.8)
+    stage = StatefulStage(settings)
+    trail, saved = [], {}
+    step = Trainer._update
+
+    def recording(self):
+        step(self)
+        trail.append(_copy(self.stage.modules["linear"].state_dict()))
+
+    whole = trainer(settings, stage, save=lambda state: saved.setdefault(state["iteration"], _copy(state)))
+    whole._update = recording.__get__(whole)
+    whole.run()
+    expected = trail[0]
+    for after in trail[1:]:
+        expected = {name: 0.8 * expected[name] + 0.2 * after[name] for name in after}
+    for name, value in expected.items():
+        torch.testing.assert_close(saved[8]["modules"]["linear"][name], value, msg=name)
+        assert not torch.equal(saved[8]["averaged_from"]["linear"][name], value), name
+    assert torch.equal(saved[8]["averaged_from"]["linear"]["weight"], trail[-1]["weight"])
+
+    resumed = trainer(settings, StatefulStage(settings), batches(4, start=3))
+    resumed.load_state(saved[3])
+    resumed.run()
+    for name, value in saved[8]["modules"]["linear"].items():
+        assert torch.equal(resumed.average.modules["linear"].state_dict()[name], value), name
 
 
 def test_accumulated_steps_equal_one_large_batch():
