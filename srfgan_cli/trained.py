@@ -9,12 +9,11 @@ from models import build_detector
 from models.config import ModelConfig
 from models.detector import Detector
 from models.errors import InputError
-from models.weights import load_weights
+from models.weights import Checkpoint, load_weights, read_checkpoint
 from srfgan_cli.config import Config
 from srfgan_cli.console import stderr
 from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.runs import Run
-from srfgan_cli.training.checkpoint import load_checkpoint
 
 
 @dataclass(frozen=True)
@@ -60,14 +59,16 @@ def load_trained(config: Config, path: Path, categories: CategoryMap | None = No
     Raises:
         InputError: unreadable, another architecture, or other classes than the data set's.
     """
-    stored = load_checkpoint(path) if path.suffix == ".pt" else {}
-    if stored and stored.get("model") is None:
-        raise InputError(f"{path} holds no detector: it is the result of stage '{stored.get('stage')}'.")
-    own = CategoryMap.from_records(stored["categories"], str(path)) if stored else None
+    checkpoint = read_checkpoint(path)
+    if checkpoint.stage is not None and checkpoint.model is None:
+        raise InputError(f"{path} holds no detector: it is the result of stage '{checkpoint.stage}'.")
+    own = None
+    if checkpoint.stage is not None:
+        own = CategoryMap.from_records(checkpoint.categories, str(path))
     if own is not None and categories is not None:
         _check_same_classes(own, categories, path)
-    detector = build_detector(_model_config(config, stored.get("model"), categories))
-    report = load_weights(detector, path)
+    detector = build_detector(_model_config(config, checkpoint, categories))
+    report = load_weights(detector, checkpoint)
     if report.missing or report.mismatched:
         raise InputError(f"{path} does not fit this detector and data set.\n{report.summary()}")
     if report.unexpected:
@@ -75,9 +76,10 @@ def load_trained(config: Config, path: Path, categories: CategoryMap | None = No
     return TrainedDetector(detector.eval(), path, own or categories)
 
 
-def _model_config(config: Config, stored: object, categories: CategoryMap | None) -> ModelConfig:
+def _model_config(config: Config, checkpoint: Checkpoint, categories: CategoryMap | None) -> ModelConfig:
+    stored = checkpoint.model_config()
     if stored is not None:
-        return ModelConfig.model_validate(stored).model_copy(update={"inference": config.model.inference})
+        return stored.model_copy(update={"inference": config.model.inference})
     classes = {"num_classes": len(categories)} if categories is not None else {}
     return config.model.model_copy(update=classes)
 

@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
+from models.config import ModelConfig
 from models.errors import InputError
 from models.weights.names import all_to_ours, is_derived
 from models.weights.unpickle import RefusedPickleError, load_arrays
@@ -33,14 +35,34 @@ class Checkpoint:
         path: the file.
         tensors: by our names: a detector's as in its `state_dict()`, others with `generator.` or
             `discriminator.` in front.
-        config: the config stored in our own checkpoints, else None.
-        categories: the data set's categories stored in our own checkpoints, else None.
+        stage: the stage that wrote it, of our own checkpoints; None for other files.
+        model: how its detector was built, of our own checkpoints that hold one.
+        categories: the data set's categories, of our own checkpoints.
     """
 
     path: Path
     tensors: dict[str, Tensor] = field(repr=False)
-    config: dict[str, Any] | None = None
+    stage: str | None = None
+    model: dict[str, Any] | None = None
     categories: list[Any] | None = None
+
+    def model_config(self) -> ModelConfig | None:
+        """`model`, checked; None where there is none.
+
+        Raises:
+            InputError: it is of a version of this program with other options.
+        """
+        if self.model is None:
+            return None
+        try:
+            return ModelConfig.model_validate(self.model)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"])
+            raise InputError(
+                f"{self.path}: written by another version of srfgan, whose model this one cannot build "
+                f"({key}: {first['msg']})"
+            ) from None
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
@@ -91,7 +113,8 @@ def _own_checkpoint(path: Path, content: Mapping[str, Any]) -> Checkpoint:
         for module, state in modules.items()
         for name, value in state.items()
     }
-    return Checkpoint(path, tensors, content.get("config"), content.get("categories"))
+    stage, model = str(content.get("stage", "")), content.get("model")
+    return Checkpoint(path, tensors, stage, model, content.get("categories"))
 
 
 def _tensors(path: Path, content: Any) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from models.detector import Detector
 from models.discriminator import Discriminator
 from models.errors import InputError
 from models.upsamplers import AFIGenerator, SRFGenerator
-from models.weights.files import read_checkpoint
+from models.weights.files import Checkpoint, read_checkpoint
 from models.weights.names import all_to_ours, is_derived
 
 _TIMM_NAMES = resnet.TIMM_NAMES | resnest.TIMM_NAMES | vovnet.TIMM_NAMES | swin.TIMM_NAMES
@@ -66,14 +66,15 @@ class LoadReport:
 
 
 def load_weights(
-    module: nn.Module, path: str | Path, *, parts: Sequence[str] = (), strict: bool = False
+    module: nn.Module, source: str | Path | Checkpoint, *, parts: Sequence[str] = (), strict: bool = False
 ) -> LoadReport:
     """Load a weight file into `module`.
 
     Args:
         module: a detector, or a generator or discriminator on its own. A generator is taken from a file of
             its own or out of a detector's neck; a detector's neck takes a lone generator in.
-        path: detectron2's, AFI-GAN's or SRF-GAN's file, ImageNet weights, or our own checkpoint.
+        source: detectron2's, AFI-GAN's or SRF-GAN's file, ImageNet weights, our own checkpoint; or what
+            `read_checkpoint` gave of one.
         parts: load only what lies below these names, for example `("backbone", "neck")` or
             `("neck.upsample",)`; the report is about these only.
         strict: refuse a file that does not fit in every tensor.
@@ -82,7 +83,7 @@ def load_weights(
         InputError: if the file cannot be read, if it fits less than half of the (parts of the) module, or
             with `strict` if anything does not fit. The module is then unchanged.
     """
-    checkpoint = read_checkpoint(path)
+    checkpoint = source if isinstance(source, Checkpoint) else read_checkpoint(source)
     return _load(module, _relevant(module, checkpoint.tensors), str(checkpoint.path), parts, strict)
 
 

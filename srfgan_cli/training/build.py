@@ -5,6 +5,7 @@ from __future__ import annotations
 from models import build_detector, build_discriminator, build_generator
 from models.config import ModelConfig
 from models.detector import Detector
+from models.weights import read_checkpoint
 from srfgan_cli.distributed import World
 from srfgan_cli.plan import Plan
 from srfgan_cli.training import sources
@@ -49,8 +50,9 @@ def _build_extract(plan: Plan, model: ModelConfig, world: World) -> ExtractStage
     config = plan.config
     assert plan.guide is not None and plan.generator is not None
     detector = _fresh_detector(plan, with_scaled_anchors(model, config.extract.anchor_scale))
-    sources.take_generator(detector, plan.generator)
-    discriminator = sources.load_discriminator(plan.generator, config.discriminator, model.neck.channels)
+    stage_1 = read_checkpoint(plan.generator)
+    sources.take_generator(detector, stage_1)
+    discriminator = sources.load_discriminator(stage_1, config.discriminator, model.neck.channels)
     guide = sources.load_guide(plan.guide, model)
     return ExtractStage(guide, detector, discriminator, config.extract, config.data.degradation, world)
 

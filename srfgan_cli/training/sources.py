@@ -10,9 +10,8 @@ from models import build_detector, build_discriminator
 from models.config import DiscriminatorConfig, ModelConfig
 from models.detector import Detector
 from models.errors import InputError
-from models.weights import load_weights
+from models.weights import Checkpoint, load_weights, read_checkpoint
 from srfgan_cli.console import stderr
-from srfgan_cli.training.checkpoint import load_checkpoint
 
 EXTRACTOR = ("backbone", "neck")
 GENERATOR = ("neck.upsample",)
@@ -37,34 +36,35 @@ def load_guide(path: Path, config: ModelConfig) -> Detector:
         InputError: unreadable, of another architecture, or with a pyramid of another width.
     """
     plain = config.model_copy(update={"neck": config.neck.model_copy(update={"upsampler": "nn"})})
-    built = stored_model(path) or plain
+    checkpoint = read_checkpoint(path)
+    built = checkpoint.model_config() or plain
     if built.neck.channels != config.neck.channels:
         raise InputError(
             f"{path}: its pyramid has {built.neck.channels} channels, this preset's {config.neck.channels}."
         )
     guide = build_detector(built)
-    load_weights(guide, path, parts=EXTRACTOR, strict=True)
+    load_weights(guide, checkpoint, parts=EXTRACTOR, strict=True)
     return guide
 
 
-def load_discriminator(path: Path, config: DiscriminatorConfig, channels: int) -> nn.Module:
+def load_discriminator(source: Path | Checkpoint, config: DiscriminatorConfig, channels: int) -> nn.Module:
     """D of a stage-1 checkpoint.
 
     Raises:
         InputError: the file has none, or one of another shape.
     """
     discriminator = build_discriminator(config, channels)
-    load_weights(discriminator, path, strict=True)
+    load_weights(discriminator, source, strict=True)
     return discriminator
 
 
-def take_generator(detector: Detector, path: Path) -> None:
+def take_generator(detector: Detector, source: Path | Checkpoint) -> None:
     """Reuse G: a stage-1 result's generator, or the one inside a detector's file, into the detector's neck.
 
     Raises:
         InputError: the file holds no generator of this body and width.
     """
-    load_weights(detector, path, parts=GENERATOR, strict=True)
+    load_weights(detector, source, parts=GENERATOR, strict=True)
 
 
 def take_extractor(detector: Detector, path: Path) -> None:
@@ -98,11 +98,3 @@ def load_start(detector: Detector, path: Path) -> None:
         stderr.print(
             f"Loaded in part; the rest starts from random weights.\n{report.summary()}", soft_wrap=True
         )
-
-
-def stored_model(path: Path) -> ModelConfig | None:
-    """How the detector of one of our checkpoints was built; None for other formats and for stage 1."""
-    if path.suffix != ".pt":
-        return None
-    stored = load_checkpoint(path).get("model")
-    return None if stored is None else ModelConfig.model_validate(stored)

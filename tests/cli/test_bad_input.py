@@ -93,7 +93,7 @@ def malicious(path):
 @pytest.mark.parametrize(
     ("name", "write", "message"),
     [
-        ("half.pt", truncated, "half.pt cannot be read"),
+        ("half.pt", truncated, "half.pt: cannot be read as weights"),
         ("half.pth", truncated, "half.pth: cannot be read as weights"),
         ("other.pth", foreign, "does not fit"),
         ("evil.pkl", malicious, "could run code"),

@@ -78,7 +78,7 @@ def test_own_checkpoint(tmp_path):
     source, generator = tiny("srf"), build_generator("srf", 16)
     modules = {"detector": source.state_dict(), "generator": generator.state_dict()}
     path = tmp_path / "last.pt"
-    content = {"format": "srfgan", "modules": modules, "config": {"a": 1}, "categories": [{"id": 7}]}
+    content = {"format": "srfgan", "modules": modules, "stage": "finetune", "categories": [{"id": 7}]}
     torch.save(content, path)
     model, taken = tiny("srf"), build_generator("srf", 16)
     assert load_weights(model, path, strict=True).complete
@@ -86,7 +86,8 @@ def test_own_checkpoint(tmp_path):
     load_weights(taken, path, strict=True)
     assert equal(taken.state_dict(), generator.state_dict()), "the lone generator, not the neck's"
     checkpoint = read_checkpoint(path)
-    assert (checkpoint.config, checkpoint.categories) == ({"a": 1}, [{"id": 7}])
+    assert (checkpoint.stage, checkpoint.categories) == ("finetune", [{"id": 7}])
+    assert checkpoint.model_config() is None
 
 
 def test_generator_moves_between_necks_and_files_of_its_own(tmp_path):
