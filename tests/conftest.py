@@ -38,6 +38,7 @@ def cache_home(tmp_path_factory, monkeypatch):
     """Hide GPUs, and keep generated data out of the user's cache, but share it between tests."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+    monkeypatch.delenv("TORCH_HOME", raising=False)
 
 
 @pytest.fixture

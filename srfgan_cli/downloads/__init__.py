@@ -1,0 +1,1 @@
+"""Fetching published weight files: addresses of file hosts, transfer with resume, and the cache."""
