@@ -2,8 +2,8 @@
 
 - `.pkl`: detectron2's model zoo and the MSRA ImageNet weights; numpy arrays only, anything else is refused;
 - `.safetensors`;
-- `.pth`, `.pt`: `torch.load(weights_only=True)`; detectron2's and AFI-GAN's `{"model": ...}`, bare state
-  dicts, and our own checkpoints `{"format": "srfgan", "modules": {"detector": ...}, ...}`.
+- `.pth`, `.pt`: `torch.load(weights_only=True)`, numpy's numbers and arrays allowed; detectron2's and AFI-GAN's
+  `{"model": ...}`, bare state dicts, and our own checkpoints `{"format": "srfgan", "modules": {"detector": ...}, ...}`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor
 from models.config import ModelConfig
 from models.errors import InputError
 from models.weights.names import all_to_ours, is_derived
-from models.weights.unpickle import RefusedPickleError, load_arrays
+from models.weights.unpickle import ARRAY_NAMES, RefusedPickleError, load_arrays
 
 FORMAT = "srfgan"
 
@@ -90,7 +90,8 @@ def _read(path: Path) -> Any:
         if path.suffix == ".pkl":
             with path.open("rb") as file:
                 return load_arrays(file)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(ARRAY_NAMES):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except RefusedPickleError as error:
         raise InputError(
             f"{path}: refused, this pickle holds more than arrays and could run code: {error}"

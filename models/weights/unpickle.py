@@ -60,3 +60,18 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): OrderedDict,
     ("_codecs", "encode"): _latin1,
 }
+
+ARRAY_NAMES: list[Any] = [
+    *(
+        (known, f"{module}.{name}")
+        for (module, name), known in _ALLOWED.items()
+        if module.startswith("numpy")
+    ),
+    *(
+        (known, f"{module.replace('numpy.core', 'numpy._core')}.{name}")
+        for (module, name), known in _ALLOWED.items()
+        if module.startswith("numpy.core")
+    ),
+    *{type(np.dtype(kind)) for kind in "?bBhHiIlLqQefd"},
+]
+"""The same for `torch.serialization.safe_globals`: training programs store scores and the like as numpy numbers."""

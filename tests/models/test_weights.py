@@ -74,6 +74,30 @@ def test_arrays_of_every_pickle_protocol(tmp_path, protocol):
     assert load_weights(tiny(), path).complete
 
 
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_training_programs_checkpoint(tmp_path, zipped):
+    """What detectron2's trainer writes beside the model is passed over, numpy numbers of any age included."""
+    source, model = tiny("afi"), tiny("afi")
+    optimizer = torch.optim.SGD(source.parameters(), 0.1, momentum=0.9)
+    rest = {
+        "optimizer": optimizer.state_dict(),
+        "scheduler": torch.optim.lr_scheduler.MultiStepLR(optimizer, [3, 5]).state_dict(),
+        "iteration": 269_999,
+        "best": np.float64(42.6),
+        "scores": np.arange(3.0),
+    }
+    weights = {name: torch.from_numpy(value) for name, value in as_detectron2(source).items()}
+    weights["backbone.srf_module.Discriminators.0.0.0.weight"] = torch.zeros(8, 16, 3, 3)
+    content, path = pickled({"model": weights, **rest}, zipped=zipped), tmp_path / "model_final.pth"
+    if not zipped:
+        content = content.replace(b"numpy._core.multiarray", b"numpy.core.multiarray")  # as of numpy 1
+    path.write_bytes(content)
+    report = load_weights(model, path)
+    assert equal(model.state_dict(), source.state_dict())
+    assert report.missing == report.mismatched == []
+    assert report.unexpected == ["backbone.srf_module.Discriminators.0.0.0.weight"]
+
+
 def test_own_checkpoint(tmp_path):
     source, generator = tiny("srf"), build_generator("srf", 16)
     modules = {"detector": source.state_dict(), "generator": generator.state_dict()}
@@ -245,9 +269,9 @@ def test_truncated_files(tmp_path, ending, kept):
         load_weights(tiny(), path)
 
 
-def pickled(content):
+def pickled(content, zipped=True):
     buffer = io.BytesIO()
-    torch.save(content, buffer)
+    torch.save(content, buffer, _use_new_zipfile_serialization=zipped)
     return buffer.getvalue()
 
 
