@@ -103,7 +103,7 @@ Weights = Annotated[
     Path | None,
     Option(
         "--weights",
-        help="Checkpoint: ours, detectron2's .pkl or .pth, safetensors.",
+        help="Checkpoint: ours, detectron2's .pkl or .pth, safetensors; or `published`: the authors', fetched.",
         metavar="FILE",
         rich_help_panel="Recipe",
     ),
@@ -112,7 +112,7 @@ Guide = Annotated[
     Path | None,
     Option(
         "--guide",
-        help="The trained plain detector F; default: the run of <preset>_nn.",
+        help="The trained plain detector F, or `published`; default: the run of <preset>_nn.",
         metavar="FILE",
         rich_help_panel="Recipe",
     ),
@@ -121,7 +121,7 @@ Generator = Annotated[
     Path | None,
     Option(
         "--generator",
-        help="Stage 1's result; default: the preset's pretrain run.",
+        help="Stage 1's result, or `published`; default: the preset's pretrain run.",
         metavar="FILE",
         rich_help_panel="Recipe",
     ),
@@ -130,7 +130,7 @@ Extractor = Annotated[
     Path | None,
     Option(
         "--extractor",
-        help="Stage 2's result; default: the preset's extract run.",
+        help="Stage 2's result, or `published`; default: the preset's extract run.",
         metavar="FILE",
         rich_help_panel="Recipe",
     ),

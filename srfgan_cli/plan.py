@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as jsonlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import typer
 from rich.table import Table
@@ -15,9 +15,18 @@ from srfgan_cli.config import Config, SolverConfig
 from srfgan_cli.console import stderr, stdout
 from srfgan_cli.options import StageName, TrainOptions
 from srfgan_cli.presets import dump_yaml, load_preset
+from srfgan_cli.published import PUBLISHED, published_file
 from srfgan_cli.runs import Run
 
 GENERATORS = ("srf", "afi")
+
+SourceName = Literal["guide", "generator", "extractor"]
+_FROM = {
+    "guide": ("finetune", "the trained plain detector F"),
+    "generator": ("pretrain", "stage 1's generator"),
+    "extractor": ("extract", "stage 2's extractor"),
+}
+"""The stage that gives each source, and what it is."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +36,7 @@ class Plan:
     Attributes:
         guide, generator, extractor: checkpoints of earlier stages that this run reads; None where it
             does not need them.
+        weights: the detector that this run starts from; None where it does not start from one.
     """
 
     stage: StageName
@@ -36,6 +46,7 @@ class Plan:
     guide: Path | None = None
     generator: Path | None = None
     extractor: Path | None = None
+    weights: Path | None = None
 
     @property
     def solver(self) -> SolverConfig:
@@ -122,21 +133,20 @@ def _overrides(options: TrainOptions) -> list[str]:
     return [f"{key}={value}" for key, value in values.items() if value is not None]
 
 
-def _sources(config: Config, options: TrainOptions) -> dict[str, Path | None]:
-    """The earlier stages' checkpoints that this stage reads."""
-    sources = config.sources
-    guide = options.guide or Run.default("finetune", sources.guide or f"{config.name}_nn").model
-    generator = options.generator or Run.default("pretrain", sources.generator or config.name).model
-    extractor = options.extractor or Run.default("extract", sources.extractor or config.name).model
+def _sources(config: Config, options: TrainOptions) -> dict[str, Path]:
+    """The checkpoints that this stage reads: those of earlier stages, and the one that it starts from."""
+    start: dict[str, Path] = {}
+    if options.weights is not None and not options.resume:
+        start = {"weights": _start(options.weights, config, options)}
+    return start | {which: _source(which, config, options) for which in _needed(config, options)}
+
+
+def _needed(config: Config, options: TrainOptions) -> tuple[SourceName, ...]:
+    """Whose results this stage reads."""
     if options.stage == "pretrain":
-        return {"guide": _existing(guide, "the trained plain detector F", "--guide", "finetune", options)}
+        return ("guide",)
     if options.stage == "extract":
-        return {
-            "guide": _existing(guide, "the trained plain detector F", "--guide", "finetune", options),
-            "generator": _existing(
-                generator, "stage 1's generator and discriminator", "--generator", "pretrain", options
-            ),
-        }
+        return ("guide", "generator")
     reuse = config.finetune.reuse
     if (reuse == "none" and (options.generator or options.extractor)) or (reuse == "M" and options.generator):
         given = "--generator" if options.generator else "--extractor"
@@ -146,27 +156,35 @@ def _sources(config: Config, options: TrainOptions) -> dict[str, Path | None]:
             f"Add --set finetune.reuse={wanted}."
         )
     if reuse == "none":
-        return {}
+        return ()
     by_default = options.generator is None and "extract" in config.stages
-    if reuse == "M" or options.extractor is not None or by_default:
-        return {"extractor": _existing(extractor, "stage 2's extractor", "--extractor", "extract", options)}
-    return {"generator": _existing(generator, "stage 1's generator", "--generator", "pretrain", options)}
+    return ("extractor",) if reuse == "M" or options.extractor is not None or by_default else ("generator",)
 
 
-def _existing(path: Path, what: str, option: str, stage: str, options: TrainOptions) -> Path:
+def _source(which: SourceName, config: Config, options: TrainOptions) -> Path:
+    """The file that an option names, the authors' for `published`, or an earlier run's of the same preset."""
+    stage, what = _FROM[which]
+    given: Path | None = getattr(options, which)
+    own = f"{config.name}_nn" if which == "guide" else config.name
+    preset = getattr(config.sources, which) or own
+    if given == PUBLISHED:
+        return _start(given, config if preset == config.name else load_preset(preset), options)
+    path = given or Run.default(stage, preset).model
     if path.is_file() or options.dry_run:
         return path
-    command = ""
-    if path.name == "model.pt":
-        command = (
-            f" Train it first (srfgan {stage} --preset {path.parent.name}), or name a file with {option}."
-        )
+    command = (
+        "" if given else f" Train it first (srfgan {stage} --preset {preset}), or name a file with --{which}."
+    )
     raise InputError(f"{options.stage} needs {what}: {path} does not exist.{command}")
+
+
+def _start(given: Path, config: Config, options: TrainOptions) -> Path:
+    return published_file(config, download=not options.dry_run) if given == PUBLISHED else given
 
 
 def _as_dict(plan: Plan) -> dict[str, Any]:
     solver = plan.solver
-    files = {name: getattr(plan, name) for name in ("guide", "generator", "extractor")}
+    files = {name: getattr(plan, name) for name in ("guide", "generator", "extractor", "weights")}
     return {
         "stage": plan.stage,
         "preset": plan.config.name,

@@ -13,6 +13,7 @@ from models.weights import Checkpoint, load_weights, read_checkpoint
 from srfgan_cli.config import Config
 from srfgan_cli.console import stderr
 from srfgan_cli.data.categories import CategoryMap
+from srfgan_cli.published import PUBLISHED, published_file
 from srfgan_cli.runs import Run
 
 
@@ -31,11 +32,13 @@ class TrainedDetector:
 
 
 def weights_of(config: Config, weights: Path | None) -> Path:
-    """The file to load: the one named, or the result of the preset's last stage.
+    """The file to load: the one named, the authors' for `published`, or the result of the preset's last stage.
 
     Raises:
-        InputError: it is not there.
+        InputError: it is not there, or cannot be fetched.
     """
+    if weights == PUBLISHED:
+        return published_file(config)
     stage = config.stages[-1]
     path = weights or Run.default(stage, config.name).model
     if not path.is_file():
@@ -46,6 +49,11 @@ def weights_of(config: Config, weights: Path | None) -> Path:
         )
         raise InputError(f"The weights {path} do not exist.{hint}")
     return path
+
+
+def folder_beside(config: Config, weights: Path | None, path: Path) -> Path:
+    """Where what is made of the weights in `path` goes by default: beside them, but not into the cache."""
+    return Run.default("published", config.name).folder if weights == PUBLISHED else path.parent
 
 
 def load_trained(config: Config, path: Path, categories: CategoryMap | None = None) -> TrainedDetector:

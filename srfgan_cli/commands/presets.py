@@ -48,10 +48,12 @@ def list_(
 def show(name: PresetArgument, set_: Set = None) -> None:
     """A preset, fully resolved, as YAML, with its number of parameters."""
     from srfgan_cli.presets import dump_yaml, load_preset
+    from srfgan_cli.published import describe_published
 
     config = load_preset(name, set_ or [])
     typer.echo(f"# {config.description}")
     typer.echo(f"# parameters: {_parameters(config) / 1e6:.1f} M")
+    typer.echo(f"# published weights: {describe_published(config)}")
     typer.echo(dump_yaml(config), nl=False)
 
 

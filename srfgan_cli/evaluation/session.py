@@ -12,7 +12,8 @@ from srfgan_cli.devices import Devices
 from srfgan_cli.distributed import open_world
 from srfgan_cli.evaluation.report import Report
 from srfgan_cli.evaluation.run import evaluate, evaluate_results, results_name
-from srfgan_cli.trained import load_trained, weights_of
+from srfgan_cli.published import PUBLISHED, published_row
+from srfgan_cli.trained import folder_beside, load_trained, weights_of
 
 
 @dataclass(frozen=True)
@@ -20,9 +21,9 @@ class EvaluationOptions:
     """What the command line adds to a preset.
 
     Attributes:
-        weights: the detector's file; None: the run of the preset's last stage.
+        weights: the detector's file; None: the run of the preset's last stage; `published`: the authors'.
         results_from: score this results file instead of running a detector.
-        output_dir: where results.json goes; None: beside the weights.
+        output_dir: where results.json goes; None: beside the weights, `runs/published/<preset>/` for the authors'.
     """
 
     split: Split = "val"
@@ -46,6 +47,8 @@ def evaluate_preset(config: Config, devices: Devices, options: EvaluationOptions
     dataset = open_split(config.data, options.data_root, options.split, training=False, masks=False)
     wanted = "test-dev" if options.split == "test" else "val2017"
     reference = next((row for row in config.references if row.split == wanted), None)
+    if options.weights == PUBLISHED and options.results_from is None:
+        reference = published_row(config)
     max_detections = config.evaluation.max_detections
     if options.results_from is not None:
         return evaluate_results(
@@ -57,7 +60,7 @@ def evaluate_preset(config: Config, devices: Devices, options: EvaluationOptions
         )
     path = weights_of(config, options.weights)
     trained = load_trained(config, path, dataset.categories)
-    folder = options.output_dir or path.parent
+    folder = options.output_dir or folder_beside(config, options.weights, path)
     with open_world(devices) as world:
         trained.detector.to(world.device)
         return evaluate(

@@ -17,7 +17,8 @@ from srfgan_cli.export.contract import contract
 from srfgan_cli.export.graph import OUTPUT_NAMES, Runtime, smallest_side, trace
 from srfgan_cli.export.onnx_file import open_onnx, require_onnx, write_onnx
 from srfgan_cli.export.pt2_file import open_pt2, write_pt2
-from srfgan_cli.trained import TrainedDetector, load_trained, weights_of
+from srfgan_cli.published import PUBLISHED
+from srfgan_cli.trained import TrainedDetector, folder_beside, load_trained, weights_of
 
 Format = Literal["onnx", "pt2"]
 
@@ -58,9 +59,9 @@ def export_preset(config: Config, weights: Path | None, format: Format, output: 
 
     Args:
         config: names the detector and, without `weights`, the run that trained it.
-        weights: our checkpoint, or one of detectron2's or the authors'.
+        weights: our checkpoint, or one of detectron2's or the authors'; `published` fetches the authors'.
         format: `onnx` for onnxruntime, `pt2` for `torch.export.load`.
-        output: None: beside the weights, named like them.
+        output: None: beside the weights, named like them; `runs/published/<preset>/` for the authors'.
 
     Raises:
         InputError: weights or output that cannot be used, or packages that are not installed.
@@ -69,7 +70,7 @@ def export_preset(config: Config, weights: Path | None, format: Format, output: 
     if format == "onnx":
         require_onnx()
     source = weights_of(config, weights)
-    output = output or source.with_suffix(f".{format}")
+    output = output or _default_output(config, weights, source, format)
     _check_output(output, format)
     trained = load_trained(config, source)
     stderr.print(
@@ -99,6 +100,17 @@ def _write(config: Config, trained: TrainedDetector, format: Format, path: Path)
         return open_onnx(path)
     write_pt2(program, metadata, path)
     return open_pt2(path)
+
+
+def _default_output(config: Config, weights: Path | None, source: Path, format: Format) -> Path:
+    if weights != PUBLISHED:
+        return source.with_suffix(f".{format}")
+    folder = folder_beside(config, weights, source)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"Cannot write to {folder}: {error.strerror}.") from None
+    return folder / f"model.{format}"
 
 
 def _check_output(output: Path, format: Format) -> None:

@@ -73,8 +73,8 @@ def _fresh_detector(plan: Plan, model: ModelConfig) -> Detector:
     if plan.options.resume:
         return detector
     takes_extractor = plan.stage == "finetune" and plan.config.finetune.reuse == "M"
-    if plan.options.weights is not None:
-        sources.load_start(detector, plan.options.weights)
+    if plan.weights is not None:
+        sources.load_start(detector, plan.weights)
     elif not takes_extractor:
         load_initial(detector, plan.config)
     return detector

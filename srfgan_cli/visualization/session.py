@@ -25,6 +25,7 @@ from srfgan_cli.data.open import policy
 from srfgan_cli.data.shapes import example_image
 from srfgan_cli.plan import GENERATORS
 from srfgan_cli.presets import load_preset
+from srfgan_cli.published import PUBLISHED, published_file
 from srfgan_cli.runs import Run, newest_detector
 from srfgan_cli.trained import TrainedDetector, load_trained
 from srfgan_cli.visualization.detections import draw
@@ -112,7 +113,11 @@ def draw_detections(request: Request, score_threshold: float) -> list[Path]:
 def _detector(request: Request) -> tuple[Config, TrainedDetector | None]:
     """The config to draw with, and the trained detector: the file named, the preset's run, or the newest run."""
     path = request.weights
-    if path is None and request.preset is not None:
+    if path == PUBLISHED:
+        if request.preset is None:
+            raise InputError("--weights published: name the preset whose weights are meant with --preset.")
+        path = published_file(load_preset(request.preset, request.overrides))
+    elif path is None and request.preset is not None:
         config = load_preset(request.preset, request.overrides)
         own = Run.default(config.stages[-1], config.name).model
         path = own if own.is_file() else None
@@ -136,7 +141,8 @@ def _generators(request: Request, config: Config, detector: Detector) -> dict[st
         return {}
     method = config.model.neck.upsampler if config.model.neck.upsampler in GENERATORS else GENERATORS[0]
     generator = build_generator(method, detector.config.neck.channels)
-    load_weights(generator, request.generator, strict=True)
+    path = published_file(config) if request.generator == PUBLISHED else request.generator
+    load_weights(generator, path, strict=True)
     return {method: generator}
 
 
