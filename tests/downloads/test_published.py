@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,13 @@ def test_a_file_is_fetched_once_and_known_by_its_hash(own, web, capsys):
     assert not list(path.parent.glob("*.part*"))
 
 
+def test_of_several_at_once_one_fetches(own, web):
+    """As the processes of a SLURM run do, which start by themselves."""
+    with ThreadPoolExecutor(4) as pool:
+        paths = list(pool.map(lambda _: fetch(URL, read_checkpoint), range(4)))
+    assert len(set(paths)) == 1 and len(web.requests) == 3
+
+
 @pytest.mark.parametrize("length", [True, False])
 def test_what_is_no_checkpoint_is_not_kept(length, own, web):
     """Half a file that the server calls whole, or of unknown length: only reading it tells."""
@@ -140,6 +148,7 @@ def test_pictures_and_training_from_published_weights(command, srfgan, web):
     assert len({request[2] for request in web.requests}) == 3, "one download serves all"
 
 
+@pytest.mark.slow
 def test_export_of_published_weights(command):
     plain = ["model.neck.upsampler=nn", "model.inference.score_threshold=0.0"]  # traced in seconds
     overrides = [part for override in plain for part in ("--set", override)]
