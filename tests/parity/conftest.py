@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from timm.layers import DropPath
 
 DATA = Path(__file__).parent / "data"
 
@@ -80,11 +81,19 @@ class ParityCase:
         return filled
 
     def rgb_image(self) -> torch.Tensor:
-        """(3, H, W) uint8 RGB; the cases store BGR."""
+        """(3, H, W) uint8 RGB; the case's model reads its channels in `input_format`, BGR unless it says so."""
         shape = self.spec["image"]
         image = make_image(shape["height"], shape["width"], shape["seed"])
         assert zlib.crc32(image.tobytes()) == shape["crc32_of_uint8_hwc_bytes"]
-        return torch.from_numpy(image).permute(2, 0, 1).flip(0).contiguous()
+        pixels = torch.from_numpy(image).permute(2, 0, 1)
+        return (pixels if self.spec.get("input_format") == "RGB" else pixels.flip(0)).contiguous()
+
+    def train(self, model: torch.nn.Module) -> None:
+        """Training mode, but without batch statistics and stochastic depth, as the references were run."""
+        model.train()
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d | DropPath):
+                module.eval()
 
     def assert_close(self, key: str, actual: torch.Tensor, tolerance: float = 1e-4) -> None:
         """Largest difference at most `tolerance` of the stored array's largest magnitude."""

@@ -39,8 +39,7 @@ def load(case, weights, backbone: nn.Module, config: BackboneConfig, folder) -> 
 
 def batch(case, model: Detector) -> torch.Tensor:
     """The case's image as the model reads it, padded as far as the case has it."""
-    image = case.rgb_image() if case.spec["input_format"] == "BGR" else case.rgb_image().flip(0)
-    pixels, _ = model.preprocess([image])
+    pixels, _ = model.preprocess([case.rgb_image()])
     height, width = case.spec["padded_input_size"]
     return F.pad(pixels, (0, width - pixels.shape[-1], 0, height - pixels.shape[-2]))
 

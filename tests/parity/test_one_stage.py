@@ -1,4 +1,4 @@
-"""RetinaNet and FCOS R-50-FPN against detectron2, AdelaiDet and SRF-GAN, weights loaded from their own formats."""
+"""The presets' RetinaNet and FCOS against detectron2, AdelaiDet and SRF-GAN, weights loaded from their own formats."""
 
 from types import SimpleNamespace
 
@@ -7,17 +7,18 @@ import pytest
 import torch
 
 from models import Target, build_detector
-from models.config import InferenceConfig, ModelConfig, NeckConfig
 from models.ops.anchors import flatten_map
 from models.ops.fcos_targets import fcos_locations, fcos_targets
 from models.weights import load_weights
 from models.weights.names import to_detectron2, to_ours
+from srfgan_cli.presets import load_preset
 
 LEVELS = ["p3", "p4", "p5", "p6", "p7"]
 CASES = {
-    "d2_retinanet_r50_fpn": ("retinanet", "nn", 0.5),
-    "adet_fcos_r50_fpn": ("fcos", "nn", 0.6),
-    "srfgan_fcos_r50_fpn": ("fcos", "afi", 0.6),
+    "d2_retinanet_r50_fpn": "retinanet_r50_fpn_nn",
+    "adet_fcos_r50_fpn": "fcos_r50_fpn_nn",
+    "srfgan_fcos_r50_fpn": "fcos_r50_fpn",
+    "adet_fcos_r50_bifpn": "fcos_r50_bifpn_nn",
 }
 
 
@@ -25,9 +26,8 @@ CASES = {
 def run(request, load_case, weight_file):
     """One case with its loaded model and a forward pass in evaluation mode."""
     case = load_case(request.param)
-    detector, upsampler, nms_iou = CASES[request.param]
-    inference = InferenceConfig(score_threshold=case.spec["score_threshold_test"], nms_iou=nms_iou)
-    config = ModelConfig(detector=detector, neck=NeckConfig(upsampler=upsampler), inference=inference)
+    threshold = f"model.inference.score_threshold={case.spec['score_threshold_test']}"
+    config = load_preset(CASES[request.param], [threshold]).model
     model = build_detector(config).eval()
     report = load_weights(model, weight_file(case))
     image = case.rgb_image()
@@ -44,8 +44,10 @@ def run(request, load_case, weight_file):
 def test_every_tensor_is_loaded_and_named_as_there(run):
     assert run.report.complete, run.report.summary()
     assert run.report.loaded == len(run.case.spec["parameters"])
+    wiring = "adelaidet" if run.config.neck.name == "bifpn" else None
     for name in run.case.spec["parameters"]:
-        assert to_detectron2(to_ours(name)) == name
+        # Under its BiFPN, AdelaiDet has the backbone one name deeper than everybody.
+        assert to_detectron2(to_ours(name), wiring) == name.replace("bottom_up.backbone.", "bottom_up.")
 
 
 def test_pyramid(run):
@@ -53,19 +55,20 @@ def test_pyramid(run):
     for level in LEVELS:
         if f"neck_{level}" in run.case.golden:
             run.case.assert_close(f"neck_{level}", run.pyramid[level][:, ::16])
-    assert len(run.calls) == 2, "two steps down from p5 to p3"
+    steps = 6 * 4 if run.config.neck.name == "bifpn" else 2
+    assert len(run.calls) == steps, "two steps down from p5 to p3, or four from p7 in each of six layers"
     if "srf_of_lateral5" in run.case.golden:
         run.case.assert_close("srf_of_lateral5", run.calls[0][:, ::16])
 
 
 def test_retinanets_maps_anchors_and_candidates(run):
-    if run.detector != "retinanet":
+    if run.config.detector != "retinanet":
         pytest.skip("FCOS")
     head, golden = run.model.head, run.case.golden
     with torch.no_grad():
         logits, deltas = head.subnets(run.pyramid)
     anchors = head.anchors(logits)
-    head.inference = run.inference.model_copy(update={"score_threshold": 0.0})
+    head.inference = run.config.inference.model_copy(update={"score_threshold": 0.0})
     for index, level in enumerate(LEVELS):
         if f"head_logits_{level}" in golden:
             run.case.assert_close(f"head_logits_{level}", logits[index][:, ::8])
@@ -77,7 +80,7 @@ def test_retinanets_maps_anchors_and_candidates(run):
         np.testing.assert_allclose(best[order].numpy(), golden[f"candidates_scores_{level}"], atol=1e-4)
         np.testing.assert_allclose(boxes[order].numpy(), golden[f"candidates_boxes_{level}"], atol=0.05)
         np.testing.assert_array_equal(labels[order].numpy(), golden[f"candidates_classes_{level}"])
-    head.inference = run.inference
+    head.inference = run.config.inference
 
 
 def test_fcos_maps(run):
@@ -116,7 +119,8 @@ def test_detections(run):
 
 def test_training_losses_and_gradients(run):
     expected = run.case.spec["training_check"]
-    losses = run.model.train()([run.image], [run.target])
+    run.case.train(run.model)
+    losses = run.model([run.image], [run.target])
     run.model.eval()
     assert set(losses) == set(expected["losses"])
     for name, value in expected["losses"].items():
@@ -125,6 +129,9 @@ def test_training_losses_and_gradients(run):
     sum(losses.values()).backward()
     parameters = dict(run.model.named_parameters())
     for name, value in expected["gradient_norms"].items():
-        assert parameters[to_ours(name)].grad.norm().item() == pytest.approx(value, rel=1e-3), name
+        # Below max-pools, rounding decides which of two equal pixels gets the gradient.
+        pooled = run.config.neck.name == "bifpn" and name.startswith("backbone.")
+        norm = parameters[to_ours(name)].grad.norm().item()
+        assert norm == pytest.approx(value, rel=1e-2 if pooled else 1e-3), name
     trainable = [name for name, p in parameters.items() if p.requires_grad]
     assert [name for name in trainable if parameters[name].grad is None] == []
