@@ -251,6 +251,11 @@ class ModelConfig(StrictConfig):
         return self.levels[: 3 if self.detector in ONE_STAGE else 4]
 
     @property
+    def coarsest_upsampled(self) -> str:
+        """The coarsest level that the neck upsamples."""
+        return "p7" if self.neck.name == "bifpn" else "p5"
+
+    @property
     def size_divisibility(self) -> int:
         """Images are padded to sides that are multiples of this many pixels."""
         return 128 if self.neck.name == "bifpn" and self.neck.bifpn.wiring == "afigan" else 32

@@ -78,6 +78,7 @@ class ExtractStage:
         }
         self._config = config
         self._degradation = degradation
+        self._coarsest = max(*config.adversarial.levels, detector.config.coarsest_upsampled)
         weight = config.adversarial.weight
         self._extractor_losses = world.parallel(ExtractorLosses(detector, weight, config.pairing))
         self._discriminator_losses = world.parallel(DiscriminatorLosses(discriminator))
@@ -105,15 +106,20 @@ class ExtractStage:
                 return batch.images, batch.targets, real
             real = {level: halve_map(features, self._degradation) for level, features in real.items()}
         images = halve(batch.images, self._degradation)
-        require_normalisable(images)
+        require_normalisable(images, self._coarsest)
         return images, halve_targets(batch.targets), real
 
 
 def halve_map(features: Tensor, degradation: Interpolation) -> Tensor:
-    """down(P_i^tr) of equation (3): (N, C, H, W) to (N, C, floor(H/2), floor(W/2)), at least one pixel."""
-    size = [max(1, side // 2) for side in features.shape[-2:]]
+    """down(P_i^tr) of equation (3): (N, C, H, W) to (N, C, floor(H/2), floor(W/2)), at least one pixel.
+
+    As in `halve`, the scale is exactly one half: an odd last row or column is left out.
+    """
+    height, width = (max(1, side // 2) for side in features.shape[-2:])
     mode = INTERPOLATION_MODES[degradation]
-    return F.interpolate(features, size, mode=mode, align_corners=None if mode == "nearest" else False)
+    align = None if mode == "nearest" else False
+    even = features[..., : 2 * height, : 2 * width]
+    return F.interpolate(even, (height, width), mode=mode, align_corners=align)
 
 
 def _above(level: str) -> str:

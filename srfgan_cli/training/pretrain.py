@@ -24,9 +24,6 @@ from srfgan_cli.training.adversarial import (
 )
 from srfgan_cli.training.optim import build_optimizer
 
-COARSEST_STRIDE = 32
-"""Of p5, the coarsest map that a neck upsamples."""
-
 
 class GeneratorLosses(nn.Module):
     """Equation (2): G reproduces the original image's maps from the half-size image's."""
@@ -87,7 +84,7 @@ class PretrainStage:
         with torch.no_grad():
             real = guide_maps(self.guide, batch.images, self._levels)
             halves = halve(batch.images, self._degradation)
-            require_normalisable(halves)
+            require_normalisable(halves, max(self._levels))
             low = guide_maps(self.guide, halves, self._levels)
         judge = as_judge(self.modules["discriminator"])
         losses, fake, target = self._generator_losses(low, real, judge)
@@ -112,16 +109,17 @@ def guide_maps(guide: Detector, images: list[Tensor], levels: Sequence[str]) -> 
     return {level: pyramid[level] for level in levels}
 
 
-def require_normalisable(images: list[Tensor]) -> None:
-    """The generator's batch norms need more than one value per channel, also at p5.
+def require_normalisable(images: list[Tensor], coarsest: str) -> None:
+    """The batch norms of G and D need more than one value per channel, also at the coarsest level they see.
 
     Raises:
-        InputError: the coarsest map that the generator sees is a single pixel.
+        InputError: the map of that level is a single pixel.
     """
-    rows, columns = (max(-(-image.shape[axis] // COARSEST_STRIDE) for image in images) for axis in (-2, -1))
+    stride = 2 ** int(coarsest.removeprefix("p"))
+    rows, columns = (max(-(-image.shape[axis] // stride) for image in images) for axis in (-2, -1))
     if len(images) * rows * columns < 2:
         height, width = images[0].shape[-2:]
         raise InputError(
-            f"A half-size image of {width}x{height} has a single pixel at p5, too little to train a generator on. "
-            "Use larger images (data.short_sides) or more images per process (--batch-size)."
+            f"A half-size image of {width}x{height} has a single pixel at {coarsest}, too little to train a "
+            "generator on. Use larger images (data.short_sides) or more images per process (--batch-size)."
         )

@@ -18,7 +18,7 @@ pytest.importorskip("onnxruntime")
 CHANGES = ["model.backbone.name=r10", "model.num_classes=3", "model.inference.score_threshold=0.0"]
 
 
-@pytest.mark.parametrize("name", ["retinanet_r18_fpn_nn", "fcos_r18_fpn_nn"])
+@pytest.mark.parametrize("name", ["retinanet_r18_fpn_nn", "fcos_r18_fpn_nn", "fcos_r18_bifpn_nn"])
 def test_an_onnx_file_finds_what_pytorch_finds(name, tmp_path):
     config = load_preset(name, CHANGES)
     torch.manual_seed(0)

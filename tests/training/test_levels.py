@@ -36,10 +36,17 @@ def batch():
     return Batch(images, targets, [1, 2], [(97, 128), (96, 113)])
 
 
-@pytest.mark.parametrize("name", ["retinanet_r18_fpn", "fcos_r18_fpn"])
-def test_the_extractor_trains_on_the_levels_that_a_one_stage_detector_has(name):
+@pytest.mark.parametrize(
+    ("name", "levels"),
+    [
+        ("retinanet_r18_fpn", ["p3", "p4", "p5"]),
+        ("fcos_r18_fpn", ["p3", "p4", "p5"]),
+        ("fcos_r18_bifpn", ["p3", "p4", "p5", "p6", "p7"]),
+    ],
+)
+def test_the_extractor_trains_on_the_levels_that_its_neck_has_and_upsamples(name, levels):
     config = load_preset(name, SMALL)
-    assert config.extract.adversarial.levels == config.pretrain.adversarial.levels == ["p3", "p4", "p5"]
+    assert config.extract.adversarial.levels == config.pretrain.adversarial.levels == levels
     stage = ExtractStage(
         build_detector(load_preset(f"{name}_nn", SMALL).model),
         build_detector(config.model),
@@ -68,6 +75,34 @@ def test_a_guide_without_the_level_is_refused():
     )
     with pytest.raises(InputError, match=r"a fcos, has the levels p3, p4, p5, p6, p7 and no p2\."):
         next(stage.losses(batch()))
+
+
+def test_a_half_padded_to_128_meets_the_whole_from_the_top_left():
+    """AFI-GAN's BiFPN: 97 x 128 becomes 128 x 128, and its half of 48 x 64 as much as that."""
+    published = ["model.neck.bifpn.wiring=afigan", "model.neck.bifpn.repeats=1"]
+    config = load_preset("fcos_r18_bifpn", [*SMALL, *published])
+    guide = build_detector(load_preset("fcos_r18_bifpn_nn", [*SMALL, *published]).model)
+    stage = PretrainStage(
+        guide,
+        build_generator("srf", 64),
+        build_discriminator(config.discriminator, 64),
+        config.pretrain.adversarial,
+        "bilinear",
+        config.pretrain.solver,
+        WORLD,
+    )
+    stage.train()
+    stage._generator_losses.register_forward_hook(lambda module, given, output: seen.append((given, output)))
+    seen = []
+    for losses in stage.losses(batch()):
+        sum(losses.values()).backward()
+    (low, real, _), (_, fake, target) = seen[0]
+    assert low["p3"].shape[-2:] == (16, 16) == real["p3"].shape[-2:]
+    assert [x.shape for x in fake] == [x.shape for x in target]
+    assert [x.shape[-1] for x in target] == [16, 8, 4, 2, 1]
+    assert all(p.grad is not None for p in stage.modules["generator"].parameters())
+    with pytest.raises(InputError, match="A half-size image of 64x48 has a single pixel at p7"):
+        next(stage.losses(Batch(batch().images[:1], batch().targets[:1], [1], [(97, 128)])))
 
 
 def test_what_goes_by_the_size_of_the_image_is_scaled_with_it():

@@ -124,6 +124,9 @@ def test_halving_a_map_bilinearly_averages_two_by_two():
     features = torch.arange(24.0).reshape(1, 1, 4, 6)
     expected = features.reshape(2, 2, 3, 2).mean(dim=(1, 3)).reshape(1, 1, 2, 3)
     torch.testing.assert_close(halve_map(features, "bilinear"), expected)
+    odd = torch.nn.functional.pad(features, (0, 1, 0, 1), value=99.0)
+    torch.testing.assert_close(halve_map(odd, "bilinear"), expected)
+    assert halve_map(features[..., :1, :], "bilinear").shape == (1, 1, 1, 3)
 
 
 def test_a_frozen_generator_keeps_weights_and_statistics(config, batch):
