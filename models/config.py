@@ -16,13 +16,17 @@ UpsamplerName = Literal[
     "nn", "bilinear", "bicubic", "srf", "afi", "deconv", "pixelshuffle", "carafe", "dysample"
 ]
 NeckName = Literal["fpn", "pafpn", "bifpn"]
-DetectorName = Literal["faster_rcnn", "mask_rcnn", "cascade_rcnn", "cascade_mask_rcnn", "retinanet", "fcos"]
+DetectorName = Literal[
+    "faster_rcnn", "mask_rcnn", "cascade_rcnn", "cascade_mask_rcnn", "retinanet", "fcos", "centermask"
+]
 
 RESNETS = ("r10", "r18", "r50", "r101", "x101_64x4d", "s101")
 """Backbones of ResNet's form, with its `layer1` to `layer4`."""
 
-ONE_STAGE = ("retinanet", "fcos")
-"""Detectors on p3..p7: they leave out res2, and make p6 and p7 by convolutions."""
+ONE_STAGE = ("retinanet", "fcos", "centermask")
+"""Detectors whose boxes come from p3..p7: they leave out res2, and make p6 and p7 by convolutions."""
+FCOS = ("fcos", "centermask")
+"""Detectors whose boxes are FCOS's: they have no anchors."""
 
 
 class StrictConfig(BaseModel):
@@ -160,7 +164,7 @@ class CascadeConfig(StrictConfig):
 
 
 class MaskHeadConfig(StrictConfig):
-    """RoI mask head of Mask R-CNN."""
+    """RoI mask head of Mask R-CNN and CenterMask."""
 
     num_convs: int = Field(4, ge=0)
     channels: int = Field(256, ge=8)
@@ -190,6 +194,20 @@ class FCOSConfig(StrictConfig):
     """Borders between the sizes that p3..p7 answer for: a box's farthest side from a place, in pixels."""
 
 
+class CenterMaskConfig(StrictConfig):
+    """What CenterMask has besides FCOS and a mask head; CenterMask2's numbers."""
+
+    proposal_threshold: float = Field(0.05, ge=0, le=1)
+    """Training: class score from which a box of FCOS may train the masks."""
+    proposals_per_image: int = Field(100, ge=1)
+    """Training: best boxes of FCOS, to which the ground-truth boxes are added."""
+    masks_per_image: int = Field(128, ge=1)
+    """Training: most of these boxes that masks are learnt on."""
+    iou_convs: int = Field(4, ge=1)
+    """Convolutions of the mask-IoU head, as wide as the mask head's."""
+    iou_fc_dim: int = Field(1024, ge=8)
+
+
 class InferenceConfig(StrictConfig):
     """What becomes a detection at test time."""
 
@@ -216,13 +234,15 @@ class ModelConfig(StrictConfig):
     retinanet: RetinaNetConfig = RetinaNetConfig()
     """Used by `retinanet`."""
     fcos: FCOSConfig = FCOSConfig()
-    """Used by `fcos`."""
+    """Used by `fcos` and `centermask`."""
+    centermask: CenterMaskConfig = CenterMaskConfig()
+    """Used by `centermask`."""
     inference: InferenceConfig = InferenceConfig()
 
     @model_validator(mode="after")
     def _one_anchor_size_per_level(self) -> ModelConfig:
         levels = self.levels
-        if self.detector != "fcos" and len(self.anchors.sizes) != len(levels):
+        if self.detector not in FCOS and len(self.anchors.sizes) != len(levels):
             raise ValueError(
                 f"anchors.sizes needs one size for each of {levels[0]}..{levels[-1]} ({len(levels)}), "
                 f"got {len(self.anchors.sizes)}"
@@ -232,10 +252,10 @@ class ModelConfig(StrictConfig):
     @model_validator(mode="after")
     def _width_that_fcos_can_normalise(self) -> ModelConfig:
         channels = self.neck.channels
-        if self.detector == "fcos" and (channels < 64 or channels % 32):
+        if self.detector in FCOS and (channels < 64 or channels % 32):
             raise ValueError(
-                "fcos normalises 32 groups of at least two channels: neck.channels must be a multiple of 32 "
-                f"from 64, got {channels}"
+                f"{self.detector} normalises 32 groups of at least two channels: neck.channels must be a "
+                f"multiple of 32 from 64, got {channels}"
             )
         return self
 
@@ -263,4 +283,9 @@ class ModelConfig(StrictConfig):
     @property
     def has_masks(self) -> bool:
         """Whether the detector predicts masks."""
-        return self.detector in ("mask_rcnn", "cascade_mask_rcnn")
+        return self.detector in ("mask_rcnn", "cascade_mask_rcnn", "centermask")
+
+    @property
+    def has_mask_scores(self) -> bool:
+        """Whether the detector ranks its masks by scores of their own."""
+        return self.detector == "centermask"

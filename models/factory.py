@@ -11,13 +11,16 @@ from models.backbones.resnest import build_resnest
 from models.backbones.resnet import ResNet, build_resnet
 from models.backbones.swin import Swin
 from models.backbones.vovnet import VoVNet
-from models.config import BackboneConfig, DiscriminatorConfig, ModelConfig, NeckConfig
+from models.config import FCOS, BackboneConfig, DiscriminatorConfig, ModelConfig, NeckConfig
 from models.detector import Detector
 from models.discriminator import Discriminator
 from models.heads.box_head import BoxHead
 from models.heads.cascade_head import CascadeBoxHead
+from models.heads.centermask_head import CenterMaskHead
 from models.heads.fcos_head import FCOSHead
+from models.heads.mask_attention import SpatialAttention
 from models.heads.mask_head import MaskHead
+from models.heads.mask_iou_head import MaskIoUHead
 from models.heads.retinanet_head import RetinaNetHead
 from models.heads.rpn import RegionProposals
 from models.heads.two_stage import TwoStageHead
@@ -79,7 +82,7 @@ def build_coarser_levels(config: ModelConfig, res5_channels: int) -> PooledLevel
     channels = config.neck.channels
     if config.detector == "retinanet":
         return ConvLevels("res5", res5_channels, channels)
-    if config.detector == "fcos":
+    if config.detector in FCOS:
         return ConvLevels("p5", channels, channels)
     return PooledLevel()
 
@@ -91,10 +94,35 @@ def build_head(config: ModelConfig) -> RetinaNetHead | FCOSHead | TwoStageHead:
         return RetinaNetHead(channels, classes, config.anchors, config.retinanet, inference)
     if config.detector == "fcos":
         return FCOSHead(channels, classes, config.fcos, inference)
+    if config.detector == "centermask":
+        return build_centermask_head(config)
     rpn = RegionProposals(channels, config.anchors, config.levels, config.rpn)
     box = build_box_head(config)
     mask = MaskHead(channels, classes, config.mask_head) if config.has_masks else None
     return TwoStageHead(rpn, box, mask, config.pool_levels, inference)
+
+
+def build_centermask_head(config: ModelConfig) -> CenterMaskHead:
+    """FCOS with CenterMask's mask branch."""
+    channels, classes, own = config.neck.channels, config.num_classes, config.centermask
+    mask_iou = MaskIoUHead(
+        channels,
+        classes,
+        num_convs=own.iou_convs,
+        conv_channels=config.mask_head.channels,
+        fc_dim=own.iou_fc_dim,
+        resolution=config.mask_head.resolution,
+    )
+    return CenterMaskHead(
+        channels,
+        classes,
+        config.fcos,
+        own,
+        mask=MaskHead(channels, classes, config.mask_head, SpatialAttention()),
+        mask_iou=mask_iou,
+        pool_levels=config.pool_levels,
+        inference=config.inference,
+    )
 
 
 def build_box_head(config: ModelConfig) -> BoxHead | CascadeBoxHead:

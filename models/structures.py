@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -86,6 +87,8 @@ class Detections:
         masks: (R, H, W) bool in the given image's size, or None for detectors without masks, and for
             results of `Detector.detect`, whose masks are not pasted yet.
         mask_probs: (R, M, M) float32 in 0..1 over each box, before pasting; None without masks.
+        mask_scores: (R,) float32, what masks are ranked by instead of `scores`; not limited to 0..1. None for
+            detectors that do not score their masks.
     """
 
     boxes: Tensor
@@ -93,14 +96,19 @@ class Detections:
     labels: Tensor
     masks: Tensor | None = None
     mask_probs: Tensor | None = field(default=None, repr=False)
+    mask_scores: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.boxes)
 
     def to(self, device: torch.device | str) -> Detections:
         """All tensors on `device`."""
-        moved = {
-            name: value.to(device) if isinstance(value, Tensor) else value
-            for name, value in vars(self).items()
-        }
-        return Detections(**moved)
+        return self._changed(lambda value: value.to(device))
+
+    def select(self, index: Tensor) -> Detections:
+        """The detections at `index`, (K,) int64 or (R,) bool."""
+        return self._changed(lambda value: value[index])
+
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> Detections:
+        tensors = {name: change(value) for name, value in vars(self).items() if value is not None}
+        return Detections(**tensors)

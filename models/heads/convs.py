@@ -9,9 +9,11 @@ from torch import nn
 from models.backbones.conv_norm import ConvNorm
 
 
-def conv3x3(in_channels: int, out_channels: int, norm: Literal["none", "bn"]) -> nn.Conv2d:
-    """A 3x3 convolution that keeps the size, with a bias (`none`) or with BatchNorm instead (`bn`)."""
-    conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=norm == "none")
+def conv3x3(
+    in_channels: int, out_channels: int, norm: Literal["none", "bn"], *, stride: int = 1
+) -> nn.Conv2d:
+    """A padded 3x3 convolution, with a bias (`none`) or with BatchNorm instead (`bn`)."""
+    conv = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=norm == "none")
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     if conv.bias is None:
         return ConvNorm(conv, nn.BatchNorm2d(out_channels))

@@ -65,21 +65,24 @@ def best_pairs(scores: Tensor, passing: Tensor, limit: int) -> tuple[Tensor, Ten
 
 
 def select_dense_detections(
-    boxes: Tensor, scores: Tensor, labels: Tensor, size: Size, config: InferenceConfig
+    boxes: Tensor, scores: Tensor, labels: Tensor, config: InferenceConfig
 ) -> Detections:
-    """NMS within classes, the best of what is left, and only then clipping to the image.
+    """NMS within classes and the best of what is left; boxes are not clipped yet.
 
     Args:
         boxes: (R, 4) candidates of all levels of one image, not clipped.
         scores: (R,).
         labels: (R,) int64.
-        size: height and width of the image.
-        config: IoU and how many to keep; boxes that are empty once clipped are dropped after that.
+        config: IoU and how many to keep.
     """
     keep = nms_within_classes(boxes, scores, labels, config.nms_iou)[: config.detections_per_image]
-    boxes = clip_boxes(boxes[keep], size)
-    nonempty = is_nonempty(boxes)
-    return Detections(boxes[nonempty], scores[keep][nonempty], labels[keep][nonempty])
+    return Detections(boxes[keep], scores[keep], labels[keep])
+
+
+def clipped_detections(found: Detections, size: Size) -> Detections:
+    """`found` with boxes cut to an image of `size` (height, width), without those that are empty then."""
+    found.boxes = clip_boxes(found.boxes, size)
+    return found.select(is_nonempty(found.boxes))
 
 
 def dense_conv(in_channels: int, out_channels: int) -> nn.Conv2d:

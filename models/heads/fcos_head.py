@@ -14,6 +14,7 @@ from models.heads.dense import (
     STRIDES,
     best_pairs,
     class_conv,
+    clipped_detections,
     dense_conv,
     focal_losses,
     select_dense_detections,
@@ -94,8 +95,11 @@ class FCOSHead(nn.Module):
     def losses(
         self, pyramid: dict[str, Tensor], sizes: Sequence[Size], targets: Sequence[Target]
     ) -> dict[str, Tensor]:
+        """As `losses_of`, of the pyramid's maps."""
+        return self.losses_of(self.fcos(pyramid), targets)
+
+    def losses_of(self, maps: FCOSMaps, targets: Sequence[Target]) -> dict[str, Tensor]:
         """`loss_fcos_cls`, `loss_fcos_loc` and `loss_fcos_ctr`; 0 for the last two without any box."""
-        maps = self.fcos(pyramid)
         locations = fcos_locations(maps.logits)
         labels, wanted = fcos_targets(locations, targets, self.config.sizes_of_interest, self.num_classes)
         logits = _joined(maps.logits, self.num_classes)
@@ -113,35 +117,40 @@ class FCOSHead(nn.Module):
 
     def detect(self, pyramid: dict[str, Tensor], sizes: Sequence[Size]) -> list[Detections]:
         """Detections of each image, best first."""
-        maps = self.fcos(pyramid)
+        found = self.boxes(self.fcos(pyramid), self.inference)
+        return [clipped_detections(part, size) for part, size in zip(found, sizes, strict=True)]
+
+    def boxes(self, maps: FCOSMaps, config: InferenceConfig) -> list[Detections]:
+        """As `detect`, by `config`; boxes are not clipped to the image."""
         locations = fcos_locations(maps.logits)
         scores = [flatten_map(x, self.num_classes).float().sigmoid() for x in maps.logits]
         quality = [flatten_map(x, 1).float().sigmoid() for x in maps.centerness]
         sides = [flatten_map(x, 4).float() for x in maps.sides]
         found = []
-        for image, size in enumerate(sizes):
+        for image in range(len(scores[0])):
             levels = [
-                self._candidates(s[image], q[image], d[image] * stride, places)
+                self._candidates(s[image], q[image], d[image] * stride, places, config.score_threshold)
                 for s, q, d, stride, (places, _) in zip(
                     scores, quality, sides, STRIDES, locations, strict=True
                 )
             ]
             boxes, best, labels = (torch.cat(parts) for parts in zip(*levels, strict=True))
-            found.append(select_dense_detections(boxes, best, labels, size, self.inference))
+            found.append(select_dense_detections(boxes, best, labels, config))
         return found
 
     def _candidates(
-        self, scores: Tensor, quality: Tensor, sides: Tensor, places: Tensor
+        self, scores: Tensor, quality: Tensor, sides: Tensor, places: Tensor, threshold: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Boxes (R, 4), scores (R,) and labels (R,) of one level of one image.
 
         Args:
-            scores: (P, K) of the classes; what the threshold looks at.
+            scores: (P, K) of the classes.
             quality: (P, 1) centre-ness; pairs are ranked by its product with the class score.
             sides: (P, 4) in pixels.
             places: (P, 2) x, y.
+            threshold: of the class score alone.
         """
-        passing = scores > self.inference.score_threshold
+        passing = scores > threshold
         place, labels, best = best_pairs(scores * quality, passing, self.config.pre_nms_topk)
         corner, reach = places[place], sides[place]
         return torch.cat([corner - reach[:, :2], corner + reach[:, 2:]], dim=1), best.sqrt(), labels

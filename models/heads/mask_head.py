@@ -1,4 +1,4 @@
-"""The RoI mask head of Mask R-CNN (section 3, figure 4 right)."""
+"""The RoI mask head of Mask R-CNN (section 3, figure 4 right), and of CenterMask with its attention."""
 
 from __future__ import annotations
 
@@ -24,13 +24,21 @@ class MaskHead(nn.Module):
         channels: width of the pyramid.
         num_classes: without background.
         config: sizes; masks have twice its resolution.
+        attention: module that keeps the shape, after the convolutions.
     """
 
-    def __init__(self, channels: int, num_classes: int, config: MaskHeadConfig) -> None:
+    def __init__(
+        self,
+        channels: int,
+        num_classes: int,
+        config: MaskHeadConfig,
+        attention: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.config = config
         widths = [channels] + [config.channels] * config.num_convs
         self.convs = nn.ModuleList(conv3x3(before, after, config.norm) for before, after in pairwise(widths))
+        self.attention = attention
         self.up = nn.ConvTranspose2d(widths[-1], config.channels, 2, stride=2)
         self.logits = nn.Conv2d(config.channels, num_classes, 1)
         nn.init.kaiming_normal_(self.up.weight, mode="fan_out", nonlinearity="relu")
@@ -41,10 +49,15 @@ class MaskHead(nn.Module):
 
     def forward(self, maps: dict[str, Tensor], boxes: Sequence[Tensor], labels: Tensor) -> Tensor:
         """Mask logits (R, M, M) of `boxes` of all images, each in the channel of its label (R,)."""
-        x = pool_boxes(maps, boxes, self.config.resolution)
-        x = x.contiguous(memory_format=torch.channels_last)
+        return self.predict(pool_boxes(maps, boxes, self.config.resolution), labels)
+
+    def predict(self, pooled: Tensor, labels: Tensor) -> Tensor:
+        """As `forward`, of the boxes' features (R, C, M / 2, M / 2)."""
+        x = pooled.contiguous(memory_format=torch.channels_last)
         for conv in self.convs:
             x = torch.relu_(conv(x))
+        if self.attention is not None:
+            x = self.attention(x)
         x = torch.relu_(self.up(x))
         # The 1x1 convolution of the one class that is asked for, instead of all of them.
         weight = self.logits.weight.flatten(1)[labels][:, None]
@@ -55,7 +68,7 @@ class MaskHead(nn.Module):
     def losses(
         self, maps: dict[str, Tensor], samples: Sequence[SampledBoxes], targets: Sequence[Target]
     ) -> dict[str, Tensor]:
-        """`loss_mask`, the mean over all pixels of the foreground boxes' masks; 0 without foreground."""
+        """`loss_mask` of the foreground boxes."""
         boxes = [sample.foreground for sample in samples]
         labels = torch.cat([sample.foreground_labels for sample in samples])
         logits = self(maps, boxes, labels)
@@ -65,7 +78,7 @@ class MaskHead(nn.Module):
             for target, part, sample in zip(targets, boxes, samples, strict=True)
         ]
         wanted = torch.cat(truth).to(logits.device, non_blocking=True)
-        return {"loss_mask": binary_sum(logits, wanted) / max(logits.numel(), 1)}
+        return {"loss_mask": mask_loss(logits, wanted)}
 
     def add_masks(self, maps: dict[str, Tensor], detections: Sequence[Detections]) -> None:
         """Set `mask_probs` of the detections of every image."""
@@ -74,3 +87,8 @@ class MaskHead(nn.Module):
         counts = [found.labels.shape[0] for found in detections]
         for found, probs in zip(detections, logits.float().sigmoid().split(counts), strict=True):
             found.mask_probs = probs
+
+
+def mask_loss(logits: Tensor, truth: Tensor) -> Tensor:
+    """Mean binary cross entropy of masks (R, M, M) over all their pixels; 0 without any mask."""
+    return binary_sum(logits, truth) / max(logits.numel(), 1)

@@ -13,6 +13,7 @@ from models.heads.dense import (
     STRIDES,
     best_pairs,
     class_conv,
+    clipped_detections,
     dense_conv,
     focal_losses,
     select_dense_detections,
@@ -150,7 +151,7 @@ class RetinaNetHead(nn.Module):
     ) -> Detections:
         levels = [self.candidates(*level) for level in zip(scores, deltas, anchors, strict=True)]
         boxes, best, labels = (torch.cat(parts) for parts in zip(*levels, strict=True))
-        return select_dense_detections(boxes, best, labels, size, self.inference)
+        return clipped_detections(select_dense_detections(boxes, best, labels, self.inference), size)
 
     @torch.no_grad()
     def _match(self, anchors: Tensor, targets: Sequence[Target]) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
-from models.ops.boxes import box_area
+from models.ops.boxes import Size, box_area
 
 _CANONICAL_LEVEL = 4
 _CANONICAL_SIDE = 224
@@ -25,13 +25,33 @@ def assign_levels(boxes: Tensor, lowest: int, highest: int) -> Tensor:
     return level.clamp(lowest, highest).to(torch.int64)
 
 
-def pool_boxes(maps: Mapping[str, Tensor], boxes: Sequence[Tensor], resolution: int) -> Tensor:
-    """Pool every box from the level that fits its size.
+def assign_levels_by_share(boxes: Tensor, size: Size, lowest: int, highest: int) -> Tensor:
+    """Pyramid level (R,) int64 of each box (R, 4) by its share of the image (CenterMask paper, equation 1).
+
+    ceil(highest - log2(area of the image / area of the box)), within the range: the whole image is of the
+    highest level, less than half of it of the next one.
+
+    Args:
+        boxes: not clipped to the image.
+        size: height and width of the image before padding.
+        lowest: number of the finest level.
+        highest: number of the coarsest level.
+    """
+    height, width = size
+    level = torch.ceil(highest - torch.log2(height * width / box_area(boxes)))
+    return level.clamp(lowest, highest).to(torch.int64)
+
+
+def pool_boxes(
+    maps: Mapping[str, Tensor], boxes: Sequence[Tensor], resolution: int, levels: Tensor | None = None
+) -> Tensor:
+    """Pool every box from one level.
 
     Args:
         maps: the levels to pool from, neighbours, finest first, {"p2": (N, C, H/4, W/4), ...}.
         boxes: (R_i, 4) float32 xyxy of each of the N images, in image pixels.
         resolution: bins in each direction.
+        levels: (sum R_i,) int64, the number of the level of each box; None: by its size (`assign_levels`).
 
     Returns:
         (sum R_i, C, resolution, resolution), images in order. Half-pixel aligned; as many samples per bin
@@ -43,7 +63,8 @@ def pool_boxes(maps: Mapping[str, Tensor], boxes: Sequence[Tensor], resolution: 
         channels = next(iter(maps.values())).shape[1]
         return rois.new_empty(len(rois), channels, resolution, resolution)
     numbers = [int(name.removeprefix("p")) for name in maps]
-    levels = assign_levels(rois[:, 1:], numbers[0], numbers[-1])
+    if levels is None:
+        levels = assign_levels(rois[:, 1:], numbers[0], numbers[-1])
     order, pooled = [], []
     for level, feature in zip(numbers, maps.values(), strict=True):
         index = torch.nonzero(levels == level).flatten()

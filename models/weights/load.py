@@ -97,7 +97,8 @@ def load_imagenet(model: Detector, folder: Path) -> LoadReport:
     name = _TIMM_NAMES[backbone]
     if backbone in resnet.TIMM_CHANGES or not timm.is_model_pretrained(name):
         raise InputError(
-            f"there are no ImageNet weights of the backbone {backbone}; use initial_weights=none"
+            f"there are no ImageNet weights of the backbone {backbone} in timm; use initial_weights=none, or give "
+            "a file that holds them with --weights"
         )
     file = folder / f"{name}.safetensors"
     try:

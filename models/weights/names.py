@@ -152,8 +152,12 @@ DETECTRON2: Table = (
     ("roi_heads.box_predictor.cls_score.", "head.box.classes."),
     ("roi_heads.box_predictor.bbox_pred.", "head.box.deltas."),
     ("roi_heads.mask_head.mask_fcn{layer+1}.", "head.mask.convs.{layer}."),
+    ("roi_heads.mask_head.spatialAtt.", "head.mask.attention."),
     ("roi_heads.mask_head.deconv.", "head.mask.up."),
     ("roi_heads.mask_head.predictor.", "head.mask.logits."),
+    ("roi_heads.maskiou_head.maskiou_fcn{layer+1}.", "head.mask_iou.convs.{layer}."),
+    ("roi_heads.maskiou_head.maskiou_fc{layer+1}.", "head.mask_iou.fcs.{layer}."),
+    ("roi_heads.maskiou_head.maskiou.", "head.mask_iou.ious."),
     *((f"backbone.srf_module.Generators.0.{theirs}", f"neck.upsample.{ours}") for theirs, ours in _GENERATOR),
 )
 """detectron2's R-CNNs with FPN, and AFI-GAN's and SRF-GAN's, which add the generator."""

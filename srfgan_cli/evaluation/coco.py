@@ -18,7 +18,7 @@ import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 
 from srfgan_cli.config import Scores
-from srfgan_cli.evaluation.results import Result
+from srfgan_cli.evaluation.results import Result, only_masks
 
 Task = Literal["box", "mask"]
 
@@ -60,9 +60,13 @@ def score(
 
 
 def _score_task(truth: COCO, results: Sequence[Result], task: Task, max_detections: int) -> TaskScores:
-    dropped = {"box": "segmentation", "mask": "bbox"}[task]
     # Copies: the evaluator writes into what it is given.
-    found = truth.loadRes([{k: v for k, v in result.items() if k != dropped} for result in results])
+    if task == "mask":
+        found = truth.loadRes(only_masks(results))
+    else:
+        found = truth.loadRes(
+            [{k: v for k, v in result.items() if k != "segmentation"} for result in results]
+        )
     evaluator = COCOeval_faster(truth, found, iouType=_IOU_TYPES[task])
     evaluator.params.maxDets = [max_detections]
     evaluator.evaluate()

@@ -1,7 +1,8 @@
 """Detections as COCO results: made image by image, written and read back as one json file.
 
 The format is COCO's (cocodataset.org, "results format"): a list of dicts with `image_id`, `category_id`,
-`bbox` [x, y, width, height], `score`, and for masks `segmentation` as a compressed RLE.
+`bbox` [x, y, width, height], `score`, and for masks `segmentation` as a compressed RLE. Detectors that score
+their masks (CenterMask) add a key of our own, `mask_score`: what the masks are ranked by.
 """
 
 from __future__ import annotations
@@ -72,7 +73,19 @@ def to_coco_results(
     elif detections.masks is not None:
         for result, mask in zip(results, detections.masks[kept], strict=True):
             result["segmentation"] = encode_mask(mask.numpy(), (0, 0), original_size)
+    if detections.mask_scores is not None:
+        for result, score in zip(results, detections.mask_scores[kept].double().tolist(), strict=True):
+            result["mask_score"] = round(score, 7)
     return results
+
+
+def only_masks(results: Sequence[Result]) -> list[Result]:
+    """Results without boxes, `mask_score` in the place of `score`, for tools that know one score only."""
+    keys = ("image_id", "category_id", "segmentation")
+    return [
+        {key: result[key] for key in keys} | {"score": result.get("mask_score", result["score"])}
+        for result in results
+    ]
 
 
 def encode_mask(mask: np.ndarray, corner: tuple[int, int], size: tuple[int, int]) -> dict[str, Any]:
@@ -189,6 +202,8 @@ def _problem(
         return f"category id {entry['category_id']!r} is not in the data set, whose ids are {known}"
     if not _is_number(entry["score"]):
         return f"the score is {entry['score']!r}, not a finite number"
+    if "mask_score" in entry and not _is_number(entry["mask_score"]):
+        return f"the mask_score is {entry['mask_score']!r}, not a finite number"
     box = entry["bbox"]
     if not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, box)) and min(box[2:]) >= 0):
         return f"the bbox is {box!r:.80}, not [x, y, width, height] in pixels"

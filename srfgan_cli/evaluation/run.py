@@ -21,7 +21,7 @@ from srfgan_cli.data.loaders import Loader, build_test_loader
 from srfgan_cli.distributed import World
 from srfgan_cli.evaluation.coco import Task, TaskScores, score
 from srfgan_cli.evaluation.report import Report
-from srfgan_cli.evaluation.results import Result, read_results, to_coco_results, write_results
+from srfgan_cli.evaluation.results import Result, only_masks, read_results, to_coco_results, write_results
 from srfgan_cli.progress import progress_bar
 
 _AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -52,7 +52,8 @@ def evaluate(
         split: its name in the report; by default from the json's name (`split_name`).
         max_detections: detections per image and category that count. The model must give as many.
         reference: the paper's row to show beside the numbers.
-        results_path: where the results file goes, if anywhere; see `results_name`.
+        results_path: where the results file goes, if anywhere; see `results_name`. Detectors that score their
+            masks get a second one, `segm/` of the same name, with masks and their scores only.
         precision: autocast's; the numbers of a table are fp32.
         batch_size: images at a time on each process.
         workers: data loading processes per process.
@@ -86,6 +87,9 @@ def evaluate(
         return None
     if results_path is not None:
         write_results(results_path, found)
+        if model.config.has_mask_scores:
+            # By its old name, which COCO's server asks for, in a folder of its own.
+            write_results(results_path.parent / "segm" / results_path.name, only_masks(found))
     index = dataset.index
     return Report(
         preset=preset,

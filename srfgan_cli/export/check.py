@@ -40,7 +40,7 @@ class Difference:
         found: detections by the file.
         same: pairs of the same class within the tolerances.
         boxes: largest difference among these, in pixels; 0 without any, as the next two.
-        scores: absolute.
+        scores: absolute, of boxes and, where they have their own, of masks.
         masks: of probabilities; None for a detector without masks.
     """
 
@@ -91,13 +91,15 @@ def compare(expected: Detections, found: dict[str, Tensor], image: str) -> Diffe
     """Pair what PyTorch and the file find on one image, in whatever order, and measure the pairs.
 
     Args:
-        expected: PyTorch's, with `mask_probs` (R, M, M) if the detector has masks.
+        expected: PyTorch's, with `mask_probs` (R, M, M) if the detector has masks, and their scores if it has them.
         found: the file's outputs by name.
         image: how to call the image.
     """
     ours, theirs = _pairs(expected, found)
     boxes = (expected.boxes[ours] - found["boxes"][theirs]).abs().amax(dim=1)
     scores = (expected.scores[ours] - found["scores"][theirs]).abs()
+    if expected.mask_scores is not None:
+        scores = scores.maximum((expected.mask_scores[ours] - found["mask_scores"][theirs]).abs())
     masks = torch.zeros_like(scores)
     if expected.mask_probs is not None:
         masks = (expected.mask_probs[ours] - found["masks"][theirs]).abs().amax(dim=(1, 2))

@@ -15,8 +15,8 @@ from models.config import ModelConfig
 from models.detector import Detector
 
 INPUT_NAME = "image"
-OUTPUT_NAMES = ("boxes", "scores", "labels", "masks")
-"""In the order of the graph's outputs; a detector without masks has the first three."""
+OUTPUT_NAMES = ("boxes", "scores", "labels", "masks", "mask_scores")
+"""In the order of the graph's outputs; a detector has the first three, four or all (`output_names`)."""
 
 Runtime = Callable[[Tensor], dict[str, Tensor]]
 """An opened file: image (3, H, W) float32 RGB in 0..255 to the outputs by name."""
@@ -40,13 +40,14 @@ class DetectorGraph(nn.Module):
 
         Returns:
             boxes (R, 4) float32 xyxy in the image's pixels, scores (R,) float32 best first, labels (R,)
-            int64 0-based and, with masks, their probabilities (R, M, M) float32 over each box.
+            int64 0-based and, with masks, their probabilities (R, M, M) float32 over each box and perhaps their
+            own scores (R,) float32.
         """
         size = (image.shape[-2], image.shape[-1])
         batch = self._padded(image)[None]
         found = self.detector.detect_from_pyramid(self.detector.pyramid(batch), [size])[0]
-        outputs = (found.boxes, found.scores, found.labels)
-        return outputs if found.mask_probs is None else (*outputs, found.mask_probs)
+        outputs = (found.boxes, found.scores, found.labels, found.mask_probs, found.mask_scores)
+        return tuple(output for output in outputs if output is not None)
 
     def _padded(self, image: Tensor) -> Tensor:
         """As `Detector.preprocess`, by operations that keep the size symbolic."""
@@ -55,6 +56,11 @@ class DetectorGraph(nn.Module):
         unit = self.detector.config.size_divisibility
         below, right = (_next_multiple(side, unit) - side for side in image.shape[-2:])
         return F.pad(pixels, (0, right, 0, below))
+
+
+def output_names(config: ModelConfig) -> tuple[str, ...]:
+    """The names of the outputs that a detector's graph has."""
+    return OUTPUT_NAMES[: 3 + config.has_masks + config.has_mask_scores]
 
 
 def smallest_side(config: ModelConfig) -> int:

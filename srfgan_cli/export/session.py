@@ -14,7 +14,7 @@ from srfgan_cli.config import Config
 from srfgan_cli.console import stderr
 from srfgan_cli.export.check import Difference, ExportMismatchError, agree, check_images, compare_on
 from srfgan_cli.export.contract import contract
-from srfgan_cli.export.graph import OUTPUT_NAMES, Runtime, smallest_side, trace
+from srfgan_cli.export.graph import Runtime, output_names, smallest_side, trace
 from srfgan_cli.export.onnx_file import open_onnx, require_onnx, write_onnx
 from srfgan_cli.export.pt2_file import open_pt2, write_pt2
 from srfgan_cli.published import PUBLISHED
@@ -93,7 +93,7 @@ def export_preset(config: Config, weights: Path | None, format: Format, output: 
 def _write(config: Config, trained: TrainedDetector, format: Format, path: Path) -> Runtime:
     """Write the file and open it in the runtime that it is for."""
     program = trace(trained.detector)
-    outputs = OUTPUT_NAMES if trained.detector.config.has_masks else OUTPUT_NAMES[:3]
+    outputs = output_names(trained.detector.config)
     metadata = contract(config, trained.categories, outputs)
     if format == "onnx":
         write_onnx(program, outputs, metadata, path)

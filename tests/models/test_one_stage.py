@@ -14,7 +14,7 @@ from models.config import (
     NeckConfig,
     RetinaNetConfig,
 )
-from models.heads.dense import best_pairs, focal_losses
+from models.heads.dense import best_pairs, clipped_detections, focal_losses, select_dense_detections
 from models.heads.fcos_head import giou_losses
 from models.ops import distributed
 from models.ops.fcos_targets import centerness, fcos_locations, fcos_targets
@@ -200,16 +200,15 @@ def test_best_pairs(monkeypatch, exporting, limit):
 
 def test_boxes_are_clipped_after_suppression():
     """Two boxes that are the same once clipped both stay; one that lies outside goes."""
-    from models.heads.dense import select_dense_detections
-
     boxes = torch.tensor([[-100.0, 0, 10, 10], [0, 0, 10, 10], [0, 0, 10, 9], [-9, -9, -1, -1]])
     found = select_dense_detections(
         boxes,
         torch.tensor([0.9, 0.8, 0.7, 0.6]),
         torch.zeros(4, dtype=torch.int64),
-        (20, 20),
         InferenceConfig(),
     )
+    assert found.boxes[0, 0] == -100 and len(found) == 3
+    found = clipped_detections(found, (20, 20))
     assert found.scores.tolist() == pytest.approx([0.9, 0.8])
     assert found.boxes.tolist() == [[0, 0, 10, 10], [0, 0, 10, 10]]
 

@@ -1,0 +1,150 @@
+"""CenterMask's head: FCOS finds the boxes, a mask branch with spatial attention and mask scores follows.
+
+CenterMask paper, section 3; the mask scores are Mask Scoring R-CNN's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from models.config import CenterMaskConfig, FCOSConfig, InferenceConfig
+from models.heads.box_head import SampledBoxes
+from models.heads.dense import clipped_detections
+from models.heads.fcos_head import FCOSHead
+from models.heads.mask_head import MaskHead, mask_loss
+from models.heads.mask_iou_head import MaskIoUHead
+from models.ops.boxes import Size
+from models.ops.mask_iou import mask_iou_targets, visible_shares
+from models.ops.masks import mask_targets
+from models.ops.matching import match_boxes
+from models.ops.pooling import assign_levels_by_share, pool_boxes
+from models.ops.sampling import sample_candidates
+from models.structures import Detections, Target
+
+_FOREGROUND_FROM = 0.5
+"""IoU with a ground-truth box from which a box gets that object's mask to learn."""
+
+
+class CenterMaskHead(FCOSHead):
+    """FCOS and, on the boxes it finds, masks and their scores.
+
+    Args:
+        channels: width of the pyramid.
+        num_classes: without background.
+        fcos: depth, sizes of interest and number of candidates of FCOS.
+        config: which boxes train the masks.
+        mask: mask head with spatial attention.
+        mask_iou: predicts how good these masks are.
+        pool_levels: names of the levels that boxes are pooled from, neighbours, finest first.
+        inference: what becomes a detection.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        num_classes: int,
+        fcos: FCOSConfig,
+        config: CenterMaskConfig,
+        *,
+        mask: MaskHead,
+        mask_iou: MaskIoUHead,
+        pool_levels: Sequence[str],
+        inference: InferenceConfig,
+    ) -> None:
+        super().__init__(channels, num_classes, fcos, inference)
+        self.mask = mask
+        self.mask_iou = mask_iou
+        self.pool_levels = tuple(pool_levels)
+        self.masks_per_image = config.masks_per_image
+        self.proposing = inference.model_copy(
+            update={
+                "score_threshold": config.proposal_threshold,
+                "detections_per_image": config.proposals_per_image,
+            }
+        )
+
+    def losses(
+        self, pyramid: dict[str, Tensor], sizes: Sequence[Size], targets: Sequence[Target]
+    ) -> dict[str, Tensor]:
+        """FCOS's losses, `loss_mask` and `loss_maskiou`; only the first is not 0 without any box."""
+        maps = self.fcos(pyramid)
+        losses = self.losses_of(maps, targets)
+        with torch.no_grad():
+            proposals = self.boxes(maps, self.proposing)
+        samples = [self.sample(part.boxes, target) for part, target in zip(proposals, targets, strict=True)]
+        labels = torch.cat([sample.labels for sample in samples])
+        pooled = self.pool(pyramid, [sample.boxes for sample in samples], sizes)
+        logits = self.mask.predict(pooled, labels).float()
+        truth, shares = _mask_truth(samples, targets, logits)
+        # Not detached: this loss trains the masks, too.
+        ious = _of_class(self.mask_iou(pooled, logits.sigmoid()), labels)
+        wanted = mask_iou_targets(logits, truth, shares)
+        errors = torch.where(wanted > 0, 0.5 * (ious.float() - wanted).square(), 0.0)
+        losses["loss_mask"] = mask_loss(logits, truth)
+        losses["loss_maskiou"] = errors.sum() / (wanted > 0).sum().clamp(min=1)
+        return losses
+
+    def detect(self, pyramid: dict[str, Tensor], sizes: Sequence[Size]) -> list[Detections]:
+        """Detections of each image, best box score first, with `mask_probs` and `mask_scores`.
+
+        Masks are made of the boxes as FCOS gives them, and belong to these boxes clipped to the image (as in
+        CenterMask's published code).
+        """
+        found = self.boxes(self.fcos(pyramid), self.inference)
+        labels = torch.cat([part.labels for part in found])
+        pooled = self.pool(pyramid, [part.boxes for part in found], sizes)
+        probs = self.mask.predict(pooled, labels).float().sigmoid()
+        ious = _of_class(self.mask_iou(pooled, probs), labels).float()
+        counts = [part.labels.shape[0] for part in found]
+        for part, masks, quality in zip(found, probs.split(counts), ious.split(counts), strict=True):
+            part.mask_probs = masks
+            part.mask_scores = part.scores * quality
+        return [clipped_detections(part, size) for part, size in zip(found, sizes, strict=True)]
+
+    def pool(self, pyramid: dict[str, Tensor], boxes: Sequence[Tensor], sizes: Sequence[Size]) -> Tensor:
+        """Features (R, C, M, M) of `boxes` (R_i, 4) of all images, each from the level of its share of its image."""
+        first, *_, last = (int(level.removeprefix("p")) for level in self.pool_levels)
+        levels = [
+            assign_levels_by_share(part, size, first, last) for part, size in zip(boxes, sizes, strict=True)
+        ]
+        maps = {level: pyramid[level].contiguous() for level in self.pool_levels}
+        return pool_boxes(maps, boxes, self.mask.config.resolution, torch.cat(levels))
+
+    @torch.no_grad()
+    def sample(self, proposals: Tensor, target: Target) -> SampledBoxes:
+        """Those of the proposals and ground-truth boxes of one image that train the masks; all are foreground."""
+        candidates = torch.cat([proposals, target.boxes])
+        matched, labels = match_boxes(
+            target.boxes,
+            candidates,
+            negative_below=_FOREGROUND_FROM,
+            positive_from=_FOREGROUND_FROM,
+            rescue=False,
+        )
+        chosen, _ = sample_candidates(labels, self.masks_per_image, 1.0)
+        matched = matched[chosen]
+        return SampledBoxes(candidates[chosen], target.labels[matched], matched)
+
+
+def _mask_truth(
+    samples: Sequence[SampledBoxes], targets: Sequence[Target], logits: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The masks (R, M, M) bool that `logits` (R, M, M) should be, and the objects' visible shares (R,)."""
+    truth, shares = [], []
+    for sample, target in zip(samples, targets, strict=True):
+        # One wait for the device for each, not one for every use.
+        boxes, matched = sample.boxes.cpu(), sample.matched.cpu()
+        truth.append(mask_targets(target.masks or [], boxes, matched, logits.shape[-1]))
+        shares.append(visible_shares(target.masks or [], boxes, matched))
+    return (
+        torch.cat(truth).to(logits.device, non_blocking=True),
+        torch.cat(shares).to(logits.device, non_blocking=True),
+    )
+
+
+def _of_class(values: Tensor, labels: Tensor) -> Tensor:
+    """(R,): of `values` (R, K) the column of each row's label (R,)."""
+    return values.gather(1, labels[:, None]).squeeze(1)
