@@ -56,6 +56,11 @@ class Table:
     about: str
     rows: tuple[Row, ...]
 
+    @property
+    def title(self) -> str:
+        """Name, contents and split in one line."""
+        return f"{self.name}: {self.about} ({self.rows[0].split})"
+
 
 @dataclass(frozen=True)
 class Entry:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from models.errors import InputError
 from srfgan_cli.console import stdout
 from srfgan_cli.options import Json, Set
+
+if TYPE_CHECKING:
+    from srfgan_cli.config import Scores
+    from srfgan_cli.tables import Entry
 
 app = typer.Typer(help="List, show, copy and compare presets.", no_args_is_help=True)
 
@@ -23,37 +27,46 @@ def list_(
     table: Annotated[str | None, typer.Option("--table", help="Only rows of this table, as table1.")] = None,
     json_: Json = False,
 ) -> None:
-    """All presets, with the papers' numbers."""
-    from rich.table import Column, Table
+    """All presets by table, with the papers' box and mask AP."""
+    from rich.table import Table
 
-    from srfgan_cli.presets import list_presets
+    from srfgan_cli.tables import entries_by_table, load_tables
 
-    rows = [row for row in map(_row, list_presets()) if table is None or row["table"] == table]
-    if not rows:
-        tables = sorted({_row(name)["table"] for name in list_presets()} - {""})
-        raise InputError(f"No preset belongs to table '{table}'. Tables: {', '.join(tables)}.")
+    tables = entries_by_table()
+    if table is not None and table not in load_tables():
+        raise InputError(f"There is no table '{table}'. Tables: {', '.join(load_tables())}.")
+    chosen = tables if table is None else {table: tables[table]}
     if json_:
-        typer.echo(json.dumps(rows))
+        typer.echo(json.dumps([_row(entry) for entries in chosen.values() for entry in entries]))
         return
-    names = [Column("preset", no_wrap=True), Column("table", no_wrap=True)]
-    shown = Table(*names, "box AP", "mask AP", "what", box=None, header_style="bold", pad_edge=False)
-    for row in rows:
-        shown.add_row(
-            row["preset"], row["table"], _number(row["box"]), _number(row["mask"]), row["description"]
+    longest = max(len(entry.preset) for entries in tables.values() for entry in entries)
+    for name, entries in chosen.items():
+        shown = Table(box=None, header_style="dim", pad_edge=False)
+        shown.add_column("preset", no_wrap=True, width=longest)
+        for column in ("box", "mask", "what"):
+            shown.add_column(column)
+        for entry in entries:
+            reference = entry.reference
+            scores = (_number(reference.box), _number(reference.mask))
+            shown.add_row(entry.preset, *scores, entry.config.description)
+        stdout.print(
+            f"[bold]{load_tables()[name].title if name else 'no row of a table'}[/]", shown, "", sep="\n"
         )
-    stdout.print(shown)
 
 
 @app.command()
-def show(name: PresetArgument, set_: Set = None) -> None:
-    """A preset, fully resolved, as YAML, with its number of parameters."""
+def show(name: PresetArgument, set_: Set = None, json_: Json = False) -> None:
+    """A preset, fully resolved, as YAML; above it its size, arithmetic, schedule and table rows."""
     from srfgan_cli.presets import dump_yaml, load_preset
     from srfgan_cli.published import describe_published
+    from srfgan_cli.summary import summary, summary_lines
 
     config = load_preset(name, set_ or [])
-    typer.echo(f"# {config.description}")
-    typer.echo(f"# parameters: {_parameters(config) / 1e6:.1f} M")
-    typer.echo(f"# published weights: {describe_published(config)}")
+    if json_:
+        typer.echo(json.dumps(summary(config)))
+        return
+    for line in (*summary_lines(config), f"published weights: {describe_published(config)}"):
+        typer.echo(f"# {line}")
     typer.echo(dump_yaml(config), nl=False)
 
 
@@ -92,28 +105,20 @@ def diff(first: PresetArgument, second: PresetArgument) -> None:
     stdout.print(shown if keys else "No difference.")
 
 
-def _row(name: str) -> dict[str, Any]:
-    from srfgan_cli.presets import load_preset
-
-    config = load_preset(name)
-    reference = config.references[0] if config.references else None
+def _row(entry: Entry) -> dict[str, Any]:
+    reference = entry.reference
     return {
-        "preset": name,
-        "table": reference.table if reference else "",
-        "box": reference.box.AP if reference else None,
-        "mask": reference.mask.AP if reference and reference.mask else None,
-        "description": config.description,
+        "preset": entry.preset,
+        "table": reference.table,
+        "box": reference.box.AP,
+        "mask": reference.mask.AP if reference.mask else None,
+        "description": entry.config.description,
+        "reference": reference.model_dump(exclude_none=True) if reference.table else {},
     }
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.1f}"
-
-
-def _parameters(config: Any) -> int:
-    import torch
-
-    from models import build_detector
-
-    with torch.device("meta"):
-        return sum(parameter.numel() for parameter in build_detector(config.model).parameters())
+def _number(scores: Scores | None) -> str:
+    """The AP; where a document gives it for sizes of objects only, that of small ones."""
+    if scores is None or (scores.AP is None and scores.APs is None):
+        return ""
+    return f"{scores.AP:.1f}" if scores.AP is not None else f"APs {scores.APs:.1f}"

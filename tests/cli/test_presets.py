@@ -127,18 +127,62 @@ def test_a_users_file_builds_on_a_preset(tmp_path):
     assert config.finetune.solver.milestones == [60_000, 80_000]
 
 
-def test_the_presets_command(srfgan):
+def test_the_list_of_presets(srfgan):
     listed = json.loads(srfgan("presets", "list", "--table", "table5", "--json").out)
-    assert [(row["preset"], row["box"]) for row in listed] == [
-        ("table5_bicubic", 38.5),
-        ("table5_bilinear", 38.6),
-        ("table5_nn", 38.6),
-        ("table5_srf", 41.2),
+    assert [(row["preset"], row["box"], row["mask"]) for row in listed] == [
+        ("table5_bilinear", 38.6, 35.2),
+        ("table5_nn", 38.6, 35.2),
+        ("table5_bicubic", 38.5, 35.1),
+        ("table5_srf", 41.2, 37.0),
     ]
-    assert "mask_rcnn_r50_fpn_nn_3x" in srfgan("presets", "list").out
-    assert "table 'table9'" in srfgan("presets", "list", "--table", "table9").err
-    shown = srfgan("presets", "show", "mask_rcnn_r50_fpn").out
-    assert "# parameters: 53.9 M" in shown and "upsampler: srf" in shown
+    # One preset in several tables, with each table's own numbers.
+    rows = [
+        row
+        for row in json.loads(srfgan("presets", "list", "--json").out)
+        if row["preset"] == "mask_rcnn_r50_fpn"
+    ]
+    assert [(row["table"], row["box"]) for row in rows] == [
+        ("table1", 41.2),
+        ("table2", 41.5),
+        ("table3", 41.2),
+    ]
+    assert rows[1]["reference"]["box"]["AP50"] == 62.0
+    shown = srfgan("presets", "list").out.splitlines()
+    assert {
+        name for name in list_presets() if not any(line.startswith(f"{name} ") for line in shown)
+    } == set()
+    assert max(map(len, shown)) <= 80
+    of_table3 = srfgan("presets", "list", "--table", "table3").out
+    assert "SRF-GAN paper" in of_table3 and "40.0  36.2" in of_table3 and "table4" not in of_table3
+    assert "There is no table 'table9'. Tables: table1," in srfgan("presets", "list", "--table", "table9").err
+
+
+def test_what_a_preset_amounts_to(srfgan):
+    shown = srfgan("presets", "show", "retinanet_r50_fpn").out
+    comments = [line.removeprefix("# ") for line in shown.splitlines() if line.startswith("#")]
+    assert comments == [
+        "RetinaNet R-50-FPN, SRF, whole extractor reused (M), 12 epochs",
+        "parameters: 47.4 M",
+        "GMACs at 800x1216: 268.2 (backbone 74.8, neck 62.5, head 130.9), with as many boxes as the config allows",
+        "stage 1, pretrain: that of mask_rcnn_r50_fpn",
+        "stage 2, extract: that of mask_rcnn_r50_fpn",
+        "stage 3, finetune: 90,000 iterations of 16 = 1,440,000 images, 12.3 epochs; sgd, lr 0.01, "
+        "x0.1 at 60,000, 80,000",
+        "srfgan_paper, table1 (val2017): box AP 39.6, APs 24.7, APm 44.0, APl 49.6; 47 M parameters; 101 ms; 12 epochs",
+        "srfgan_paper, table2 (test-dev): box AP 40.1, AP50 59.4, AP75 43.2, APs 24.2, APm 43.5, APl 48.3; 12 epochs",
+        "srfgan_paper, table3 (val2017): box AP 39.6; 101 ms; 12 epochs",
+        "published weights: none",
+    ]
+    assert "upsampler: srf" in shown
+    document = json.loads(
+        srfgan("presets", "show", "demo", "--json", "--set", "finetune.solver.iterations=500").out
+    )
+    assert document["stages"][2]["epochs"] == 2.0 and document["stages"][2]["lr"] == 0.001
+    assert document["macs"]["total"] == sum(document["macs"][part] for part in ("backbone", "neck", "head"))
+    assert document["references"] == [] and document["config"]["finetune"]["solver"]["iterations"] == 500
+
+
+def test_presets_are_compared_and_copied(srfgan):
     different = srfgan("presets", "diff", "mask_rcnn_r50_fpn", "mask_rcnn_r50_fpn_nn").out
     assert "model.neck.upsampler" in different and "data.flip" not in different
     assert srfgan("presets", "copy", "mask_rcnn_r50_fpn", "mine.yaml").code == 0
