@@ -1,19 +1,36 @@
-"""The README's Python runs as it stands."""
+"""The README's Python runs as it stands, and its table of what exists is whole."""
 
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from models.config import BackboneName, DetectorName, NeckName, UpsamplerName
+from srfgan_cli.tables import load_tables
+
 README = Path(__file__).parents[1] / "README.md"
+WHAT_EXISTS = {
+    "detectors": get_args(DetectorName),
+    "necks": get_args(NeckName),
+    "backbones": get_args(BackboneName),
+    "upsamplers": get_args(UpsamplerName),
+    "tables": tuple(load_tables()),
+}
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 
 def test_there_are_examples():
     assert len(BLOCKS) >= 2
+
+
+@pytest.mark.parametrize("what", WHAT_EXISTS)
+def test_the_table_names_all_that_exists(what):
+    (cells,) = re.findall(rf"^\| {what} \|(.*)\|$", README.read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", cells)) == set(WHAT_EXISTS[what])
 
 
 @pytest.mark.parametrize("code", BLOCKS)
