@@ -137,6 +137,26 @@ class FeatureEnhancementConfig(StrictConfig):
     """Weight of the sum of the variances of res3's parameters, which training makes large: edge-like filters."""
 
 
+class SelfTrainingConfig(StrictConfig):
+    """Pseudo-labelled images beside the labelled ones, as in STAC (arXiv 2005.04757)."""
+
+    threshold: float = Field(0.9, gt=0, lt=1)
+    """Detections of the teacher from this score on are taken for labels."""
+    ratio: float = Field(1.0, gt=0)
+    """Pseudo-labelled images for each labelled one in a batch."""
+
+    def shares(self, batch_size: int) -> tuple[int, int]:
+        """Labelled and pseudo-labelled images of a batch: the nearest to the ratio, at least one of each.
+
+        Raises:
+            ValueError: a batch of one image.
+        """
+        if batch_size < 2:
+            raise ValueError("finetune.self_training needs at least 2 images in a batch")
+        pseudo = min(max(1, round(batch_size * self.ratio / (1 + self.ratio))), batch_size - 1)
+        return batch_size - pseudo, pseudo
+
+
 class FinetuneConfig(StrictConfig):
     """Stage 3: the target detector T; with `reuse: none`, a plain detector."""
 
@@ -146,6 +166,14 @@ class FinetuneConfig(StrictConfig):
     freeze_generator: bool = False
     feature_enhancement: FeatureEnhancementConfig | None = None
     """Regularise the backbone's early and late stages; none by default."""
+    self_training: SelfTrainingConfig | None = None
+    """Train on images that a teacher labels too (`--unlabeled`, `--teacher`); by default only on labelled ones."""
+
+    @model_validator(mode="after")
+    def _batch_that_can_be_mixed(self) -> FinetuneConfig:
+        if self.self_training is not None:
+            self.self_training.shares(self.solver.batch_size)
+        return self
 
 
 class SourcesConfig(StrictConfig):

@@ -136,6 +136,25 @@ Extractor = Annotated[
     ),
 ]
 
+Unlabeled = Annotated[
+    Path | None,
+    Option(
+        "--unlabeled",
+        help="Self-training: a folder of images for --teacher to label.",
+        metavar="DIR",
+        rich_help_panel="Data",
+    ),
+]
+Teacher = Annotated[
+    Path | None,
+    Option(
+        "--teacher",
+        help="Self-training: the trained detector that labels --unlabeled.",
+        metavar="FILE",
+        rich_help_panel="Data",
+    ),
+]
+
 
 @dataclass(frozen=True)
 class TrainOptions:
@@ -151,6 +170,8 @@ class TrainOptions:
     set_: list[str] | None = None
     data_root: Path | None = None
     dataset: DatasetName | None = None
+    unlabeled: Path | None = None
+    teacher: Path | None = None
     iterations: int | None = None
     batch_size: int | None = None
     seed: int | None = None

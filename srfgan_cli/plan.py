@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from models.errors import InputError
-from srfgan_cli.config import Config, SolverConfig
+from srfgan_cli.config import Config, SelfTrainingConfig, SolverConfig
 from srfgan_cli.console import stderr, stdout
 from srfgan_cli.options import StageName, TrainOptions
 from srfgan_cli.presets import dump_yaml, load_preset
@@ -71,6 +71,7 @@ def make_plan(options: TrainOptions) -> Plan:
             f"Preset '{config.name}' upsamples by '{config.model.neck.upsampler}': there is no generator to train. "
             "Choose a preset with srf or afi, or --set model.neck.upsampler=srf."
         )
+    config = _with_self_training(config, options)
     run = Run(options.output_dir) if options.output_dir else Run.default(options.stage, config.name)
     run.check_free(options.resume, options.overwrite)
     return Plan(options.stage, config, run, options, **_sources(config, options))
@@ -121,6 +122,32 @@ def _config(options: TrainOptions) -> Config:
     stage = getattr(config, options.stage)
     shortened = stage.model_copy(update={"solver": stage.solver.shortened(options.iterations)})
     return config.model_copy(update={options.stage: shortened})
+
+
+def _with_self_training(config: Config, options: TrainOptions) -> Config:
+    """The config with the default self-training where the options ask for it and the preset says nothing."""
+    given = {"--unlabeled": options.unlabeled, "--teacher": options.teacher}
+    absent = [name for name, path in given.items() if path is None]
+    wanted = options.stage == "finetune" and config.finetune.self_training is not None
+    if len(absent) == 1 or (absent and wanted and not options.dry_run):
+        raise InputError(
+            f"Self-training needs {' and '.join(absent)}: a folder of images and the trained detector that labels "
+            "them." + (" --set finetune.self_training=null trains without." if wanted else "")
+        )
+    if absent:
+        return config
+    if options.teacher is not None and not options.teacher.is_file() and not options.dry_run:
+        raise InputError(f"--teacher: {options.teacher} does not exist.")
+    if wanted:
+        return config
+    settings = SelfTrainingConfig()
+    try:
+        settings.shares(config.finetune.solver.batch_size)
+    except ValueError as error:
+        raise InputError(f"{error}, got {config.finetune.solver.batch_size}.") from None
+    return config.model_copy(
+        update={"finetune": config.finetune.model_copy(update={"self_training": settings})}
+    )
 
 
 def _overrides(options: TrainOptions) -> list[str]:
@@ -185,6 +212,7 @@ def _start(given: Path, config: Config, options: TrainOptions) -> Path:
 def _as_dict(plan: Plan) -> dict[str, Any]:
     solver = plan.solver
     files = {name: getattr(plan, name) for name in ("guide", "generator", "extractor", "weights")}
+    files["teacher"] = plan.options.teacher
     return {
         "stage": plan.stage,
         "preset": plan.config.name,

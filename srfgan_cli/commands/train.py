@@ -29,7 +29,9 @@ from srfgan_cli.options import (
     Resume,
     Seed,
     Set,
+    Teacher,
     TrainOptions,
+    Unlabeled,
     Weights,
 )
 
@@ -98,6 +100,8 @@ def finetune(
     set_: Set = None,
     data_root: DataRoot = None,
     dataset: Dataset = None,
+    unlabeled: Unlabeled = None,
+    teacher: Teacher = None,
     iterations: Iterations = None,
     batch_size: BatchSize = None,
     seed: Seed = None,

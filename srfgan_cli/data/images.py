@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from models.errors import InputError
@@ -22,6 +22,11 @@ class ImageError(InputError):
         self.kind = kind
 
 
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+"""What a folder's files must end in to be taken for images."""
+
+_TURNED = (5, 6, 7, 8)
+"""EXIF orientations that swap height and width."""
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
 
@@ -64,6 +69,39 @@ def read_image(path: str | Path, size: tuple[int, int] | None = None) -> Tensor:
             "image size differs from the json",
         )
     return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """Height and width of the image that `read_image` gives, from the file's header alone.
+
+    Raises:
+        ImageError: missing, empty, or no image.
+    """
+    try:
+        with Image.open(path) as file:
+            width, height = file.size
+            turned = file.getexif().get(ExifTags.Base.Orientation) in _TURNED
+    except FileNotFoundError:
+        raise ImageError(f"{path}: no such image file", "missing image file") from None
+    except UnidentifiedImageError:
+        raise _unidentified(path) from None
+    except _BROKEN as error:
+        raise ImageError(f"{path}: the image cannot be read ({error}); replace the file") from None
+    return (width, height) if turned else (height, width)
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The image files in a folder, by name; those in folders below are left out.
+
+    Raises:
+        InputError: no such folder, or no image in it.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder of images")
+    found = sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+    if not found:
+        raise InputError(f"{folder}: the folder holds no image ({', '.join(IMAGE_SUFFIXES)})")
+    return found
 
 
 def _oriented(image: Image.Image, size: tuple[int, int] | None) -> Image.Image:

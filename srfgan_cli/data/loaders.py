@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from models.errors import InputError
 from models.structures import Target
 from srfgan_cli.data.dataset import DetectionDataset, Request, Sample
+from srfgan_cli.data.mixed import MixedBatches, MixedDataset
 from srfgan_cli.data.sampler import EvaluationBatches, TrainingBatches
 
 _OPEN_FILES = 65536
@@ -109,6 +110,44 @@ def build_train_loader(
     return _build(dataset, batches, workers, device)
 
 
+def build_mixed_loader(
+    labelled: DetectionDataset,
+    pseudo: DetectionDataset,
+    *,
+    batch_sizes: tuple[int, int],
+    accumulate: int = 1,
+    rank: int = 0,
+    world_size: int = 1,
+    seed: int = 0,
+    start: int = 0,
+    workers: int = 0,
+    device: torch.device | str = "cpu",
+) -> Loader:
+    """As `build_train_loader`, with images of both data sets in every micro-batch.
+
+    Args:
+        labelled, pseudo: what to read.
+        batch_sizes: images of each per optimizer step, over all processes and accumulation steps.
+
+    Raises:
+        InputError: one of the two shares cannot be divided evenly; while iterating, an image cannot be used.
+    """
+    parts = [
+        TrainingBatches(
+            dataset.sizes.numpy(),
+            batch_size=batch_size,
+            accumulate=accumulate,
+            rank=rank,
+            world_size=world_size,
+            seed=seed,
+            start=start,
+        )
+        for dataset, batch_size in zip((labelled, pseudo), batch_sizes, strict=True)
+    ]
+    batches = MixedBatches(parts[0], parts[1], len(labelled))
+    return _build(MixedDataset(labelled, pseudo), batches, workers, device)
+
+
 def build_test_loader(
     dataset: DetectionDataset,
     *,
@@ -124,7 +163,7 @@ def build_test_loader(
 
 
 def _build(
-    dataset: DetectionDataset, batches: Sampler[list[Request]], workers: int, device: torch.device | str
+    dataset: Dataset[Sample], batches: Sampler[list[Request]], workers: int, device: torch.device | str
 ) -> Loader:
     if workers:
         _allow_many_open_files()
@@ -144,7 +183,7 @@ def _build(
 class _Guarded(Dataset["Sample | InputError"]):
     """The data set with its InputErrors as values, which travel between processes unharmed."""
 
-    def __init__(self, dataset: DetectionDataset) -> None:
+    def __init__(self, dataset: Dataset[Sample]) -> None:
         self._dataset = dataset
 
     def __getitem__(self, request: Request) -> Sample | InputError:

@@ -84,5 +84,6 @@ def _mirrored_mask(mask: InstanceMask, width: int) -> InstanceMask:
         # Reversed as well, so that the outline keeps its sense of rotation.
         return Polygons(tuple((part * [-1, 1] + [width, 0])[::-1] for part in mask.parts))
     x1, y1, x2, y2 = mask.span
-    pixels = np.ascontiguousarray(mask.pixels[:, ::-1])
+    # A copy in any case: one column turned round counts as contiguous, and torch refuses its negative stride.
+    pixels = mask.pixels[:, ::-1].copy()
     return MaskPatch(pixels, np.array([width - x2, y1, width - x1, y2]))

@@ -144,16 +144,26 @@ def predict(
     world: World,
     precision: Precision = "fp32",
     progress: bool = True,
+    title: str = "evaluating",
+    min_score: float = 0.0,
 ) -> list[Result] | None:
     """Detections of every image, in COCO results format and in the loaders' order.
 
     Masks are encoded as the images come, so memory grows by a few kilobytes per image.
 
+    Args:
+        title: of the progress bar.
+        min_score: detections below it are left out.
+
     Returns:
         All processes' results on the main process, None on the others.
     """
     results: list[Result] = []
-    with _evaluation_mode(model), torch.inference_mode(), _progress(len(loader), progress, world) as advance:
+    with (
+        _evaluation_mode(model),
+        torch.inference_mode(),
+        _progress(title, len(loader), progress, world) as advance,
+    ):
         for batch in loader:
             with torch.autocast(world.device.type, dtype=_AUTOCAST[precision], enabled=precision != "fp32"):
                 detections = model.detect(
@@ -163,9 +173,17 @@ def predict(
                 detections, batch.images, batch.image_ids, batch.original_sizes, strict=True
             ):
                 height, width = image.shape[-2:]
-                results += to_coco_results(
-                    found, (height, width), image_id=image_id, original_size=size, category_ids=category_ids
-                )
+                results += [
+                    result
+                    for result in to_coco_results(
+                        found,
+                        (height, width),
+                        image_id=image_id,
+                        original_size=size,
+                        category_ids=category_ids,
+                    )
+                    if result["score"] >= min_score
+                ]
             advance()
     return _gathered(results, world)
 
@@ -227,9 +245,9 @@ def _evaluation_mode(model: Detector) -> Iterator[None]:
 
 
 @contextmanager
-def _progress(batches: int, show: bool, world: World) -> Iterator[Callable[[], None]]:
+def _progress(title: str, batches: int, show: bool, world: World) -> Iterator[Callable[[], None]]:
     """A bar on stderr with the time left, on the main process; gives what to call after each batch."""
     bar = progress_bar(show=show and world.is_main)
     with bar:
-        task = bar.add_task("evaluating", total=batches)
+        task = bar.add_task(title, total=batches)
         yield lambda: bar.advance(task)

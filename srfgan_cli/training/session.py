@@ -17,7 +17,7 @@ from srfgan_cli import __version__
 from srfgan_cli.config import Config
 from srfgan_cli.console import stderr
 from srfgan_cli.data.dataset import DetectionDataset
-from srfgan_cli.data.loaders import Batch, build_train_loader
+from srfgan_cli.data.loaders import Batch, build_mixed_loader, build_train_loader
 from srfgan_cli.data.open import check_same_categories, open_split
 from srfgan_cli.devices import Devices
 from srfgan_cli.distributed import World, open_world
@@ -30,15 +30,23 @@ from srfgan_cli.training.checkpoint import load_checkpoint, save_checkpoint
 from srfgan_cli.training.engine import Hooks, Trainer
 from srfgan_cli.training.metrics import MetricsLog
 from srfgan_cli.training.progress import TrainingProgress
+from srfgan_cli.training.self_training import open_pseudo_labels
 from srfgan_cli.training.stage import Stage
 
 
 @dataclass(frozen=True)
 class Splits:
-    """The data of a run: what it trains on, and what it is scored on (None where the stage has no detector)."""
+    """The data of a run.
+
+    Attributes:
+        train: what it trains on.
+        val: what it is scored on; None where the stage has no detector.
+        pseudo: pseudo-labelled images to train on as well, if any.
+    """
 
     train: DetectionDataset
     val: DetectionDataset | None
+    pseudo: DetectionDataset | None = None
 
 
 def train_stage(plan: Plan, devices: Devices) -> Report | None:
@@ -93,7 +101,7 @@ def _open_data(plan: Plan, world: World) -> Splits:
     if world.is_main:
         world.barrier()
         _describe(train)
-    return Splits(train, val)
+    return Splits(train, val, open_pseudo_labels(plan, train, world))
 
 
 def _describe(train: DetectionDataset) -> None:
@@ -139,19 +147,20 @@ def _run(plan: Plan, stage: Stage, splits: Splits, world: World) -> Report | Non
 
 
 def _batches(plan: Plan, splits: Splits, world: World, state: dict[str, Any] | None) -> Iterator[Batch]:
-    solver = plan.solver
-    loader = build_train_loader(
-        splits.train,
-        batch_size=solver.batch_size,
-        accumulate=solver.accumulate,
-        rank=world.rank,
-        world_size=world.size,
-        seed=plan.config.seed,
-        start=state["iteration"] if state else 0,
-        workers=plan.config.data.workers,
-        device=world.device,
-    )
-    return iter(loader)
+    solver, mixture = plan.solver, plan.config.finetune.self_training
+    common: dict[str, Any] = {
+        "accumulate": solver.accumulate,
+        "rank": world.rank,
+        "world_size": world.size,
+        "seed": plan.config.seed,
+        "start": state["iteration"] if state else 0,
+        "workers": plan.config.data.workers,
+        "device": world.device,
+    }
+    if splits.pseudo is None or mixture is None:
+        return iter(build_train_loader(splits.train, batch_size=solver.batch_size, **common))
+    sizes = mixture.shares(solver.batch_size)
+    return iter(build_mixed_loader(splits.train, splits.pseudo, batch_sizes=sizes, **common))
 
 
 def _hooks(plan: Plan, stage: Stage, splits: Splits, world: World, reports: list[Report | None]) -> Hooks:

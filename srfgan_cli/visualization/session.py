@@ -20,7 +20,7 @@ from models.weights import load_weights
 from srfgan_cli.config import Config
 from srfgan_cli.console import stderr, stdout
 from srfgan_cli.data.categories import CategoryMap
-from srfgan_cli.data.images import read_image
+from srfgan_cli.data.images import list_images, read_image
 from srfgan_cli.data.open import policy
 from srfgan_cli.data.shapes import example_image
 from srfgan_cli.plan import GENERATORS
@@ -32,7 +32,6 @@ from srfgan_cli.visualization.detections import draw
 from srfgan_cli.visualization.feature_maps import level_maps
 from srfgan_cli.visualization.maps import p2_panel
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 FALLBACK_PRESET = "mask_rcnn_r18_fpn"
 """What is drawn with random weights where there is neither a preset nor a run."""
 
@@ -150,10 +149,7 @@ def _images(path: Path | None) -> list[Path]:
     if path is None:
         return []
     if path.is_dir():
-        found = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
-        if not found:
-            raise InputError(f"--image {path}: the folder holds no image ({', '.join(IMAGE_SUFFIXES)}).")
-        return found
+        return list_images(path)
     if not path.is_file():
         raise InputError(f"--image {path} does not exist.")
     return [path]

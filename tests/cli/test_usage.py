@@ -15,7 +15,7 @@ TRAINING = f"{RECIPE} {MACHINE} dry_run json output_dir overwrite resume"
 OPTIONS = {
     "pretrain": f"{TRAINING} backbone guide",
     "extract": f"{TRAINING} generator guide weights",
-    "finetune": f"{TRAINING} extractor generator weights",
+    "finetune": f"{TRAINING} extractor generator teacher unlabeled weights",
     "eval": f"{MACHINE} batch_size data_root dataset from_ json max_detections output_dir per_class preset set_ split "
     "weights",
     "visualize": "devices generator image methods output preset score_threshold set_ weights what",

@@ -97,3 +97,11 @@ def test_a_target_without_instances_or_masks_passes():
     moved = Placement((10, 10), (20, 30), True).target(empty)
     assert moved.boxes.shape == (0, 4)
     assert moved.masks is None
+
+
+def test_a_mask_of_one_column_can_be_flipped():
+    """numpy calls such an array contiguous whatever its stride; torch does not take a negative one."""
+    patch = MaskPatch(np.array([[1], [0], [1]], np.uint8), np.array([2, 0, 3, 3], np.float64))
+    target = Target(torch.tensor([[2.0, 0, 3, 3]]), torch.tensor([0]), [patch])
+    (mirrored,) = Placement((3, 8), (3, 8), flipped=True).target(target).masks
+    assert torch.from_numpy(mirrored.pixels).tolist() == [[1], [0], [1]] and mirrored.span[0] == 5
