@@ -102,6 +102,9 @@ class AdversarialConfig(StrictConfig):
     """lambda of equation (2)."""
     levels: list[Level] = Field(["p2", "p3", "p4", "p5"], min_length=1)
     """Pyramid levels that the loss compares; one-stage detectors have none finer than p3."""
+    window: int | None = Field(None, ge=8)
+    """Side in map pixels of the random window of each map that the discriminator sees, which costs nearly all of
+    stage 1; None: whole maps, as in the published code. L1 compares whole maps in any case."""
 
 
 class PretrainConfig(StrictConfig):

@@ -67,6 +67,42 @@ def paired(fake: Mapping[str, Tensor], real: Mapping[str, Tensor]) -> tuple[list
     return [f for f, _ in cut], [r for _, r in cut]
 
 
+def random_windows(
+    fake: Sequence[Tensor], real: Sequence[Tensor], side: int | None
+) -> tuple[list[Tensor], list[Tensor]]:
+    """For each level and image, the same random window of the fake and of the real map.
+
+    The paper's discriminator judges "patches extracted within" the features.
+
+    Args:
+        fake, real: (N, C, H, W) per level, of equal sizes in pairs.
+        side: of a window, in map pixels; a map that is smaller in one direction stays whole in that one. None: all
+            maps stay whole. The places are drawn from torch's global generator on the CPU.
+
+    Returns:
+        (N, C, min(side, H), min(side, W)) per level each; maps that fit into a window are not copied.
+    """
+    if side is None:
+        return list(fake), list(real)
+    windows = [_same_windows(f, r, side) for f, r in zip(fake, real, strict=True)]
+    return [f for f, _ in windows], [r for _, r in windows]
+
+
+def _same_windows(fake: Tensor, real: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    (height, width), count = fake.shape[-2:], len(fake)
+    rows, columns = min(side, height), min(side, width)
+    if (rows, columns) == (height, width):
+        return fake, real
+    tops = torch.randint(height - rows + 1, (count,)).tolist()
+    lefts = torch.randint(width - columns + 1, (count,)).tolist()
+
+    def cut(maps: Tensor) -> Tensor:
+        places = zip(maps, tops, lefts, strict=True)
+        return torch.stack([m[:, top : top + rows, left : left + columns] for m, top, left in places])
+
+    return cut(fake), cut(real)
+
+
 def _common_size(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     height, width = min(a.shape[-2], b.shape[-2]), min(a.shape[-1], b.shape[-1])
     return a[..., :height, :width], b[..., :height, :width]

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from models.detector import Detector
 from models.structures import Target
-from srfgan_cli.config import ExtractConfig, Interpolation
+from srfgan_cli.config import AdversarialConfig, ExtractConfig, Interpolation
 from srfgan_cli.data.loaders import Batch
 from srfgan_cli.data.pairs import INTERPOLATION_MODES, halve, halve_targets
 from srfgan_cli.distributed import World
@@ -22,6 +22,7 @@ from srfgan_cli.training.adversarial import (
     content_loss,
     generator_loss,
     paired,
+    random_windows,
 )
 from srfgan_cli.training.optim import build_optimizer
 from srfgan_cli.training.pretrain import guide_maps, require_normalisable
@@ -30,22 +31,23 @@ from srfgan_cli.training.pretrain import guide_maps, require_normalisable
 class ExtractorLosses(nn.Module):
     """Equation (3) with M's detection losses: L_INT = L_DET + L_L1 + lambda * L_adv."""
 
-    def __init__(self, detector: Detector, weight: float, pairing: str) -> None:
+    def __init__(self, detector: Detector, config: AdversarialConfig, pairing: str) -> None:
         super().__init__()
         self.detector = detector
-        self.weight = weight
+        self.config = config
         self.pairing = pairing
 
     def forward(
         self, images: list[Tensor], targets: list[Target], real: Maps, judge: Judge
     ) -> tuple[dict[str, Tensor], list[Tensor], list[Tensor]]:
-        """The named losses, and the (fake, real) maps that the discriminator's step takes."""
+        """The named losses, and the (fake, real) maps, or windows, that the discriminator's step takes."""
         batch, sizes = self.detector.preprocess(images)
         pyramid = self.detector.pyramid(batch)
         fake, target = paired(self._super_resolved(pyramid, list(real)), real)
         losses: dict[str, Tensor] = self.detector.losses_from_pyramid(pyramid, sizes, targets)
         losses["loss_content"] = content_loss(fake, target)
-        losses["loss_adversarial"] = self.weight * generator_loss(judge, fake)
+        fake, target = random_windows(fake, target, self.config.window)
+        losses["loss_adversarial"] = self.config.weight * generator_loss(judge, fake)
         return losses, fake, target
 
     def _super_resolved(self, pyramid: Maps, levels: list[str]) -> Maps:
@@ -79,8 +81,8 @@ class ExtractStage:
         self._config = config
         self._degradation = degradation
         self._coarsest = max(*config.adversarial.levels, detector.config.coarsest_upsampled)
-        weight = config.adversarial.weight
-        self._extractor_losses = world.parallel(ExtractorLosses(detector, weight, config.pairing))
+        losses = ExtractorLosses(detector, config.adversarial, config.pairing)
+        self._extractor_losses = world.parallel(losses)
         self._discriminator_losses = world.parallel(DiscriminatorLosses(discriminator))
         self.parallel = [self._extractor_losses, self._discriminator_losses]
 

@@ -21,6 +21,7 @@ from srfgan_cli.training.adversarial import (
     content_loss,
     generator_loss,
     paired,
+    random_windows,
 )
 from srfgan_cli.training.optim import build_optimizer
 
@@ -28,21 +29,20 @@ from srfgan_cli.training.optim import build_optimizer
 class GeneratorLosses(nn.Module):
     """Equation (2): G reproduces the original image's maps from the half-size image's."""
 
-    def __init__(self, generator: nn.Module, weight: float) -> None:
+    def __init__(self, generator: nn.Module, config: AdversarialConfig) -> None:
         super().__init__()
         self.generator = generator
-        self.weight = weight
+        self.config = config
 
     def forward(
         self, low: Maps, real: Maps, judge: Judge
     ) -> tuple[dict[str, Tensor], list[Tensor], list[Tensor]]:
-        """The named losses, and the (fake, real) maps that the discriminator's step takes."""
+        """The named losses, and the (fake, real) maps, or windows, that the discriminator's step takes."""
         generated = {level: self.generator(features) for level, features in low.items()}
         fake, target = paired(generated, real)
-        losses = {
-            "loss_content": content_loss(fake, target),
-            "loss_adversarial": self.weight * generator_loss(judge, fake),
-        }
+        losses = {"loss_content": content_loss(fake, target)}
+        fake, target = random_windows(fake, target, self.config.window)
+        losses["loss_adversarial"] = self.config.weight * generator_loss(judge, fake)
         return losses, fake, target
 
 
@@ -69,7 +69,7 @@ class PretrainStage:
         self.optimizers = {name: build_optimizer(module, solver) for name, module in self.modules.items()}
         self._levels: Sequence[str] = adversarial.levels
         self._degradation = degradation
-        self._generator_losses = world.parallel(GeneratorLosses(generator, adversarial.weight))
+        self._generator_losses = world.parallel(GeneratorLosses(generator, adversarial))
         self._discriminator_losses = world.parallel(DiscriminatorLosses(discriminator))
         self.parallel = [self._generator_losses, self._discriminator_losses]
 

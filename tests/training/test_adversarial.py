@@ -8,12 +8,14 @@ from torch.nn import functional as F
 
 from models import build_discriminator, build_generator
 from models.config import DiscriminatorConfig
+from srfgan_cli.config import AdversarialConfig
 from srfgan_cli.training.adversarial import (
     DiscriminatorLosses,
     as_judge,
     content_loss,
     generator_loss,
     paired,
+    random_windows,
 )
 from srfgan_cli.training.pretrain import GeneratorLosses
 
@@ -35,7 +37,7 @@ def maps():
 def test_the_generator_gets_its_adversarial_gradient(networks, maps):
     """The published code computes this term on a detached output, so its gradient is zero (METHOD.md, trap 1)."""
     generator, discriminator = networks
-    losses, _, _ = GeneratorLosses(generator, weight=0.001)(*maps, as_judge(discriminator))
+    losses, _, _ = GeneratorLosses(generator, AdversarialConfig())(*maps, as_judge(discriminator))
     losses["loss_adversarial"].backward()
     for name, parameter in generator.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
@@ -54,7 +56,7 @@ def test_the_gradient_is_that_of_the_discriminator_itself(networks, maps):
 def test_the_generators_step_leaves_the_discriminator_alone(networks, maps):
     generator, discriminator = networks
     before = {name: value.clone() for name, value in discriminator.state_dict().items()}
-    losses, _, _ = GeneratorLosses(generator, weight=1.0)(*maps, as_judge(discriminator))
+    losses, _, _ = GeneratorLosses(generator, AdversarialConfig(weight=1.0))(*maps, as_judge(discriminator))
     sum(losses.values()).backward()
     assert all(parameter.grad is None for parameter in discriminator.parameters())
     for name, value in discriminator.state_dict().items():
@@ -92,3 +94,45 @@ def test_maps_that_differ_by_a_pixel_are_cut_to_their_common_size():
         {"p2": torch.zeros(1, 4, 8, 10)}, {"p2": torch.ones(1, 4, 7, 11), "p3": torch.ones(1)}
     )
     assert [tuple(m.shape) for m in (*fake, *real)] == [(1, 4, 7, 10), (1, 4, 7, 10)]
+
+
+def test_windows_are_the_same_of_fake_and_real_and_follow_the_random_stream():
+    rows, columns = torch.meshgrid(torch.arange(40.0), torch.arange(50.0), indexing="ij")
+    places = torch.stack([rows, columns]).expand(3, 2, 40, 50)
+    fake, real = (
+        [places, places[..., :16, :], places[..., :9, :10]],
+        [100 + places, places[..., :16, :], None],
+    )
+    real[2] = fake[2].clone()
+    state = torch.get_rng_state()
+    cut_fake, cut_real = random_windows(fake, real, 16)
+    assert [tuple(m.shape) for m in cut_fake] == [(3, 2, 16, 16), (3, 2, 16, 16), (3, 2, 9, 10)]
+    assert cut_fake[2] is fake[2] and cut_real[2] is real[2]
+    assert torch.equal(cut_fake[0] + 100, cut_real[0]) and torch.equal(cut_fake[1], cut_real[1])
+    corners = cut_fake[0][:, :, 0, 0]
+    assert torch.equal(cut_fake[0], places[..., :16, :16] + corners[:, :, None, None])
+    assert len({tuple(corner) for corner in corners.tolist()}) == 3, "one place for each image"
+    torch.set_rng_state(state)
+    again, _ = random_windows(fake, real, 16)
+    assert all(torch.equal(a, b) for a, b in zip(again, cut_fake, strict=True))
+    seen = torch.cat([random_windows(fake, real, 16)[0][0][:, :, 0, 0] for _ in range(200)])
+    assert seen.amin(0).tolist() == [0, 0] and seen.amax(0).tolist() == [24, 34]
+
+
+@pytest.mark.parametrize("side", [16, 8])
+def test_with_windows_l1_stays_whole_and_a_large_window_changes_nothing(networks, maps, side):
+    generator, discriminator = networks
+    discriminator.eval(), generator.eval()
+    whole, fake, target = GeneratorLosses(generator, AdversarialConfig())(*maps, as_judge(discriminator))
+    config = AdversarialConfig(window=side)
+    losses, cut_fake, cut_real = GeneratorLosses(generator, config)(*maps, as_judge(discriminator))
+    assert torch.equal(losses["loss_content"], whole["loss_content"])
+    if side == 16:
+        assert torch.equal(losses["loss_adversarial"], whole["loss_adversarial"])
+        assert all(torch.equal(a, b) for a, b in zip([*cut_fake, *cut_real], [*fake, *target], strict=True))
+        return
+    assert [tuple(m.shape[-2:]) for m in cut_fake] == [(8, 8), (6, 8)]
+    expected = sum(F.softplus(-discriminator(f)).mean() for f in cut_fake)
+    torch.testing.assert_close(losses["loss_adversarial"], config.weight * expected)
+    losses["loss_adversarial"].backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in generator.parameters())

@@ -1,5 +1,8 @@
 """What each stage trains, and what it leaves alone."""
 
+import copy
+import itertools
+
 import pytest
 import torch
 from torch import nn
@@ -13,6 +16,7 @@ from srfgan_cli.data.loaders import Batch
 from srfgan_cli.distributed import World
 from srfgan_cli.presets import load_preset
 from srfgan_cli.training.adversarial import DiscriminatorLosses
+from srfgan_cli.training.engine import Hooks, Trainer
 from srfgan_cli.training.extract import ExtractorLosses, ExtractStage, halve_map
 from srfgan_cli.training.finetune import FinetuneStage
 from srfgan_cli.training.pretrain import PretrainStage, guide_maps
@@ -158,6 +162,37 @@ def test_feature_enhancement_adds_two_losses_that_reach_the_backbones_stages(con
         assert len(touched) == len(list(part.parameters())), name
 
 
+def test_windows_are_drawn_again_when_a_run_resumes(config, batch):
+    """Losses of stage 1 with windows, four steps in one go against two and two."""
+    solver = config.pretrain.solver.model_copy(update={"iterations": 4, "milestones": [], "log_every": 100})
+    solver = solver.model_copy(update={"checkpoint_every": 2})
+
+    def trainer(saved):
+        stage = PretrainStage(
+            plain(config),
+            build_generator("srf", 16),
+            discriminator(config),
+            AdversarialConfig(window=8),
+            "bilinear",
+            solver,
+            WORLD,
+        )
+        hooks = Hooks(lambda state: saved.update({state["iteration"]: copy.deepcopy(state)}))
+        return Trainer(stage, solver, WORLD, itertools.repeat(batch), hooks)
+
+    saved = {}
+    whole = trainer(saved)
+    torch.manual_seed(5)
+    whole.run()
+    resumed = trainer({})
+    torch.manual_seed(6)
+    resumed.load_state(saved[2])
+    resumed.run()
+    for name, module in whole.stage.modules.items():
+        other = resumed.stage.modules[name].state_dict()
+        assert all(torch.equal(value, other[key]) for key, value in module.state_dict().items()), name
+
+
 @pytest.fixture
 def unwrapped(monkeypatch):
     """Several processes without any: what would be handed to DDP stays as it is."""
@@ -184,7 +219,7 @@ def test_sync_bn_replaces_the_trained_networks_batch_norms_and_no_others(device,
     ]
     assert frozen > 0 and any("mask" in n for n in norms) and any("upsample" in n for n in norms)
 
-    losses = [ExtractorLosses(detector, 0.001, "same"), DiscriminatorLosses(d)]
+    losses = [ExtractorLosses(detector, AdversarialConfig(), "same"), DiscriminatorLosses(d)]
     for module in losses:
         World(torch.device(device), size=2, sync_bn=True).parallel(module)
     kind = nn.SyncBatchNorm if synchronised else nn.BatchNorm2d
