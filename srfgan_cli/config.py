@@ -126,6 +126,11 @@ class ExtractConfig(StrictConfig):
     F's P_i reduced by half; `different` G(P_{i+1}) of M with P_i of F, both of the original image."""
     anchor_scale: float = Field(0.5, gt=0)
     """Anchors of M relative to the detector's: halved, because the image is. So are FCOS's sizes of interest."""
+    reduction: Interpolation | None = None
+    """How F's maps are halved for M's to be compared with; None: as the image (`data.degradation`). The published
+    code takes nn whatever the image's."""
+    start_from_guide: bool = False
+    """M starts from F's weights, head included, as in the published code; otherwise from `initial_weights`."""
 
 
 class FeatureEnhancementConfig(StrictConfig):

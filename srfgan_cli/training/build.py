@@ -73,8 +73,10 @@ def _fresh_detector(plan: Plan, model: ModelConfig) -> Detector:
     if plan.options.resume:
         return detector
     takes_extractor = plan.stage == "finetune" and plan.config.finetune.reuse == "M"
-    if plan.weights is not None:
-        sources.load_start(detector, plan.weights)
+    from_guide = plan.stage == "extract" and plan.config.extract.start_from_guide
+    start = plan.weights or (plan.guide if from_guide else None)
+    if start is not None:
+        sources.load_start(detector, start)
     elif not takes_extractor:
         load_initial(detector, plan.config)
     return detector

@@ -106,7 +106,8 @@ class ExtractStage:
             real = guide_maps(self.guide, batch.images, self._config.adversarial.levels)
             if self._config.pairing == "different":
                 return batch.images, batch.targets, real
-            real = {level: halve_map(features, self._degradation) for level, features in real.items()}
+            reduction = self._config.reduction or self._degradation
+            real = {level: halve_map(features, reduction) for level, features in real.items()}
         images = halve(batch.images, self._degradation)
         require_normalisable(images, self._coarsest)
         return images, halve_targets(batch.targets), real

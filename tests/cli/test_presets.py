@@ -55,6 +55,7 @@ def test_the_repositories_pafpn_rows():
     published = load_preset("mask_rcnn_r50_pafpn_3x")
     assert published.discriminator.kernel == 3 and published.finetune.reuse == "G"
     assert (published.pretrain.solver.iterations, published.extract.solver.scaled_lr) == (300_000, 0.01)
+    assert published.extract.start_from_guide and published.extract.reduction == "nn"
 
 
 @pytest.mark.parametrize(
@@ -118,6 +119,18 @@ def test_a_wrong_file_is_explained(text, message, tmp_path):
     with pytest.raises(InputError) as error:
         load_preset(tmp_path / "own.yaml")
     assert message in str(error.value)
+
+
+def test_the_published_recipe_can_be_put_over_a_paper_preset(tmp_path):
+    (tmp_path / "own.yaml").write_text("base: [mask_rcnn_r50_fpn, repository]\n")
+    paper, published = load_preset("mask_rcnn_r50_fpn"), load_preset(tmp_path / "own.yaml")
+    assert (paper.model.neck.upsampler, paper.finetune.reuse, paper.extract.start_from_guide) == (
+        "srf",
+        "M",
+        False,
+    )
+    assert (published.model.neck.upsampler, published.finetune.reuse) == ("afi", "G")
+    assert published.extract.start_from_guide and published.extract.solver.iterations == 180_000
 
 
 def test_a_users_file_builds_on_a_preset(tmp_path):

@@ -122,6 +122,10 @@ def test_the_targets_of_stage_two_are_halved_with_the_image(config, batch):
     torch.testing.assert_close(targets[0].boxes, batch.targets[0].boxes / 2)
     whole = guide_maps(stage.guide, batch.images, ["p2"])["p2"]
     torch.testing.assert_close(real["p2"], halve_map(whole, "bilinear"))
+    stage._config = ExtractConfig(reduction="nn")  # the published code's
+    torch.testing.assert_close(
+        stage._inputs(batch)[2]["p2"], whole[..., :-1:2, ::2][..., : real["p2"].shape[-1]]
+    )
 
 
 def test_halving_a_map_bilinearly_averages_two_by_two():
