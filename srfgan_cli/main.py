@@ -49,7 +49,7 @@ def root(
 
 @cache
 def _register() -> None:
-    from srfgan_cli.commands import data, demo, evaluate, export, presets, train, visualize
+    from srfgan_cli.commands import data, demo, evaluate, export, presets, reproduce, train, visualize
 
     app.command("pretrain")(train.pretrain)
     app.command("extract")(train.extract)
@@ -58,6 +58,7 @@ def _register() -> None:
     app.command("visualize")(visualize.visualize)
     app.command("export")(export.export)
     app.command("demo")(demo.demo)
+    app.command("reproduce")(reproduce.reproduce)
     app.add_typer(presets.app, name="presets")
     app.add_typer(data.app, name="data")
 

@@ -19,14 +19,12 @@ from srfgan_cli.published import PUBLISHED, published_file
 from srfgan_cli.runs import Run
 
 GENERATORS = ("srf", "afi")
-
 SourceName = Literal["guide", "generator", "extractor"]
-_FROM = {
-    "guide": ("finetune", "the trained plain detector F"),
-    "generator": ("pretrain", "stage 1's generator"),
-    "extractor": ("extract", "stage 2's extractor"),
+_WHAT = {
+    "guide": "the trained plain detector F",
+    "generator": "stage 1's generator",
+    "extractor": "stage 2's extractor",
 }
-"""The stage that gives each source, and what it is."""
 
 
 @dataclass(frozen=True)
@@ -160,20 +158,41 @@ def _overrides(options: TrainOptions) -> list[str]:
     return [f"{key}={value}" for key, value in values.items() if value is not None]
 
 
+def source_presets(config: Config) -> dict[SourceName, tuple[StageName, str]]:
+    """The stage and the preset whose run gives F, G or M, wherever this preset's stages need it."""
+    sources = config.sources
+    return {
+        "guide": ("finetune", sources.guide or f"{config.name}_nn"),
+        "generator": ("pretrain", sources.generator or config.name),
+        "extractor": ("extract", sources.extractor or config.name),
+    }
+
+
+def needed_sources(config: Config, stage: StageName) -> tuple[SourceName, ...]:
+    """Which of them a stage reads where no option says otherwise."""
+    if stage == "pretrain":
+        return ("guide",)
+    if stage == "extract":
+        return ("guide", "generator")
+    reuse = config.finetune.reuse
+    if reuse == "none":
+        return ()
+    return ("extractor",) if reuse == "M" or "extract" in config.stages else ("generator",)
+
+
 def _sources(config: Config, options: TrainOptions) -> dict[str, Path]:
     """The checkpoints that this stage reads: those of earlier stages, and the one that it starts from."""
     start: dict[str, Path] = {}
     if options.weights is not None and not options.resume:
         start = {"weights": _start(options.weights, config, options)}
-    return start | {which: _source(which, config, options) for which in _needed(config, options)}
+    return start | {which: _source(which, config, options) for which in _chosen(config, options)}
 
 
-def _needed(config: Config, options: TrainOptions) -> tuple[SourceName, ...]:
-    """Whose results this stage reads."""
-    if options.stage == "pretrain":
-        return ("guide",)
-    if options.stage == "extract":
-        return ("guide", "generator")
+def _chosen(config: Config, options: TrainOptions) -> tuple[SourceName, ...]:
+    """Whose results this stage reads; an option can name another than it reads by default."""
+    default = needed_sources(config, options.stage)
+    if options.stage != "finetune":
+        return default
     reuse = config.finetune.reuse
     if (reuse == "none" and (options.generator or options.extractor)) or (reuse == "M" and options.generator):
         given = "--generator" if options.generator else "--extractor"
@@ -182,18 +201,15 @@ def _needed(config: Config, options: TrainOptions) -> tuple[SourceName, ...]:
             f"{given} would not be used: preset '{config.name}' says finetune.reuse: {reuse}. "
             f"Add --set finetune.reuse={wanted}."
         )
-    if reuse == "none":
-        return ()
-    by_default = options.generator is None and "extract" in config.stages
-    return ("extractor",) if reuse == "M" or options.extractor is not None or by_default else ("generator",)
+    if options.extractor is not None:
+        return ("extractor",)
+    return ("generator",) if options.generator is not None else default
 
 
 def _source(which: SourceName, config: Config, options: TrainOptions) -> Path:
     """The file that an option names, the authors' for `published`, or an earlier run's of the same preset."""
-    stage, what = _FROM[which]
+    stage, preset = source_presets(config)[which]
     given: Path | None = getattr(options, which)
-    own = f"{config.name}_nn" if which == "guide" else config.name
-    preset = getattr(config.sources, which) or own
     if given == PUBLISHED:
         return _start(given, config if preset == config.name else load_preset(preset), options)
     path = given or Run.default(stage, preset).model
@@ -202,7 +218,7 @@ def _source(which: SourceName, config: Config, options: TrainOptions) -> Path:
     command = (
         "" if given else f" Train it first (srfgan {stage} --preset {preset}), or name a file with --{which}."
     )
-    raise InputError(f"{options.stage} needs {what}: {path} does not exist.{command}")
+    raise InputError(f"{options.stage} needs {_WHAT[which]}: {path} does not exist.{command}")
 
 
 def _start(given: Path, config: Config, options: TrainOptions) -> Path:

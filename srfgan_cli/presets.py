@@ -19,6 +19,9 @@ from pydantic import BaseModel, ValidationError
 from models.errors import InputError
 from srfgan_cli.config import Config
 
+OWN = ("name", "description", "references")
+"""What a row is called and reports belongs to that row alone: not inherited, not overlaid."""
+
 # Beside this package in a checkout and in site-packages alike; importing `presets` by name could find a
 # foreign folder of that name first.
 PRESETS_DIR = Path(__file__).resolve().parent.parent / "presets"
@@ -29,18 +32,23 @@ def list_presets() -> list[str]:
     return sorted(_preset_files())
 
 
-def load_preset(name: str | Path, overrides: Iterable[str] = ()) -> Config:
+def load_preset(name: str | Path, overrides: Iterable[str] = (), overlay: str | Path | None = None) -> Config:
     """Read a preset and check it.
 
     Args:
         name: a shipped preset's name, or the path of a YAML file (recognised by its suffix).
         overrides: `a.b=value` strings; the value is read as YAML.
+        overlay: a preset's or base's name, or a YAML file, whose values replace the preset's own.
 
     Raises:
         InputError: no such preset or file, broken YAML, an unknown key, a value of a wrong type.
     """
     path = find_preset(name)
-    return _build(_merged(path), overrides, path)
+    values = _merged(path)
+    if overlay is not None:
+        above = _merged(_find_base(str(overlay), Path(overlay)))
+        values = _merge(values, {key: value for key, value in above.items() if key not in OWN})
+    return _build(values, overrides, path)
 
 
 def find_preset(name: str | Path) -> Path:
@@ -86,8 +94,7 @@ def _merged(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for base in [bases] if isinstance(bases, str) else bases:
         merged = _merge(merged, _merged(_find_base(base, path), (*above, path)))
-        # What a row is called and reports belongs to that row alone.
-        for own in ("name", "description", "references"):
+        for own in OWN:
             merged.pop(own, None)
     return _merge(merged, values)
 

@@ -59,6 +59,11 @@ class Run:
         """Detections in COCO results format."""
         return self.folder / "results.json"
 
+    @property
+    def evaluation(self) -> Path:
+        """The last evaluation's scores: the document of `srfgan eval --json`."""
+        return self.folder / "evaluation.json"
+
     def check_free(self, resume: bool, overwrite: bool) -> None:
         """Whether a run may start here; changes nothing.
 
@@ -90,7 +95,7 @@ class Run:
             self._check_same(config)
             return
         try:
-            for path in (self.checkpoint, self.model, self.metrics, self.results):
+            for path in (self.checkpoint, self.model, self.metrics, self.results, self.evaluation):
                 path.unlink(missing_ok=True)
             shutil.rmtree(self.folder / "tensorboard", ignore_errors=True)
             self.folder.mkdir(parents=True, exist_ok=True)

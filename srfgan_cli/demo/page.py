@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 from html import escape
-from pathlib import Path
 from typing import Any
 
 from srfgan_cli.demo.pictures import SCORE_THRESHOLD
 from srfgan_cli.demo.run import METHOD, PLAIN, Outcome
+from srfgan_cli.pages import STYLE, duration, figure, inlined, signed
 
 ROWS = {"nn": "nearest neighbour", "srf": "generator (srf)"}
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
-MIME = {".png": "image/png", ".jpg": "image/jpeg"}
 
 
 def page_values(outcome: Outcome, summary: dict[str, Any]) -> dict[str, str]:
@@ -20,6 +18,7 @@ def page_values(outcome: Outcome, summary: dict[str, Any]) -> dict[str, str]:
     steps, pictures, seen = outcome.steps, outcome.pictures, summary["images_seen"]
     nn, srf = (summary[row]["box"]["AP"] or 0.0 for row in ROWS)
     return {
+        "style": STYLE.read_text(encoding="utf-8"),
         "headline": f"Box AP {nn:.1f} with nearest neighbour, {srf:.1f} with the generator",
         "total": duration(outcome.seconds).replace(" ", "&nbsp;"),
         "device": escape(outcome.device),
@@ -30,14 +29,14 @@ def page_values(outcome: Outcome, summary: dict[str, Any]) -> dict[str, str]:
         "extra_images": f"{seen['pretrain'] + seen['extract']:,}",
         **{key: str(value) for key, value in summary["data"].items()},
         "steps": _steps_rows(outcome),
-        "panel": _inlined(pictures.panel),
+        "panel": inlined(pictures.panel),
         "threshold": f"{SCORE_THRESHOLD:g}",
         "examples": "\n".join(
-            _figure(path, f"Validation image {number}: ground truth, nn, srf", "wide")
+            figure(path, f"Validation image {number}: ground truth, nn, srf", "wide")
             for number, path in enumerate(pictures.examples, start=1)
         ),
         "curves": "\n".join(
-            _figure(path, f"Losses of the step: {steps[name].step.title}")
+            figure(path, f"Losses of the step: {steps[name].step.title}")
             for name, path in pictures.curves.items()
         ),
         "commands": _commands(outcome),
@@ -59,18 +58,6 @@ def verdict(summary: dict[str, Any]) -> str:
         )
     images = summary["data"]["val"]
     return f"{result} It is one run, scored on {images} images: a point or two either way can be chance."
-
-
-def signed(value: float) -> str:
-    """One decimal with its sign, a real minus included; no sign on what rounds to zero."""
-    rounded = round(value, 1)
-    return f"{rounded:+.1f}".replace("-", "\N{MINUS SIGN}") if rounded else "0.0"
-
-
-def duration(seconds: float) -> str:
-    """`5 min 12 s`, or `48 s`."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def _each(plain: int, method: int) -> str:
@@ -139,16 +126,3 @@ def _commands(outcome: Outcome) -> str:
         f"srfgan visualize detections --preset {METHOD} --image FILE",
     ]
     return escape("\n".join(lines))
-
-
-def _figure(path: Path, description: str, kind: str = "") -> str:
-    image = f'<img src="{_inlined(path)}" alt="{escape(description)}">'
-    if not kind:
-        return f"<figure>{image}</figure>"
-    return f'<figure class="{kind}"><div class="scroll">{image}</div></figure>'
-
-
-def _inlined(path: Path) -> str:
-    """The file as a data URI, so that the page needs nothing beside it."""
-    content = base64.b64encode(path.read_bytes()).decode()
-    return f"data:{MIME[path.suffix]};base64,{content}"

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 from typing import Any
 
-from srfgan_cli import __version__
 from srfgan_cli.demo.run import Outcome
-
-PACKAGES = ("torch", "torchvision", "timm")
+from srfgan_cli.pages import versions
 
 
 def summarize(outcome: Outcome) -> dict[str, Any]:
@@ -28,9 +24,3 @@ def summarize(outcome: Outcome) -> dict[str, Any]:
         "device": outcome.device,
         "versions": versions(),
     }
-
-
-def versions() -> dict[str, str]:
-    """What the numbers were measured with, by package."""
-    found = {name: importlib.metadata.version(name) for name in PACKAGES}
-    return {"srfgan": __version__, "python": platform.python_version(), **found}

@@ -24,6 +24,7 @@ from srfgan_cli.distributed import World, open_world
 from srfgan_cli.evaluation.report import Report
 from srfgan_cli.evaluation.run import evaluate
 from srfgan_cli.evaluation.table import report_table
+from srfgan_cli.files import write_atomically
 from srfgan_cli.plan import Plan, announce
 from srfgan_cli.training.build import build_stage
 from srfgan_cli.training.checkpoint import load_checkpoint, save_checkpoint
@@ -133,17 +134,29 @@ def _run(plan: Plan, stage: Stage, splits: Splits, world: World) -> Report | Non
                 trainer.run()
             finally:
                 trainer.log.close()
-        weights = {name: module.state_dict() for name, module in trainer.average.modules.items()}
-        save_checkpoint(
-            run.model, _header(plan, stage, splits) | {"iteration": trainer.iteration, "modules": weights}
-        )
     else:
         trainer.run()
     if stage.detector is None:
         world.barrier()
-        return None
-    # A run that was killed in its last evaluation has nothing left to train, but still to score.
-    return reports[-1] if reports else _evaluate(plan, trainer.average.modules["detector"], splits, world)
+        report = None
+    else:
+        # A run that was killed in its last evaluation has nothing left to train, but still to score.
+        report = (
+            reports[-1] if reports else _evaluate(plan, trainer.average.modules["detector"], splits, world)
+        )
+    if world.is_main:
+        _finish(plan, stage, splits, trainer, report)
+    return report
+
+
+def _finish(plan: Plan, stage: Stage, splits: Splits, trainer: Trainer, report: Report | None) -> None:
+    """Write the evaluation, then the model, which marks the run as finished."""
+    if report is not None:
+        document = json.dumps(report.as_json(), indent=2) + "\n"
+        write_atomically(plan.run.evaluation, lambda file: file.write(document.encode()))
+    weights = {name: module.state_dict() for name, module in trainer.average.modules.items()}
+    header = _header(plan, stage, splits) | {"iteration": trainer.iteration}
+    save_checkpoint(plan.run.model, header | {"modules": weights})
 
 
 def _batches(plan: Plan, splits: Splits, world: World, state: dict[str, Any] | None) -> Iterator[Batch]:

@@ -12,11 +12,12 @@ from PIL import Image
 
 from models.errors import InputError
 from models.structures import MaskPatch, Polygons
-from srfgan_cli.demo.page import duration, verdict
+from srfgan_cli.demo.page import verdict
 from srfgan_cli.demo.report import write_report
 from srfgan_cli.demo.run import one_device, run_demo
 from srfgan_cli.demo.truth import whole_mask
 from srfgan_cli.devices import Devices
+from srfgan_cli.pages import duration
 from srfgan_cli.training.interrupt import Interrupted
 
 CPU = Devices("cpu", 1)

@@ -1,0 +1,145 @@
+"""`srfgan reproduce`: every row of a table, with the runs they share, and a report."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from srfgan_cli.console import stderr, stdout
+from srfgan_cli.options import (
+    BatchSize,
+    DataRoot,
+    Dataset,
+    Devices,
+    DryRun,
+    Json,
+    LauncherName,
+    Precision,
+    Set,
+)
+
+if TYPE_CHECKING:
+    from srfgan_cli.reproduction.graph import Graph, Settings
+    from srfgan_cli.reproduction.jobs import Machine
+
+TableArgument = Annotated[
+    str, typer.Argument(help="As table1, upsamplers or srfgan_repository.", metavar="TABLE")
+]
+Scale = Annotated[
+    float,
+    typer.Option("--scale", min=1e-6, help="Factor on every schedule, as 0.01.", rich_help_panel="Schedule"),
+]
+Seeds = Annotated[int, typer.Option("--seeds", min=1, help="Runs of each row.", rich_help_panel="Schedule")]
+Evaluations = Annotated[
+    int, typer.Option("--evaluations", min=1, help="Scores during a last stage.", rich_help_panel="Schedule")
+]
+Rows = Annotated[
+    str | None,
+    typer.Option("--rows", help="Only these presets, with commas.", metavar="A,B", rich_help_panel="Recipe"),
+]
+Overlay = Annotated[
+    str | None,
+    typer.Option(
+        "--overlay",
+        help="A preset or YAML file laid over every row, as `small` for a CPU.",
+        metavar="NAME",
+        rich_help_panel="Recipe",
+    ),
+]
+Launcher = Annotated[
+    LauncherName,
+    typer.Option(
+        "--launcher", help="How runs start their processes; `slurm`: by srun.", rich_help_panel="Machine"
+    ),
+]
+OutputDir = Annotated[
+    Path,
+    typer.Option("--output-dir", help="Where runs and reports go.", metavar="DIR", rich_help_panel="Output"),
+]
+
+
+def reproduce(
+    table: TableArgument,
+    rows: Rows = None,
+    overlay: Overlay = None,
+    set_: Set = None,
+    data_root: DataRoot = None,
+    dataset: Dataset = None,
+    scale: Scale = 1.0,
+    seeds: Seeds = 1,
+    evaluations: Evaluations = 5,
+    batch_size: BatchSize = None,
+    devices: Devices = "auto",
+    launcher: Launcher = "auto",
+    precision: Precision = None,
+    output_dir: OutputDir = Path("runs/reproduce"),
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Run every row of a table, each shared stage once, and write a report. The same command continues."""
+    from srfgan_cli.reproduction.graph import Settings, build_graph, data_identity
+    from srfgan_cli.reproduction.jobs import Machine
+    from srfgan_cli.reproduction.rows import table_rows
+
+    wanted = table_rows(table, [name.strip() for name in rows.split(",")] if rows else [])
+    overrides = tuple(_overrides(dataset, batch_size, precision) + (set_ or []))
+    uses_shapes = "data.dataset=shapes" in overrides
+    settings = Settings(
+        scale, seeds, evaluations, overlay, overrides, "shapes" if uses_shapes else data_identity(data_root)
+    )
+    graph = build_graph(wanted, settings)
+    prefix = ("srun",) if launcher == "slurm" else ()
+    machine = Machine(data_root, devices, launcher, prefix)
+    if dry_run:
+        _show(graph, machine, output_dir, json)
+        return
+    _run(table, graph, settings, machine, output_dir, json)
+
+
+def _run(
+    table: str, graph: Graph, settings: Settings, machine: Machine, output_dir: Path, json: bool
+) -> None:
+    from srfgan_cli.launcher import INTERRUPTED
+    from srfgan_cli.reproduction.run import Stopped, run_jobs
+    from srfgan_cli.reproduction.session import report_table
+
+    try:
+        outcome = run_jobs(graph, output_dir, machine)
+    except Stopped:
+        stderr.print("Interrupted; everything is kept. The same command continues.")
+        raise typer.Exit(INTERRUPTED) from None
+    page, summary = report_table(table, graph, settings, machine, output_dir, outcome, _command())
+    if json:
+        typer.echo(jsonlib.dumps(summary))
+    else:
+        stdout.print(str(page), soft_wrap=True)
+    if outcome.failed:
+        stderr.print(f"{len(outcome.failed)} run(s) failed; the same command tries them again.")
+        raise typer.Exit(1)
+
+
+def _show(graph: Graph, machine: Machine, output_dir: Path, json: bool) -> None:
+    from srfgan_cli.devices import parse_devices
+    from srfgan_cli.reproduction.dry_run import planned, planned_table
+
+    runs = planned(graph, output_dir, parse_devices(machine.devices))
+    if json:
+        typer.echo(jsonlib.dumps(runs))
+        return
+    stdout.print(planned_table(runs))
+
+
+def _overrides(dataset: str | None, batch_size: int | None, precision: str | None) -> list[str]:
+    values = {"data.dataset": dataset}
+    for stage in ("pretrain", "extract", "finetune"):
+        values |= {f"{stage}.solver.batch_size": batch_size, f"{stage}.solver.precision": precision}  # type: ignore[dict-item]
+    return [f"{key}={value}" for key, value in values.items() if value is not None]
+
+
+def _command() -> str:
+    return shlex.join(["srfgan", *sys.argv[1:]])

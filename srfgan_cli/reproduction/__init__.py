@@ -1,0 +1,1 @@
+"""`srfgan reproduce`: every row of a table as one graph of runs, and the report on what came out."""

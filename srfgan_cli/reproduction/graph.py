@@ -1,0 +1,239 @@
+"""The runs that a table needs, each once however many rows share it. Imports no torch.
+
+A run is known by what decides its result: the parts of its config that it uses, its seed, its data, and the
+runs that it starts from. Two presets that ask for the same thing by different names share one run, in one
+table or in several.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from models.errors import InputError
+from srfgan_cli.config import Config, SolverConfig
+from srfgan_cli.plan import needed_sources, source_presets
+from srfgan_cli.presets import flatten, load_preset
+from srfgan_cli.runs import FREE_TO_CHANGE
+from srfgan_cli.tables import Entry
+
+JobKind = Literal["pretrain", "extract", "finetune", "eval"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a table's presets are changed alike for one reproduction.
+
+    Attributes:
+        scale: factor on the iterations of every stage.
+        seeds: how often each row runs; seeds count up from the preset's.
+        evaluations: how often a detector is scored during its last stage.
+        overlay: a preset's name or YAML file laid over every row's preset.
+        overrides: `a.b=value` changes of every row's preset.
+        data: identifies the data set; runs on other data are other runs.
+    """
+
+    scale: float = 1.0
+    seeds: int = 1
+    evaluations: int = 5
+    overlay: str | None = None
+    overrides: tuple[str, ...] = ()
+    data: str = ""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: a training stage, or the evaluation of a trained detector in another way.
+
+    Attributes:
+        key: names its folder; readable, and unique by what decides the result.
+        sources: keys of the jobs that it starts from, by the option that names their file.
+    """
+
+    key: str
+    kind: JobKind
+    config: Config
+    sources: dict[str, str]
+
+    @property
+    def solver(self) -> SolverConfig | None:
+        """Its schedule; None for an evaluation."""
+        if self.kind == "eval":
+            return None
+        solver: SolverConfig = getattr(self.config, self.kind).solver
+        return solver
+
+    @property
+    def images(self) -> int:
+        """Training images that it sees, repetitions counted."""
+        return self.solver.iterations * self.solver.batch_size if self.solver else 0
+
+
+@dataclass
+class Graph:
+    """The runs of a table.
+
+    Attributes:
+        jobs: by key, each after those that it starts from; the first seed's first.
+        results: per row (preset) and seed, the key of the job that scores it.
+        rows: in the order of the report.
+    """
+
+    rows: list[Entry]
+    seeds: int
+    jobs: dict[str, Job] = field(default_factory=dict)
+    results: dict[tuple[str, int], str] = field(default_factory=dict)
+
+    def ancestors(self, key: str) -> list[Job]:
+        """The jobs that one rests on and itself, each once, in order."""
+        wanted = {key}
+        for name in reversed(self.jobs):
+            if name in wanted:
+                wanted.update(self.jobs[name].sources.values())
+        return [job for name, job in self.jobs.items() if name in wanted]
+
+    def rows_of(self, key: str) -> list[str]:
+        """The rows that need a job, in order."""
+        needing = [
+            row
+            for (row, _), result in self.results.items()
+            if any(j.key == key for j in self.ancestors(result))
+        ]
+        return list(dict.fromkeys(needing))
+
+
+def build_graph(rows: Sequence[Entry], settings: Settings) -> Graph:
+    """Every run that the rows need.
+
+    Raises:
+        InputError: a preset that the settings make invalid, or a row that rests on a stage that is not run.
+    """
+    graph = Graph(list(rows), settings.seeds)
+    for seed in range(settings.seeds):
+        for row in rows:
+            graph.results[row.preset, seed] = _scored_job(graph, row.preset, seed, settings)
+    return graph
+
+
+def scaled(config: Config, settings: Settings, seed: int) -> Config:
+    """A preset as one of its runs has it: another seed, shorter stages, checkpoints and scores at their share."""
+    stages: dict[str, Any] = {}
+    for name in ("pretrain", "extract", "finetune"):
+        stage = getattr(config, name)
+        iterations = max(1, round(stage.solver.iterations * settings.scale))
+        solver = stage.solver.shortened(iterations)
+        update = {
+            "log_every": min(solver.log_every, max(1, iterations // 50)),
+            "checkpoint_every": min(solver.checkpoint_every, max(1, iterations // 10)),
+        }
+        if name == "finetune" and settings.evaluations > 1:
+            update["evaluate_every"] = -(-iterations // settings.evaluations)
+        stages[name] = stage.model_copy(update={"solver": solver.model_copy(update=update)})
+    return config.model_copy(update={**stages, "seed": config.seed + seed})
+
+
+def _scored_job(graph: Graph, preset: str, seed: int, settings: Settings) -> str:
+    """The job whose evaluation is the row's: its last stage, or that stage's detector scored in another way."""
+    config = _config(preset, seed, settings)
+    trained = _training(graph, config, config.stages[-1], seed, settings)
+    job = graph.jobs[trained]
+    if _scoring(job.config) == _scoring(config):
+        return trained
+    return _add(
+        graph, "eval", config, {"weights": trained}, {"scoring": _scoring(config), "weights": trained}
+    )
+
+
+def _training(graph: Graph, config: Config, stage: Any, seed: int, settings: Settings) -> str:
+    where = source_presets(config)
+    sources: dict[str, str] = {}
+    for name in needed_sources(config, stage):
+        source_stage, source_preset = where[name]
+        source = _config(source_preset, seed, settings)
+        if source_stage not in source.stages:
+            raise InputError(
+                f"{config.name} rests on the {source_stage} run of {source_preset}, which has none."
+            )
+        sources[name] = _training(graph, source, source_stage, seed, settings)
+    return _add(
+        graph,
+        stage,
+        config,
+        sources,
+        _what_decides(config, stage) | {"sources": sources, "data": settings.data},
+    )
+
+
+def _config(preset: str, seed: int, settings: Settings) -> Config:
+    try:
+        config = load_preset(preset, settings.overrides, settings.overlay)
+    except InputError as error:
+        raise InputError(f"Entry {preset} cannot be run with these settings. {error}") from None
+    return scaled(config, settings, seed)
+
+
+def _add(
+    graph: Graph, kind: JobKind, config: Config, sources: dict[str, str], decisive: dict[str, Any]
+) -> str:
+    digest = hashlib.sha256(json.dumps({"kind": kind, **decisive}, sort_keys=True).encode()).hexdigest()[:10]
+    model = config.model
+    parts = [kind, model.detector, model.backbone.name, model.neck.name, model.neck.upsampler]
+    key = "-".join([*parts, f"s{config.seed}", digest])
+    graph.jobs.setdefault(key, Job(key, kind, config, sources))
+    return key
+
+
+def _what_decides(config: Config, stage: str) -> dict[str, Any]:
+    """What a stage uses of its config; stage 1 knows of the detector only the maps that its guide makes."""
+    sections = {stage, "data", "seed", "sync_bn"}
+    if stage != "finetune":
+        sections.add("discriminator")
+    if stage != "pretrain":
+        sections |= {"model", "initial_weights"}
+    kept = {key: value for key, value in _given(config).items() if key.split(".")[0] in sections}
+    unused = ["model.inference", *FREE_TO_CHANGE, *(["data.degradation"] if stage == "finetune" else [])]
+    kept = {key: value for key, value in kept.items() if not _belongs(key, unused)}
+    if stage == "pretrain":
+        kept["generator"] = [config.model.neck.upsampler, config.model.neck.channels]
+    return kept
+
+
+def _scoring(config: Config) -> dict[str, Any]:
+    """What decides a detector's score beside its weights."""
+    return {
+        key: value
+        for key, value in _given(config).items()
+        if _belongs(key, ["evaluation", "model.inference"])
+    }
+
+
+def _given(config: Config) -> dict[str, Any]:
+    """The config's values that are not the defaults: a key that a later version adds makes no run another one."""
+    defaults = flatten(Config())
+    return {key: value for key, value in flatten(config).items() if value != defaults.get(key)}
+
+
+def _belongs(key: str, sections: Sequence[str]) -> bool:
+    """Whether a dotted key is one of the sections, lies in one, or has such a last part."""
+    return any(key == part or key.startswith(f"{part}.") or key.endswith(f".{part}") for part in sections)
+
+
+def data_identity(root: Path | None) -> str:
+    """Tells data sets in COCO layout apart without reading them: the annotation files' names and sizes.
+
+    Raises:
+        InputError: no data set, or not in COCO layout.
+    """
+    from srfgan_cli.data.layout import find_split
+
+    if root is None:
+        raise InputError(
+            "no data: give --data-root DIR, a folder in COCO layout (train2017/, val2017/,"
+            " annotations/instances_*.json), or --dataset shapes"
+        )
+    files = [find_split(root, split).json for split in ("train", "val")]
+    return "; ".join(f"{file.name} {file.stat().st_size}" for file in files)

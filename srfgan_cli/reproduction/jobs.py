@@ -1,0 +1,141 @@
+"""A job's folder: what it has reached, how it is started, and what it scored."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from srfgan_cli.files import write_atomically
+from srfgan_cli.presets import dump_yaml
+from srfgan_cli.reproduction.graph import Job
+from srfgan_cli.runs import Run
+
+TAIL = 8192
+"""Bytes at the end of a log that surely hold a whole line."""
+State = Literal["new", "begun", "failed", "done"]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What every job runs on, in the training commands' own words.
+
+    Attributes:
+        data_root: `--data-root`, where the data set is a folder.
+        prefix: what starts a job's command, as `srun` in a SLURM job.
+    """
+
+    data_root: Path | None = None
+    devices: str = "auto"
+    launcher: str = "auto"
+    prefix: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class JobFolder:
+    """Where one job keeps what it makes: the run's own files, its preset and its log."""
+
+    path: Path
+
+    @property
+    def run(self) -> Run:
+        """The training's own files."""
+        return Run(self.path)
+
+    @property
+    def preset(self) -> Path:
+        """The resolved preset that the job is started with."""
+        return self.path / "preset.yaml"
+
+    @property
+    def log(self) -> Path:
+        """What its processes printed."""
+        return self.path / "log.txt"
+
+    @property
+    def failure(self) -> Path:
+        """Why it did not end well the last time."""
+        return self.path / "failed.json"
+
+    def state(self, job: Job) -> State:
+        """How far the job is, from its files alone."""
+        finished = self.run.evaluation if job.kind == "eval" else self.run.model
+        if finished.is_file():
+            return "done"
+        if self.failure.is_file():
+            return "failed"
+        return "begun" if self.run.checkpoint.is_file() else "new"
+
+    def scores(self) -> dict[str, dict[str, float | None]]:
+        """`{"box": {"AP": ...}, "mask": {...}}` in percent; empty where nothing was scored."""
+        found = _read_json(self.run.evaluation)
+        return {task: found[task] for task in ("box", "mask") if found.get(task)}
+
+    def records(self) -> list[dict[str, Any]]:
+        """What the run has logged; half a line at the end, which a killed run may leave, is skipped."""
+        try:
+            lines = self.run.metrics.read_text(encoding="utf-8").splitlines()
+        except OSError:
+            return []
+        parsed = (_parsed(line) for line in lines)
+        return [record for record in parsed if "iteration" in record]
+
+    @property
+    def last_iteration(self) -> int:
+        """The last iteration logged, from the end of the log alone; 0 before the first."""
+        try:
+            with self.run.metrics.open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
+                lines = file.read().decode(errors="replace").splitlines()
+        except OSError:
+            return 0
+        return max((int(_parsed(line).get("iteration", 0)) for line in lines), default=0)
+
+    def failed(self, message: str) -> None:
+        """Keep why the job failed, for the report and the next start."""
+        text = json.dumps({"message": message})
+        write_atomically(self.failure, lambda file: file.write(text.encode()))
+
+    @property
+    def failure_message(self) -> str:
+        """Why it failed; empty if it did not."""
+        return str(_read_json(self.failure).get("message", ""))
+
+
+def command(job: Job, folders: dict[str, JobFolder], machine: Machine) -> list[str]:
+    """The command that runs or resumes a job; writes its preset first.
+
+    Raises:
+        InputError: its folder cannot be written.
+    """
+    folder = folders[job.key]
+    write_atomically(folder.preset, lambda file: file.write(dump_yaml(job.config).encode()))
+    # -P keeps the current folder off the path: it may hold a foreign `models/`.
+    parts = [*machine.prefix, sys.executable, "-P", "-m", "srfgan_cli", job.kind]
+    parts += ["--preset", str(folder.preset), "--output-dir", str(folder.path)]
+    for name, key in job.sources.items():
+        parts += [f"--{name}", str(folders[key].run.model)]
+    if machine.data_root is not None:
+        parts += ["--data-root", str(machine.data_root)]
+    parts += ["--devices", machine.devices, "--launcher", machine.launcher]
+    if job.kind == "eval":
+        return [*parts, "--json"]
+    return [*parts, "--resume" if folder.run.checkpoint.is_file() else "--overwrite"]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return _parsed(path.read_text(encoding="utf-8"))
+    except OSError:
+        return {}
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,61 @@
+"""The rows of a table to reproduce, and what each is compared with. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from models.errors import InputError
+from srfgan_cli.config import Config
+from srfgan_cli.tables import Entry, entries_by_table
+
+BASELINES = {"table6": "table6_bilinear", "table7": "table7_same", "upsamplers": "upsamplers_nn"}
+"""What all rows of a table are compared with: the papers' own setting where no row is plain."""
+
+
+def table_rows(table: str, only: Sequence[str] = ()) -> list[Entry]:
+    """The rows of a table, in its order.
+
+    Args:
+        table: for example `table1`, or `srfgan_repository`.
+        only: presets of the rows that are wanted; all by default.
+
+    Raises:
+        InputError: no such table, or a row that it does not have.
+    """
+    tables = {name: entries for name, entries in entries_by_table().items() if name}
+    if table not in tables:
+        raise InputError(f"There is no table '{table}'. Tables: {', '.join(tables)}.")
+    rows = tables[table]
+    unknown = [name for name in only if name not in {row.preset for row in rows}]
+    if unknown:
+        raise InputError(
+            f"--rows: {table} has no row '{unknown[0]}'. Its rows: {', '.join(row.preset for row in rows)}."
+        )
+    return [row for row in rows if not only or row.preset in only]
+
+
+def baseline_of(row: Entry, rows: Sequence[Entry]) -> Entry | None:
+    """The row that `row` is compared with: the same detector with a plain pyramid; None where there is none.
+
+    In a table of plain detectors that differ in their training, it is the first of them.
+    """
+    if row.reference.table in BASELINES:
+        found = [other for other in rows if other.preset == BASELINES[row.reference.table]]
+    else:
+        found = [other for other in rows if _is_plain(other.config) and _alike(row.config, other.config)]
+    baseline = found[0] if found else None
+    return None if baseline is None or baseline.preset == row.preset else baseline
+
+
+def _is_plain(config: Config) -> bool:
+    return config.model.neck.upsampler == "nn"
+
+
+def _alike(a: Config, b: Config) -> bool:
+    """Whether two experiments train the same detector for as long, but for its upsampling."""
+    same_parts = (
+        a.model.detector == b.model.detector
+        and a.model.backbone == b.model.backbone
+        and a.model.neck.name == b.model.neck.name
+    )
+    return same_parts and a.finetune.solver.iterations == b.finetune.solver.iterations

@@ -1,0 +1,136 @@
+"""The graph of runs that a table needs: what is shared, what is not, and what a run is known by."""
+
+import pytest
+
+from models.errors import InputError
+from srfgan_cli.presets import load_preset
+from srfgan_cli.reproduction.graph import Settings, build_graph, data_identity, scaled
+from srfgan_cli.reproduction.rows import baseline_of, table_rows
+from srfgan_cli.tables import load_tables
+
+
+def graph_of(table, only=(), **settings):
+    return build_graph(table_rows(table, only), Settings(**settings))
+
+
+def kinds(graph):
+    return [job.kind for job in graph.jobs.values()]
+
+
+def test_rows_share_the_stages_they_have_in_common():
+    graph = graph_of("table1")
+    # Eleven target detectors, and one generator and one extractor for all seven rows of the method.
+    assert kinds(graph).count("finetune") == 11
+    assert (kinds(graph).count("pretrain"), kinds(graph).count("extract")) == (1, 1)
+    plain = graph.results["mask_rcnn_r50_fpn_nn", 0]
+    (pretrain,) = [job for job in graph.jobs.values() if job.kind == "pretrain"]
+    (extract,) = [job for job in graph.jobs.values() if job.kind == "extract"]
+    assert pretrain.sources == {"guide": plain}
+    assert extract.sources == {"guide": plain, "generator": pretrain.key}
+    whole = graph.jobs[graph.results["retinanet_r50_fpn", 0]]
+    assert whole.sources == {"extractor": extract.key}
+    assert [job.kind for job in graph.ancestors(whole.key)] == ["finetune", "pretrain", "extract", "finetune"]
+    assert "retinanet_r50_fpn" in graph.rows_of(pretrain.key)
+    assert "retinanet_r50_fpn_nn" not in graph.rows_of(plain)
+
+
+def test_two_names_for_one_experiment_are_one_run_in_every_table():
+    first, other = graph_of("table1"), graph_of("table5")
+    assert first.results["mask_rcnn_r50_fpn_nn", 0] == other.results["table5_nn", 0]
+    assert first.results["mask_rcnn_r50_fpn", 0] == other.results["table5_srf", 0]
+    assert other.results["table5_nn", 0] != other.results["table5_bilinear", 0]
+
+
+@pytest.mark.parametrize("table", load_tables())
+def test_every_table_has_a_graph_in_an_order_that_can_run(table):
+    graph = graph_of(table, scale=0.01, seeds=2)
+    done = set()
+    for key, job in graph.jobs.items():
+        assert set(job.sources.values()) <= done
+        done.add(key)
+    assert len(graph.results) == 2 * len(table_rows(table))
+    assert set(graph.results.values()) <= done
+    assert not {graph.results[row, 0] for row, _ in graph.results} & {
+        graph.results[row, 1] for row, _ in graph.results
+    }
+
+
+def test_what_does_not_decide_the_result_does_not_make_another_run():
+    key = graph_of("table5", ["table5_srf"]).results["table5_srf", 0]
+
+    def key_with(*overrides, **more):
+        return graph_of("table5", ["table5_srf"], overrides=overrides, **more).results["table5_srf", 0]
+
+    assert (
+        key_with("data.workers=0", "finetune.solver.log_every=1", "extract.solver.checkpoint_every=7") == key
+    )
+    assert key_with(evaluations=5) == key
+    for override in ("pretrain.adversarial.weight=0.1", "discriminator.kernel=3", "data.flip=0.0", "seed=3"):
+        assert key_with(override) != key, override
+    assert key_with(scale=0.5) != key
+    assert key_with(data="another set") != key
+
+
+def test_a_row_scored_with_other_limits_is_an_evaluation_of_the_same_training():
+    graph = graph_of("table5", ["table5_nn"])
+    limited = graph_of("table5", ["table5_nn"], overrides=["evaluation.max_detections=10"])
+    assert graph.results == limited.results, "alone, the training scores itself"
+
+
+def test_tables_6_and_7_vary_only_their_stages_1_and_2():
+    graph = graph_of("table6")
+    assert [kinds(graph).count(kind) for kind in ("pretrain", "extract", "finetune")] == [3, 3, 4]
+    graph = graph_of("table7")
+    assert [kinds(graph).count(kind) for kind in ("pretrain", "extract", "finetune")] == [1, 2, 3]
+
+
+def test_scaling_shrinks_every_schedule_alike():
+    config = scaled(load_preset("mask_rcnn_r50_fpn"), Settings(scale=0.01, evaluations=3), seed=2)
+    assert config.seed == 2
+    solvers = {name: getattr(config, name).solver for name in ("pretrain", "extract", "finetune")}
+    assert {name: solver.iterations for name, solver in solvers.items()} == {
+        "pretrain": 1500,
+        "extract": 2700,
+        "finetune": 900,
+    }
+    assert solvers["finetune"].milestones == [600, 800] and solvers["finetune"].warmup_iterations == 10
+    assert solvers["finetune"].evaluate_every == 300 and solvers["extract"].evaluate_every == 0
+    assert all(solver.checkpoint_every <= solver.iterations // 10 for solver in solvers.values())
+
+
+def test_an_overlay_changes_every_row_but_not_what_the_rows_differ_in():
+    graph = graph_of("upsamplers", overlay="small")
+    found = {row: graph.jobs[graph.results[row, 0]].config for row, _ in graph.results}
+    assert {config.model.backbone.name for config in found.values()} == {"r18"}
+    assert found["upsamplers_carafe"].model.neck.upsampler == "carafe"
+    assert found["upsamplers_nn"].model.neck.upsampler == "nn"
+    l1 = [job for job in graph.ancestors(graph.results["upsamplers_srf_l1", 0]) if job.kind == "pretrain"]
+    assert l1[0].config.pretrain.adversarial.weight == 0
+
+
+def test_rows_are_compared_with_the_plain_detector_like_them():
+    def baselines(table):
+        rows = table_rows(table)
+        return {row.preset: found and found.preset for row in rows for found in [baseline_of(row, rows)]}
+
+    first = baselines("table1")
+    assert first["retinanet_r50_fpn"] == "retinanet_r50_fpn_nn"
+    assert first["mask_rcnn_r50_fpn_3x"] == "mask_rcnn_r50_fpn_nn_3x"
+    assert first["mask_rcnn_r50_fpn_nn"] is None
+    assert baselines("table6")["table6_nn"] == "table6_bilinear"
+    assert set(baselines("upsamplers").values()) == {None, "upsamplers_nn"}
+    enhanced = baselines("feature_enhancement")
+    assert list(enhanced.values()) == [None, next(iter(enhanced))]
+
+
+def test_mistakes_are_named(tmp_path):
+    with pytest.raises(InputError, match=r"There is no table 'table9'. Tables: table1"):
+        table_rows("table9")
+    with pytest.raises(InputError, match=r"--rows: table5 has no row 'x'. Its rows: .*table5_nn"):
+        table_rows("table5", ["x"])
+    with pytest.raises(InputError, match=r"Row table5_srf cannot be run with these settings.*unknown key"):
+        graph_of("table5", ["table5_srf"], overrides=["model.nek.channels=8"])
+    with pytest.raises(InputError, match="no data: give --data-root"):
+        data_identity(None)
+    with pytest.raises(InputError, match="not in COCO layout"):
+        data_identity(tmp_path)

@@ -1,0 +1,134 @@
+"""The report's numbers from runs whose scores are known, and its files."""
+
+import json
+from html.parser import HTMLParser
+
+import pytest
+
+from srfgan_cli.reproduction.charts import draw_charts
+from srfgan_cli.reproduction.graph import Settings, build_graph
+from srfgan_cli.reproduction.measure import Cost
+from srfgan_cli.reproduction.report import markdown, verdict, write_report
+from srfgan_cli.reproduction.rows import table_rows
+from srfgan_cli.reproduction.run import job_folders
+from srfgan_cli.reproduction.summary import summarize
+
+SETTINGS = Settings(scale=0.01, seeds=3)
+SCORES = {
+    "table5_nn": [30.0, 32.0, 31.0],
+    "table5_bilinear": [30.0, 32.0, 31.0],
+    "table5_srf": [33.0, 34.5, 34.5],
+}
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """Three rows with three seeds each; bicubic has not run, its first seed has failed."""
+    graph = build_graph(table_rows("table5"), SETTINGS)
+    folders = job_folders(graph, tmp_path)
+    for (row, seed), key in graph.results.items():
+        folder = folders[key]
+        folder.path.mkdir(parents=True, exist_ok=True)
+        if row not in SCORES:
+            if seed == 0:
+                folder.failed("exit code 2: Error: the disk is full")
+            continue
+        value = SCORES[row][seed]
+        records = [
+            {"iteration": i, "losses": {"loss_cls": 1 / i}, "seconds_per_iteration": 2.0} for i in (100, 900)
+        ]
+        records += [{"iteration": i, "evaluation": {"box": {"AP": value * i / 900}}} for i in (450, 900)]
+        folder.run.metrics.write_text("".join(json.dumps(record) + "\n" for record in records) + '{"iterat')
+        folder.run.evaluation.write_text(
+            json.dumps({"box": {"AP": value, "APs": None}, "mask": {"AP": value - 4}})
+        )
+        folder.run.model.touch()
+    return graph, folders
+
+
+@pytest.fixture
+def summary(finished):
+    graph, folders = finished
+    costs = {"table5_nn": Cost(44_000_000, 250.0, 72.0, (800, 1216))}
+    blocked = {graph.results["table5_bicubic", 1]: graph.results["table5_bicubic", 0]}
+    return summarize(
+        "table5",
+        graph,
+        SETTINGS,
+        folders,
+        costs,
+        device="CPU",
+        command="srfgan reproduce table5",
+        blocked=blocked,
+    )
+
+
+def row(summary, name):
+    return next(row for row in summary["rows"] if row["preset"] == name)
+
+
+def test_means_spreads_and_paired_differences(summary):
+    srf = row(summary, "table5_srf")
+    assert srf["measured"]["box"]["AP"] == {"mean": 34.0, "spread": 0.866, "values": [33.0, 34.5, 34.5]}
+    assert srf["measured"]["mask"]["AP"]["mean"] == 30.0
+    # Seed by seed: +3.0, +2.5, +3.5; smaller a spread than that of either row.
+    assert srf["difference"]["box"] == {"mean": 3.0, "spread": 0.5, "values": [3.0, 2.5, 3.5]}
+    assert srf["baseline"] == "table5_nn" and srf["printed"]["box"]["AP"] == 41.2
+    assert srf["printed_difference"] == {"box": 2.6, "mask": 1.8}
+    assert "APs" not in srf["measured"]["box"], "a number that no seed has is left out"
+    bicubic = row(summary, "table5_bicubic")
+    assert (bicubic["measured"], bicubic["difference"], bicubic["seeds"]) == ({}, {}, 0)
+
+
+def test_the_images_that_each_row_has_seen_are_counted(summary):
+    assert row(summary, "table5_nn")["images"] == {"last_stage": 900 * 16, "stages_1_and_2": 0, "guide": 0}
+    assert row(summary, "table5_srf")["images"] == {
+        "last_stage": 900 * 16,
+        "stages_1_and_2": 1500 * 8 + 2700 * 16,
+        "guide": 900 * 16,
+    }
+
+
+def test_runs_say_how_far_they_are_and_why_not_further(summary):
+    states = {run["run"]: (run["state"], run["why"]) for run in summary["runs"]}
+    assert ("failed", "exit code 2: Error: the disk is full") in states.values()
+    assert sum(state == "blocked" for state, _ in states.values()) == 1
+    done = [run for run in summary["runs"] if run["state"] == "done"]
+    assert len(done) == 9 and all(run["training_seconds"] == 1800 for run in done)
+
+
+def test_the_verdict_says_what_is_missing(summary):
+    said = verdict(summary)
+    assert "3 of 4 rows measured, 3 seeds each." in said and "2 runs failed" in said
+    assert "0.01 of the preset's" in said
+
+
+def test_the_files_hold_the_same_numbers(summary, finished, tmp_path):
+    charts = draw_charts(summary, *finished, tmp_path / "out")
+    assert {"differences", "training"} <= set(charts)
+    page = write_report(summary, charts, {}, tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "report.json").read_text()) == json.loads(json.dumps(summary))
+    text = markdown(summary)
+    assert (tmp_path / "out" / "report.md").read_text() == text
+    assert "| table5_srf | 34.0 ± 0.9 | 41.2 | +3.0 ± 0.5 | +2.6 |" in text
+    assert len({line.count("|") for line in text.split("\n\n")[2].splitlines()}) == 1, "a whole table"
+    html = page.read_text()
+    for number in ("34.0 ± 0.9", "+3.0 ± 0.5", "41.2", "the disk is full", "srfgan reproduce table5"):
+        assert number in html
+    references = References(html)
+    assert references.outside == [], "the page works offline"
+    assert '<td class="up">+3.0' in html, "larger than two standard errors"
+
+
+class References(HTMLParser):
+    """What a page loads from elsewhere."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.outside = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        for name, value in attributes:
+            if name in ("src", "href") and not value.startswith("data:"):
+                self.outside.append(value)

@@ -1,0 +1,107 @@
+"""`srfgan reproduce` from end to end: real runs, interrupted, broken, mended and finished."""
+
+import json
+import os
+import signal
+import threading
+import time
+
+import pytest
+import yaml
+
+OVERLAY = {
+    "base": "demo",
+    "model": {"neck": {"channels": 16}, "box_head": {"fc_dim": 32}, "rpn": {"post_nms_topk_train": 40}},
+    "data": {
+        "shapes_train": 12,
+        "shapes_val": 4,
+        "shapes_size": 64,
+        "short_sides": [64],
+        "test_short_side": 64,
+    },
+    **{
+        stage: {
+            "solver": {"iterations": 4, "batch_size": 2, "lr_batch_size": 2, "milestones": [], "lr": 1e-4}
+        }
+        for stage in ("pretrain", "extract", "finetune")
+    },
+}
+ROWS = "upsamplers_nn,upsamplers_srf"
+
+
+@pytest.fixture
+def reproduce(srfgan, tmp_path):
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(OVERLAY))
+
+    def call(*more):
+        options = ["--overlay", "tiny.yaml", "--dataset", "shapes", "--rows", ROWS, "--devices", "cpu", *more]
+        return srfgan("reproduce", "upsamplers", *options)
+
+    return call
+
+
+def test_a_table_survives_a_signal_and_a_failing_run(reproduce, tmp_path):
+    planned = json.loads(reproduce("--dry-run", "--json").out)
+    assert [(run["kind"], run["state"]) for run in planned] == [
+        ("finetune", "new"),
+        ("pretrain", "new"),
+        ("extract", "new"),
+        ("finetune", "new"),
+    ]
+    assert planned[0]["rows"] == ["upsamplers_nn", "upsamplers_srf"]
+    assert all(run["hours"] > 0 and run["images"] == 8 for run in planned)
+    jobs = [tmp_path / "runs" / "reproduce" / "jobs" / run["run"] for run in planned]
+
+    _signal_when(jobs[0] / "metrics.jsonl", signal.SIGTERM)
+    interrupted = reproduce()
+    assert interrupted.code == 130 and "The same command continues." in interrupted.err
+    assert not (jobs[1] / "preset.yaml").exists()
+
+    # A run that cannot write its folder fails; what rests on it is left, and said to be.
+    jobs[2].parent.mkdir(parents=True, exist_ok=True)
+    jobs[2].mkdir()
+    (jobs[2] / "model.pt.part").mkdir()
+    failed = reproduce("--json")
+    assert failed.code == 1
+    states = {run["run"]: run["state"] for run in json.loads(failed.out)["runs"]}
+    assert list(states.values()) == ["done", "done", "failed", "blocked"]
+    assert "Failed:" in failed.err and "upsamplers_srf" in failed.err and "tries them again" in failed.err
+
+    (jobs[2] / "model.pt.part").rmdir()
+    before = (jobs[0] / "model.pt").stat().st_mtime_ns, (jobs[1] / "model.pt").stat().st_mtime_ns
+    done = reproduce("--json")
+    assert done.code == 0, done.err
+    report = json.loads(done.out)
+    assert [run["state"] for run in report["runs"]] == ["done"] * 4
+    assert all(row["measured"]["box"]["AP"]["values"] for row in report["rows"])
+    assert all(row["cost"]["ms"] > 0 for row in report["rows"])
+    assert report["rows"][1]["cost"]["parameters"] > report["rows"][0]["cost"]["parameters"]
+    after = (jobs[0] / "model.pt").stat().st_mtime_ns, (jobs[1] / "model.pt").stat().st_mtime_ns
+    assert before == after, "what is done is not run again"
+    folder = tmp_path / "runs" / "reproduce" / "upsamplers"
+    assert json.loads((folder / "report.json").read_text())["rows"] == report["rows"]
+    assert {"panel-upsamplers_srf.png", "differences.png"} <= {path.name for path in folder.iterdir()}
+
+
+def test_two_at_once_in_one_folder_are_refused(reproduce, tmp_path):
+    import fcntl
+
+    folder = tmp_path / "runs" / "reproduce"
+    folder.mkdir(parents=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        refused = reproduce()
+    assert refused.code == 2 and "is still running there" in refused.err
+
+
+def _signal_when(path, number):
+    """Send this process a signal as soon as a file is there."""
+
+    def watch():
+        for _ in range(1200):
+            if path.exists():
+                break
+            time.sleep(0.1)
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=watch, daemon=True).start()
