@@ -13,19 +13,6 @@ TRAIN_IMAGES = 117_266
 
 OWED = {
     "table2 cascade_mask_rcnn s101 fpn srf 12 tta",
-<<<<<<< HEAD
-    "table2_others centermask r101 fpn nn 37",
-    "table2_others centermask v99 fpn nn 37",
-    "table3 mask_rcnn r50 fpn 12 from centermask",
-    "table3 retinanet r50 fpn 12 from centermask",
-    "table3 centermask r50 fpn 12 from none",
-    "table3 centermask r50 fpn 12 from mask_rcnn",
-    "table3 centermask r50 fpn 12 from retinanet",
-    "table3 centermask r50 fpn 12 from centermask",
-=======
-    "srfgan_repository fcos r50 bifpn nn 12",
-    "srfgan_repository fcos r50 bifpn srf 12",
->>>>>>> 5afbf29 (CenterMask at parity with CenterMask2's: mask head with spatial attention, mask scores through detection, evaluation and export; its presets on FPN)
     "srfgan_repository cascade_mask_rcnn s101 fpn srf 12 tta",
     "srfgan_repository cascade_mask_rcnn s101 pafpn srf 12 tta",
     "afigan_repository cascade_mask_rcnn s101 pafpn afi tta",

@@ -41,20 +41,16 @@ def batch():
     return Batch(images, targets, [1, 2], [(97, 128), (96, 113)])
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize(
     ("name", "levels"),
     [
         ("retinanet_r18_fpn", ["p3", "p4", "p5"]),
         ("fcos_r18_fpn", ["p3", "p4", "p5"]),
+        ("centermask_r18_fpn", ["p3", "p4", "p5"]),
         ("fcos_r18_bifpn", ["p3", "p4", "p5", "p6", "p7"]),
     ],
 )
 def test_the_extractor_trains_on_the_levels_that_its_neck_has_and_upsamples(name, levels):
-=======
-@pytest.mark.parametrize("name", ["retinanet_r18_fpn", "fcos_r18_fpn", "centermask_r18_fpn"])
-def test_the_extractor_trains_on_the_levels_that_a_one_stage_detector_has(name):
->>>>>>> 5afbf29 (CenterMask at parity with CenterMask2's: mask head with spatial attention, mask scores through detection, evaluation and export; its presets on FPN)
     config = load_preset(name, SMALL)
     assert config.extract.adversarial.levels == config.pretrain.adversarial.levels == levels
     stage = ExtractStage(
