@@ -9,7 +9,7 @@ from torch import Tensor, nn
 class SpatialAttention(nn.Module):
     """Features weighted by place: by the sigmoid of a 3x3 convolution of their mean and their largest channel.
 
-    CenterMask paper, section 3.2 (SAG-Mask), equation 2.
+    CenterMask paper, section 3.3 (SAG-Mask), equations 3 and 4.
     """
 
     def __init__(self) -> None:

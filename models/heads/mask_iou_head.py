@@ -1,4 +1,4 @@
-"""The mask-IoU head: how good a predicted mask is (Mask Scoring R-CNN, section 3.3; CenterMask, section 3.2)."""
+"""The mask-IoU head: how good a predicted mask is (Mask Scoring R-CNN, section 3.2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the mask-IoU head of CenterMask learns (Mask Scoring R-CNN, section 3.3)."""
+"""What the mask-IoU head of CenterMask learns (Mask Scoring R-CNN, section 3.2)."""
 
 from __future__ import annotations
 

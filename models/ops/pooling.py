@@ -26,10 +26,10 @@ def assign_levels(boxes: Tensor, lowest: int, highest: int) -> Tensor:
 
 
 def assign_levels_by_share(boxes: Tensor, size: Size, lowest: int, highest: int) -> Tensor:
-    """Pyramid level (R,) int64 of each box (R, 4) by its share of the image (CenterMask paper, equation 1).
+    """Pyramid level (R,) int64 of each box (R, 4) by its share of the image (CenterMask, section 3.2, equation 2).
 
     ceil(highest - log2(area of the image / area of the box)), within the range: the whole image is of the
-    highest level, less than half of it of the next one.
+    highest level, half of it of the next one.
 
     Args:
         boxes: not clipped to the image.

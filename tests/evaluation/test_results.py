@@ -10,7 +10,13 @@ from pycocotools import mask as coco_mask
 from models.errors import InputError
 from models.ops.masks import paste_masks
 from models.structures import Detections
-from srfgan_cli.evaluation.results import encode_mask, read_results, to_coco_results, write_results
+from srfgan_cli.evaluation.results import (
+    encode_mask,
+    only_masks,
+    read_results,
+    to_coco_results,
+    write_results,
+)
 
 SIZES = {1: (40, 60), 2: (30, 30)}
 CATEGORY_IDS = (3, 7, 90)
@@ -66,6 +72,26 @@ def test_pasted_masks_are_encoded_as_they_are():
     )  # fmt: skip
     for result, mask in zip(results, masks, strict=True):
         assert np.array_equal(coco_mask.decode(result["segmentation"]), mask)
+
+
+def test_masks_with_scores_of_their_own():
+    """The second detection lies outside the image; a mask's score may be negative or above 1."""
+    masks = torch.ones(3, 40, 60, dtype=torch.bool)
+    found = detections(
+        [[0, 0, 9, 9], [70, 3, 80, 9], [0, 0, 5, 9]],
+        masks=masks,
+        mask_scores=torch.tensor([-0.25, 0.5, 1.125]),
+    )
+    results = to_coco_results(found, (40, 60), image_id=2, original_size=(40, 60), category_ids=CATEGORY_IDS)
+    assert [(r["score"], r["mask_score"]) for r in results] == [
+        (pytest.approx(0.9), -0.25),
+        (pytest.approx(0.1), 1.125),
+    ]
+    alone = only_masks(results)
+    assert [r["score"] for r in alone] == [-0.25, 1.125]
+    assert all(set(r) == {"image_id", "category_id", "segmentation", "score"} for r in alone)
+    del results[0]["mask_score"]
+    assert only_masks(results[:1])[0]["score"] == results[0]["score"]
 
 
 def test_an_image_without_detections_gives_no_results():
@@ -140,6 +166,7 @@ def test_a_full_disk_leaves_the_old_file_whole(tmp_path, monkeypatch):
         ([result(category_id=1)], "entry 0: category id 1 is not in the data set, whose ids are 3, 7, 90"),
         ([result(score=None)], "entry 0: the score is None, not a finite number"),
         ([result(score=float("nan"))], "entry 0: the score is nan, not a finite number"),
+        ([result(mask_score="1")], "entry 0: the mask_score is '1', not a finite number"),
         ([result(bbox=[1, 2, 3])], "entry 0: the bbox is [1, 2, 3], not [x, y, width, height] in pixels"),
         ([result(bbox=[1, 2, -3, 4])], "entry 0: the bbox is [1, 2, -3, 4], not [x, y, width, height]"),
         ([result(segmentation=[[1, 2, 3, 4, 5, 6]])], "entry 0: the segmentation is not a compressed RLE"),

@@ -69,6 +69,39 @@ def test_ground_truth_through_a_detector_is_perfect(open_tiny, tmp_path):
     assert again.scores == report.scores
 
 
+class MaskScoring(Oracle):
+    """Finds every object and, with a box as good, one that is none: only the mask score tells them apart."""
+
+    config = ModelConfig(num_classes=2, detector="centermask")
+
+    def detect(self, images):
+        found = []
+        for right in super().detect(images):
+            wrong = torch.zeros_like(right.mask_probs)
+            count = len(right)
+            found.append(
+                Detections(
+                    right.boxes.repeat(2, 1),
+                    right.scores.repeat(2),
+                    right.labels.repeat(2),
+                    mask_probs=torch.cat([wrong, right.mask_probs]),
+                    mask_scores=torch.tensor([0.1, 0.9]).repeat_interleave(count),
+                )
+            )
+        return found
+
+
+def test_masks_are_ranked_by_their_own_scores(open_tiny, tmp_path):
+    dataset = open_tiny("val")
+    path = tmp_path / "results.json"
+    report = evaluate(MaskScoring(dataset), dataset, preset="tiny", world=ALONE, results_path=path)
+    assert report.scores["mask"].overall.AP == 100.0 and report.scores["box"].overall.AP < 100.0
+    assert evaluate_results(path, dataset.index, preset="tiny").scores == report.scores
+    both, alone = (json.loads(file.read_text()) for file in (path, tmp_path / "segm" / path.name))
+    assert [entry["mask_score"] for entry in both] == [entry["score"] for entry in alone]
+    assert {entry["score"] for entry in both} == {1.0} and all("bbox" not in entry for entry in alone)
+
+
 def test_annotations_that_the_check_dropped_are_not_ground_truth(open_tiny):
     annotations = ground_truth(open_tiny("val").index)["annotations"]
     assert [a["id"] for a in annotations] == [0, 1, 2, 3, 4], "the box of negative width"

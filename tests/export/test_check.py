@@ -1,5 +1,7 @@
 """The comparison that decides whether an exported file is kept."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -23,6 +25,8 @@ def outputs(found):
     values = {"boxes": found.boxes, "scores": found.scores, "labels": found.labels}
     if found.mask_probs is not None:
         values["masks"] = found.mask_probs
+    if found.mask_scores is not None:
+        values["mask_scores"] = found.mask_scores
     return {name: value.clone() for name, value in values.items()}
 
 
@@ -39,6 +43,15 @@ def test_order_does_not_matter_and_the_largest_differences_are_reported():
     assert one.scores == pytest.approx(5e-4, rel=1e-3)
     assert one.masks == pytest.approx(4e-3, rel=1e-3)
     assert agree([one])
+
+
+def test_the_scores_of_masks_count_as_scores():
+    expected = replace(detections(), mask_scores=torch.linspace(1, -1, COUNT))
+    found = outputs(expected)
+    found["mask_scores"][4] += 7e-4
+    found["mask_scores"][5:8] += 0.01
+    one = compare(expected, found, "x")
+    assert one.same == COUNT - 3 and one.scores == pytest.approx(7e-4, rel=1e-3)
 
 
 def change(name, value):

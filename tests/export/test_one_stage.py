@@ -9,8 +9,9 @@ from torch import nn
 from models import build_detector
 from srfgan_cli.export.check import agree, check_images, compare_on
 from srfgan_cli.export.contract import contract
-from srfgan_cli.export.graph import OUTPUT_NAMES, smallest_side, trace
+from srfgan_cli.export.graph import OUTPUT_NAMES, output_names, smallest_side, trace
 from srfgan_cli.export.onnx_file import open_onnx, write_onnx
+from srfgan_cli.export.pt2_file import open_pt2, write_pt2
 from srfgan_cli.presets import load_preset
 
 pytest.importorskip("onnxruntime")
@@ -18,17 +19,34 @@ pytest.importorskip("onnxruntime")
 CHANGES = ["model.backbone.name=r10", "model.num_classes=3", "model.inference.score_threshold=0.0"]
 
 
-@pytest.mark.parametrize("name", ["retinanet_r18_fpn_nn", "fcos_r18_fpn_nn", "fcos_r18_bifpn_nn"])
-def test_an_onnx_file_finds_what_pytorch_finds(name, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "format"),
+    [
+        ("retinanet_r18_fpn_nn", "onnx"),
+        ("fcos_r18_fpn_nn", "onnx"),
+        ("fcos_r18_bifpn_nn", "onnx"),
+        ("centermask_r18_fpn", "onnx"),
+        ("centermask_r18_fpn_nn", "pt2"),
+    ],
+)
+def test_a_file_finds_what_pytorch_finds(name, format, tmp_path):
     config = load_preset(name, CHANGES)
     torch.manual_seed(0)
     detector = build_detector(config.model).eval()
     for parameter in detector.head.parameters():
         if parameter.ndim == 4:
             nn.init.normal_(parameter, std=2 / parameter[0].numel() ** 0.5)
-    metadata = contract(config, None, OUTPUT_NAMES[:3])
-    write_onnx(trace(detector), OUTPUT_NAMES[:3], metadata, tmp_path / "detector.onnx")
+    outputs = output_names(config.model)
+    assert outputs == (OUTPUT_NAMES if "mask" in name else OUTPUT_NAMES[:3])
+    metadata, path = contract(config, None, outputs), tmp_path / f"detector.{format}"
+    if format == "onnx":
+        write_onnx(trace(detector), outputs, metadata, path)
+    else:
+        write_pt2(trace(detector), metadata, path)
+    run = open_onnx(path) if format == "onnx" else open_pt2(path)
     images = check_images(smallest_side(config.model))
-    differences = compare_on(detector, open_onnx(tmp_path / "detector.onnx"), images)
+    differences = compare_on(detector, run, images)
     assert agree(differences) and min(one.expected for one in differences) > 0
+    assert all((one.masks is not None) == ("mask" in name) for one in differences)
+    assert tuple(run(images["scene"])) == outputs == tuple(json.loads(metadata["outputs"]))
     assert json.loads(metadata["input"])["smallest_side"] == 129
