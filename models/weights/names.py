@@ -159,6 +159,8 @@ DETECTRON2: Table = (
     ("roi_heads.maskiou_head.maskiou_fc{layer+1}.", "head.mask_iou.fcs.{layer}."),
     ("roi_heads.maskiou_head.maskiou.", "head.mask_iou.ious."),
     *((f"backbone.srf_module.Generators.0.{theirs}", f"neck.upsample.{ours}") for theirs, ours in _GENERATOR),
+    # Of upsamplers that nobody published: the same place, our names.
+    ("backbone.srf_module.Generators.0.", "neck.upsample."),
 )
 """detectron2's R-CNNs with FPN, and AFI-GAN's and SRF-GAN's, which add the generator."""
 

@@ -1,4 +1,4 @@
-"""`srfgan export`: a detector as one file that runs without this project, checked right after it is written."""
+"""`srfgan export`: a detector as a file that runs without this project, checked right after it is written."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from models.errors import InputError
 from srfgan_cli.options import Json, Preset, Set, Weights
 
 Format = Annotated[
-    Literal["onnx", "pt2"], typer.Option("--format", help="onnx (onnxruntime) or pt2 (torch.export).")
+    Literal["onnx", "pt2", "detectron2"],
+    typer.Option("--format", help="onnx (onnxruntime), pt2 (torch.export) or detectron2 (.pth and .yaml)."),
 ]
 Output = Annotated[
     Path | None,
-    typer.Option("--output", help="Default: model.onnx or model.pt2 beside the weights.", metavar="FILE"),
+    typer.Option("--output", help="Default: model.onnx, .pt2 or .pth beside the weights.", metavar="FILE"),
 ]
 
 
@@ -28,7 +29,7 @@ def export(
     set_: Set = None,
     json: Json = False,
 ) -> None:
-    """Write a detector as ONNX or torch.export file, NMS included, and compare it with PyTorch on three images."""
+    """Write a detector as ONNX or torch.export file, NMS included, or for detectron2; compare it with PyTorch."""
     from srfgan_cli.export.session import export_preset
     from srfgan_cli.presets import load_preset
 

@@ -1,0 +1,101 @@
+"""detectron2's .pth and .yaml: writing a detector under its names, and running the files with detectron2."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from models.detector import Detector
+from models.errors import InputError
+from models.weights.names import is_derived, to_detectron2
+from srfgan_cli.config import Config
+from srfgan_cli.export.detectron2_config import HEADER, config_text, needs_plugin
+from srfgan_cli.export.graph import Runtime
+from srfgan_cli.files import write_atomically
+from srfgan_cli.trained import TrainedDetector
+
+
+def config_beside(weights: Path) -> Path:
+    """The config that belongs to a weight file: of the same name, in the same folder."""
+    return weights.with_suffix(".yaml")
+
+
+def refuse_other_config(weights: Path) -> None:
+    """Check that writing the config would not overwrite some other YAML file, such as the preset.
+
+    Raises:
+        InputError: it would.
+    """
+    path = config_beside(weights)
+    if path.is_file() and not path.read_bytes().startswith(HEADER.encode()):
+        raise InputError(
+            f"{path} is in the way: the config goes there, and that file is none. Name another --output."
+        )
+
+
+def write_detectron2(config: Config, trained: TrainedDetector, path: Path, output: Path) -> None:
+    """Write `path` and the config beside it.
+
+    Args:
+        config: the preset.
+        trained: one that `require_expressible` accepts.
+        path: the weights, written atomically, as the config is.
+        output: where the weights are going to lie; the config says its name.
+
+    Raises:
+        InputError: a file cannot be written.
+    """
+    tensors = detectron2_tensors(trained.detector)
+    write_atomically(path, lambda file: torch.save({"model": tensors}, file))
+    text = config_text(config, trained.detector.config, output.name, trained.categories)
+    write_atomically(config_beside(path), lambda file: file.write(text.encode()))
+
+
+def detectron2_tensors(detector: Detector) -> dict[str, Tensor]:
+    """The detector's tensors, row-major on the CPU, by detectron2's names; AFI-GAN's for what it added."""
+    tensors = {}
+    for name, value in detector.state_dict().items():
+        if name.endswith("num_batches_tracked") or not is_derived(name):
+            theirs = to_detectron2(name)
+            assert theirs is not None, name
+            tensors[theirs] = value.detach().cpu().contiguous()
+    return tensors
+
+
+def has_detectron2() -> bool:
+    """Whether detectron2 is installed."""
+    return find_spec("detectron2") is not None
+
+
+def open_detectron2(path: Path, detector: Detector) -> Runtime:
+    """The files in detectron2, on the CPU; the plug-in is called only where `detector` needs it.
+
+    Raises:
+        RuntimeError: detectron2's model and the file differ in a tensor.
+    """
+    from detectron2.config import get_cfg
+    from detectron2.modeling import build_model
+
+    cfg = get_cfg()
+    if needs_plugin(detector.config):
+        from srfgan_cli.detectron2_plugin import add_srfgan_config
+
+        add_srfgan_config(cfg)
+    cfg.merge_from_file(str(config_beside(path)))
+    cfg.MODEL.DEVICE = "cpu"
+    model = build_model(cfg).eval()
+    model.load_state_dict(torch.load(path, weights_only=True)["model"])
+    one_stage = cfg.MODEL.META_ARCHITECTURE == "RetinaNet"
+
+    def run(image: Tensor) -> dict[str, Tensor]:
+        batch = [{"image": image.flip(0) if cfg.INPUT.FORMAT == "BGR" else image}]
+        with torch.no_grad():
+            # Without the last step of R-CNNs, which pastes the masks.
+            found = model(batch)[0]["instances"] if one_stage else model.inference(batch, None, False)[0]
+        outputs = {"boxes": found.pred_boxes.tensor, "scores": found.scores, "labels": found.pred_classes}
+        return outputs | ({"masks": found.pred_masks[:, 0]} if found.has("pred_masks") else {})
+
+    return run
