@@ -30,7 +30,6 @@ from models.config import (
     NeckName,
     UpsamplerName,
 )
-from models.detector import SIZE_DIVISIBILITY
 from models.errors import InputError
 from models.factory import build_backbone, build_coarser_levels, build_neck
 from models.weights.names import to_detectron2
@@ -72,21 +71,25 @@ class SRFPyramid(Renamed, Backbone):  # type: ignore[misc]
     Args:
         bottom_up: (N, 3, H, W) to {"res2": ..., "res5": ...} at strides 4 to 32.
         neck: those maps to the pyramid.
+        config: what the neck was built from.
         levels: the pyramid's names.
-        channels: its width.
     """
 
-    def __init__(self, bottom_up: nn.Module, neck: nn.Module, levels: Sequence[str], channels: int) -> None:
+    def __init__(
+        self, bottom_up: nn.Module, neck: nn.Module, config: ModelConfig, levels: Sequence[str]
+    ) -> None:
         super().__init__(neck, _neck_name)
         self.bottom_up = bottom_up
+        self._size_divisibility = config.size_divisibility
         self._shapes = {
-            level: ShapeSpec(channels=channels, stride=2 ** int(level.removeprefix("p"))) for level in levels
+            level: ShapeSpec(channels=config.neck.channels, stride=2 ** int(level.removeprefix("p")))
+            for level in levels
         }
 
     @property
     def size_divisibility(self) -> int:
         """What sides of the batch must be multiples of, so that upsampled maps fit."""
-        return SIZE_DIVISIBILITY
+        return self._size_divisibility
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Normalised images (N, 3, H, W) to feature maps (N, C, H/s, W/s) by level."""
@@ -138,7 +141,7 @@ def build_pyramid(cfg: CfgNode, input_shape: ShapeSpec, detector: str, body: str
         made = nn.SyncBatchNorm.convert_sync_batchnorm(made)
     coarser = [level for level in config.levels if level in ("p6", "p7")]
     levels = [name.replace("res", "p") for name in features] + coarser
-    return SRFPyramid(bottom_up, made, levels, config.neck.channels)
+    return SRFPyramid(bottom_up, made, config, levels)
 
 
 def _resnet(cfg: CfgNode, input_shape: ShapeSpec) -> tuple[nn.Module, dict[str, int]]:

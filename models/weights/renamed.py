@@ -16,8 +16,8 @@ class Renamed(nn.Module):
 
     Args:
         module: does the work.
-        name_of: the new name of one of its tensors, such as `lateral.p2.weight`; all tensors of a layer stay
-            together, with their last part as it is.
+        name_of: the new name of one of its tensors, such as `lateral.p2.weight`. All of a layer's tensors stay
+            together and keep the last part of their names; a parameter may also go anywhere by itself.
     """
 
     def __init__(self, module: nn.Module, name_of: Callable[[str], str]) -> None:
@@ -25,9 +25,15 @@ class Renamed(nn.Module):
         # In a tuple, so that torch does not list its layers a second time.
         self._renamed = (module,)
         for path, layer in module.named_modules():
-            tensors = [*layer._parameters, *layer._buffers]
-            if tensors:
-                _put(self, name_of(f"{path}.{tensors[0]}").split(".")[:-1], layer)
+            names = {key: name_of(f"{path}.{key}") for key in [*layer._parameters, *layer._buffers]}
+            if not names:
+                continue
+            if all(name.split(".")[-1] == key for key, name in names.items()):
+                _put(self, next(iter(names.values())).split(".")[:-1], layer)
+            else:
+                for key, parameter in layer._parameters.items():
+                    *above, last = names[key].split(".")
+                    _place(self, above).register_parameter(last, parameter)
 
     def forward(self, *arguments: Any) -> Any:
         """What the module gives for these arguments."""
@@ -41,21 +47,21 @@ class Renamed(nn.Module):
 
 
 def _put(root: nn.Module, path: list[str], layer: nn.Module) -> None:
-    *above, last = path
-    for name in above:
-        root = _child(root, name)
     if not layer._modules:
-        root.add_module(last, layer)
+        _place(root, path[:-1]).add_module(path[-1], layer)
         return
     # Its layers may go elsewhere: only its own tensors are placed, in dicts that both share.
-    place = _child(root, last)
+    place = _place(root, path)
     place._parameters, place._buffers = layer._parameters, layer._buffers
     place._non_persistent_buffers_set = layer._non_persistent_buffers_set
 
 
-def _child(parent: nn.Module, name: str) -> nn.Module:
-    if name not in parent._modules:
-        parent.add_module(name, nn.Module())
-    child = parent._modules[name]
-    assert child is not None
-    return child
+def _place(root: nn.Module, path: list[str]) -> nn.Module:
+    """The module at `path`, made on the way where there is none."""
+    for name in path:
+        if name not in root._modules:
+            root.add_module(name, nn.Module())
+        below = root._modules[name]
+        assert below is not None
+        root = below
+    return root

@@ -126,10 +126,16 @@ def config_text(config: Config, model: ModelConfig, weights: str, categories: Ca
     if categories is not None:
         names = json.dumps(categories.names, ensure_ascii=False)
         lines += [f"# MetadataCatalog.get(NAME).thing_classes = {names}"]
-    values = yaml.safe_dump(
-        detectron2_config(config, model, weights), sort_keys=False, default_flow_style=None, width=100
-    )
-    return "\n".join([*lines, values])
+    values = detectron2_config(config, model, weights)
+    text = yaml.dump(values, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=100)
+    return "\n".join([*lines, text])
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes a list again where it occurs again, instead of a reference to it."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
 
 
 def _two_stage(model: ModelConfig) -> dict[str, Any]:
@@ -153,7 +159,7 @@ def _two_stage(model: ModelConfig) -> dict[str, Any]:
         },
         "ROI_HEADS": {
             "NAME": "CascadeROIHeads" if is_cascade else "StandardROIHeads",
-            "IN_FEATURES": [level for level in model.levels if level < "p6"],
+            "IN_FEATURES": list(model.pool_levels),
             "NUM_CLASSES": model.num_classes,
             "IOU_THRESHOLDS": cascade.ious[:1] if is_cascade else [0.5],
             "BATCH_SIZE_PER_IMAGE": box.samples_per_image,

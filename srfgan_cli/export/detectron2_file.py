@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -48,21 +49,24 @@ def write_detectron2(config: Config, trained: TrainedDetector, path: Path, outpu
     Raises:
         InputError: a file cannot be written.
     """
-    tensors = detectron2_tensors(trained.detector)
+    state = trained.detector.state_dict()
+    tensors = {
+        theirs: state[ours].detach().cpu().contiguous() for theirs, ours in detectron2_names(state).items()
+    }
     write_atomically(path, lambda file: torch.save({"model": tensors}, file))
     text = config_text(config, trained.detector.config, output.name, trained.categories)
     write_atomically(config_beside(path), lambda file: file.write(text.encode()))
 
 
-def detectron2_tensors(detector: Detector) -> dict[str, Tensor]:
-    """The detector's tensors, row-major on the CPU, by detectron2's names; AFI-GAN's for what it added."""
-    tensors = {}
-    for name, value in detector.state_dict().items():
+def detectron2_names(names: Iterable[str]) -> dict[str, str]:
+    """Our names of a detector's tensors by detectron2's, AFI-GAN's for what it added; no constants."""
+    found = {}
+    for name in names:
         if name.endswith("num_batches_tracked") or not is_derived(name):
             theirs = to_detectron2(name)
             assert theirs is not None, name
-            tensors[theirs] = value.detach().cpu().contiguous()
-    return tensors
+            found[theirs] = name
+    return found
 
 
 def has_detectron2() -> bool:
