@@ -8,10 +8,10 @@
     cfg.merge_from_file("own.yaml")     # MODEL.BACKBONE.NAME: build_resnet_srf_fpn_backbone
 
 Names are `build_{body}_srf_{neck}_backbone`: `resnet` is detectron2's own ResNet with all of MODEL.RESNETS,
-`timm` the backbone in MODEL.SRF.BACKBONE; necks are those of `models.config.NeckName`. They give p2..p6; with
-`retinanet_` or `fcos_` before the body, p3..p7 with the coarse levels made of res5 or of p5. MODEL.FPN says
-IN_FEATURES, OUT_CHANNELS and NORM, MODEL.SRF.UPSAMPLER what the top-down path upsamples with. Parameters have
-the names of AFI-GAN's and SRF-GAN's published checkpoints.
+`timm` the backbone in MODEL.SRF.BACKBONE; necks are `fpn`, `pafpn` and `bifpn`. The first two give p2..p6; with
+`retinanet_` or `fcos_` before the body, p3..p7 with the coarse levels made of res5 or of p5. A `bifpn` gives
+p3..p7. MODEL.FPN says IN_FEATURES, OUT_CHANNELS and NORM, MODEL.SRF.UPSAMPLER what the top-down path upsamples
+with. Parameters have the names of AFI-GAN's and SRF-GAN's published checkpoints.
 """
 
 from __future__ import annotations
@@ -21,15 +21,7 @@ from typing import Any, cast, get_args
 
 from torch import Tensor, nn
 
-from models.config import (
-    BackboneConfig,
-    BackboneName,
-    DetectorName,
-    ModelConfig,
-    NeckConfig,
-    NeckName,
-    UpsamplerName,
-)
+from models.config import BackboneConfig, BackboneName, ModelConfig, UpsamplerName
 from models.errors import InputError
 from models.factory import build_backbone, build_coarser_levels, build_neck
 from models.weights.names import to_detectron2
@@ -46,9 +38,10 @@ except ImportError as error:
         "pip install --no-build-isolation git+https://github.com/facebookresearch/detectron2"
     ) from error
 
-_TOPS: dict[str, DetectorName] = {"": "mask_rcnn", "retinanet_": "retinanet", "fcos_": "fcos"}
+_TOPS = {"": "mask_rcnn", "retinanet_": "retinanet", "fcos_": "fcos"}
 """What a builder's name begins with, and a detector whose coarse levels it makes."""
 _BODIES = ("resnet", "timm")
+_WIRINGS = ("paper", "afigan")
 _NORMS = {"": "none", "BN": "bn", "SyncBN": "bn"}
 _BODY_NORMS = {"FrozenBN": "frozen_bn", "BN": "bn", "SyncBN": "bn"}
 
@@ -58,11 +51,14 @@ def add_srfgan_config(cfg: CfgNode) -> None:
 
     MODEL.SRF.UPSAMPLER: any of `models.config.UpsamplerName`; `srf` is the paper's generator, `afi` that of
     the published checkpoints. MODEL.SRF.BACKBONE: any of `models.config.BackboneName`, for `build_timm_srf_*`;
-    MODEL.RESNETS.NORM and STRIDE_IN_1X1 and MODEL.BACKBONE.FREEZE_AT apply to it too.
+    MODEL.RESNETS.NORM and STRIDE_IN_1X1 and MODEL.BACKBONE.FREEZE_AT apply to it too. MODEL.SRF.BIFPN_WIRING
+    and BIFPN_REPEATS: `models.config.BiFPNConfig`, of AFI-GAN's wiring and the paper's.
     """
     cfg.MODEL.SRF = CfgNode()
     cfg.MODEL.SRF.UPSAMPLER = "srf"
     cfg.MODEL.SRF.BACKBONE = "s101"
+    cfg.MODEL.SRF.BIFPN_WIRING = "paper"
+    cfg.MODEL.SRF.BIFPN_REPEATS = 7
 
 
 class SRFPyramid(Renamed, Backbone):  # type: ignore[misc]
@@ -78,7 +74,8 @@ class SRFPyramid(Renamed, Backbone):  # type: ignore[misc]
     def __init__(
         self, bottom_up: nn.Module, neck: nn.Module, config: ModelConfig, levels: Sequence[str]
     ) -> None:
-        super().__init__(neck, _neck_name)
+        wiring = config.neck.bifpn.wiring if config.neck.name == "bifpn" else None
+        super().__init__(neck, lambda name: _theirs(f"neck.{name}", wiring).removeprefix("backbone."))
         self.bottom_up = bottom_up
         self._size_divisibility = config.size_divisibility
         self._shapes = {
@@ -126,11 +123,22 @@ def build_pyramid(cfg: CfgNode, input_shape: ShapeSpec, detector: str, body: str
     norm = _NORMS[_checked("MODEL.FPN.NORM", cfg.MODEL.FPN.NORM, _NORMS)]
     features = list(cfg.MODEL.FPN.IN_FEATURES)
     bottom_up, widths = _resnet(cfg, input_shape) if body == "resnet" else _timm(cfg, features)
-    config = ModelConfig(
-        detector=cast(DetectorName, detector),
-        neck=NeckConfig.model_validate(
-            {"name": neck, "channels": cfg.MODEL.FPN.OUT_CHANNELS, "upsampler": upsampler, "norm": norm}
-        ),
+    bifpn = {
+        "wiring": _checked("MODEL.SRF.BIFPN_WIRING", cfg.MODEL.SRF.BIFPN_WIRING, _WIRINGS),
+        "repeats": cfg.MODEL.SRF.BIFPN_REPEATS,
+    }
+    channels = cfg.MODEL.FPN.OUT_CHANNELS
+    config = ModelConfig.model_validate(
+        {
+            "detector": detector,
+            "neck": {
+                "name": neck,
+                "channels": channels,
+                "upsampler": upsampler,
+                "norm": norm,
+                "bifpn": bifpn,
+            },
+        }
     )
     made = build_neck(
         config.neck,
@@ -174,16 +182,12 @@ def _checked(key: str, value: Any, known: Any) -> Any:
     return value
 
 
-def _neck_name(name: str) -> str:
-    return _theirs(f"neck.{name}").removeprefix("backbone.")
-
-
 def _body_name(name: str) -> str:
     return _theirs(f"backbone.{name}").removeprefix("backbone.bottom_up.")
 
 
-def _theirs(name: str) -> str:
-    renamed = to_detectron2(name)
+def _theirs(name: str, wiring: str | None = None) -> str:
+    renamed = to_detectron2(name, wiring)
     assert renamed is not None, name
     return renamed
 
@@ -196,7 +200,8 @@ def _register(prefix: str, body: str, neck: str) -> None:
     cast(Callable[..., object], BACKBONE_REGISTRY.register)(build)
 
 
-for _prefix in _TOPS:
-    for _body in _BODIES:
-        for _neck in get_args(NeckName):
-            _register(_prefix, _body, _neck)
+for _body in _BODIES:
+    for _prefix in _TOPS:
+        _register(_prefix, _body, "fpn")
+        _register(_prefix, _body, "pafpn")
+    _register("", _body, "bifpn")

@@ -50,6 +50,15 @@ def require_expressible(model: ModelConfig) -> None:
         raise InputError(
             f"--format detectron2 has no {model.detector}: detectron2 itself has {known}. Export it as onnx or pt2."
         )
+    if bifpn_wiring(model) == "adelaidet":
+        raise InputError(
+            "--format detectron2 has no BiFPN of the wiring 'adelaidet'; export it as onnx or pt2."
+        )
+
+
+def bifpn_wiring(model: ModelConfig) -> str | None:
+    """How the detector's BiFPN is wired; None without one."""
+    return model.neck.bifpn.wiring if model.neck.name == "bifpn" else None
 
 
 def needs_plugin(model: ModelConfig) -> bool:
@@ -69,7 +78,7 @@ def detectron2_config(config: Config, model: ModelConfig, weights: str) -> dict[
     plugin = needs_plugin(model)
     ours_is_timm = backbone.name not in _RESNETS
     body = "timm" if ours_is_timm else "resnet"
-    top = "retinanet_" if model.detector == "retinanet" else ""
+    top = "retinanet_" if model.detector == "retinanet" and neck.name != "bifpn" else ""
     features = [level.replace("p", "res") for level in model.levels if level < "p6"]
     values: dict[str, Any] = {
         "META_ARCHITECTURE": _META_ARCHITECTURES[model.detector],
@@ -93,6 +102,8 @@ def detectron2_config(config: Config, model: ModelConfig, weights: str) -> dict[
         values["SRF"] = {"UPSAMPLER": neck.upsampler}
         if ours_is_timm:
             values["SRF"]["BACKBONE"] = backbone.name
+        if neck.name == "bifpn":
+            values["SRF"] |= {"BIFPN_WIRING": neck.bifpn.wiring, "BIFPN_REPEATS": neck.bifpn.repeats}
     values |= _one_stage(model) if model.detector == "retinanet" else _two_stage(model)
     return {
         "MODEL": values,

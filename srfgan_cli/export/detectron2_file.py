@@ -13,7 +13,7 @@ from models.detector import Detector
 from models.errors import InputError
 from models.weights.names import is_derived, to_detectron2
 from srfgan_cli.config import Config
-from srfgan_cli.export.detectron2_config import HEADER, config_text, needs_plugin
+from srfgan_cli.export.detectron2_config import HEADER, bifpn_wiring, config_text, needs_plugin
 from srfgan_cli.export.graph import Runtime
 from srfgan_cli.files import write_atomically
 from srfgan_cli.trained import TrainedDetector
@@ -50,20 +50,24 @@ def write_detectron2(config: Config, trained: TrainedDetector, path: Path, outpu
         InputError: a file cannot be written.
     """
     state = trained.detector.state_dict()
-    tensors = {
-        theirs: state[ours].detach().cpu().contiguous() for theirs, ours in detectron2_names(state).items()
-    }
+    names = detectron2_names(state, bifpn_wiring(trained.detector.config))
+    tensors = {theirs: state[ours].detach().cpu().contiguous() for theirs, ours in names.items()}
     write_atomically(path, lambda file: torch.save({"model": tensors}, file))
     text = config_text(config, trained.detector.config, output.name, trained.categories)
     write_atomically(config_beside(path), lambda file: file.write(text.encode()))
 
 
-def detectron2_names(names: Iterable[str]) -> dict[str, str]:
-    """Our names of a detector's tensors by detectron2's, AFI-GAN's for what it added; no constants."""
+def detectron2_names(names: Iterable[str], wiring: str | None = None) -> dict[str, str]:
+    """Our names of a detector's tensors by detectron2's, AFI-GAN's for what it added; no constants.
+
+    Args:
+        names: of the detector's state dict.
+        wiring: of its BiFPN, if it has one.
+    """
     found = {}
     for name in names:
         if name.endswith("num_batches_tracked") or not is_derived(name):
-            theirs = to_detectron2(name)
+            theirs = to_detectron2(name, wiring)
             assert theirs is not None, name
             found[theirs] = name
     return found

@@ -15,7 +15,7 @@ from models.config import BackboneName, DetectorName, ModelConfig, NeckConfig, N
 from models.weights import load_weights
 from models.weights.names import is_derived, to_ours
 from srfgan_cli.export import session
-from srfgan_cli.export.detectron2_config import detectron2_config
+from srfgan_cli.export.detectron2_config import bifpn_wiring, detectron2_config
 from srfgan_cli.export.detectron2_file import detectron2_names, open_detectron2, write_detectron2
 from srfgan_cli.presets import load_preset
 from srfgan_cli.trained import TrainedDetector
@@ -34,9 +34,10 @@ ZOO = [
 
 @pytest.mark.parametrize("values", ZOO, ids=str)
 def test_every_tensor_has_a_name_of_its_own_that_reads_back(values):
+    config = ModelConfig.model_validate(values)
     with torch.device("meta"):
-        state = build_detector(ModelConfig.model_validate(values)).state_dict()
-    names = detectron2_names(state)
+        state = build_detector(config).state_dict()
+    names = detectron2_names(state, bifpn_wiring(config))
     assert set(names.values()) == {name for name in state if not name.endswith("loss_normalizer")}
     assert [to_ours(theirs) for theirs in names] == list(names.values())
     assert all(name.startswith(("backbone.", "proposal_generator.", "roi_heads.", "head.")) for name in names)
@@ -131,6 +132,11 @@ def test_an_r50_config_says_what_detectron2s_own_baseline_says():
             "holds the weights themselves; name another --output",
         ),
         ("mask_rcnn_r18_fpn", ["--output", "own.pth"], "own.yaml is in the way"),
+        (
+            "mask_rcnn_r18_fpn_nn",
+            ["--set", "model.neck.name=bifpn", "--set", "model.neck.bifpn.wiring=adelaidet"],
+            "has no BiFPN of the wiring 'adelaidet'",
+        ),
     ],
 )
 def test_what_cannot_be_written_is_one_message(srfgan, tmp_path, preset, arguments, message):
@@ -163,6 +169,17 @@ def test_the_plugin_says_how_to_get_detectron2(monkeypatch):
         ("cascade_mask_rcnn_r18_fpn", ["model.backbone.name=r10", "model.mask_head.norm=bn"]),
         ("mask_rcnn_r18_fpn", ["model.neck.upsampler=afi", "model.backbone.name=v39"]),
         ("mask_rcnn_r18_pafpn", ["model.neck.upsampler=bilinear", "model.backbone.name=swin_t"]),
+        (
+            "faster_rcnn_r18_fpn",
+            ["stages=[finetune]", "model.neck={name: bifpn, channels: 32, bifpn: {repeats: 2}}"],
+        ),
+        (
+            "mask_rcnn_r18_fpn",
+            [
+                "stages=[finetune]",
+                "model.neck={name: bifpn, channels: 32, bifpn: {wiring: afigan, repeats: 2}}",
+            ],
+        ),
     ],
 )
 def test_detectron2_finds_the_same(srfgan, trained, pictures, preset, overrides):

@@ -95,7 +95,7 @@ def test_a_cascade_finds_the_same_in_onnxruntime(srfgan, trained, pictures):
 def test_a_file_that_disagrees_is_not_kept(srfgan, trained, monkeypatch):
     made = trained("faster_rcnn_r18_fpn")
 
-    def write(config, detector, format, path):
+    def write(config, detector, format, path, output):
         path.write_bytes(b"written")
 
         def run(image):
