@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -78,8 +79,12 @@ def has_detectron2() -> bool:
     return find_spec("detectron2") is not None
 
 
-def open_detectron2(path: Path, detector: Detector) -> Runtime:
-    """The files in detectron2, on the CPU; the plug-in is called only where `detector` needs it.
+def load_detectron2(path: Path, detector: Detector) -> Any:
+    """The files as detectron2's model on the CPU, in evaluation mode.
+
+    Args:
+        path: the weights, with the config beside them.
+        detector: the one they came from; says whether the plug-in is needed.
 
     Raises:
         RuntimeError: detectron2's model and the file differ in a tensor.
@@ -96,10 +101,16 @@ def open_detectron2(path: Path, detector: Detector) -> Runtime:
     cfg.MODEL.DEVICE = "cpu"
     model = build_model(cfg).eval()
     model.load_state_dict(torch.load(path, weights_only=True)["model"])
-    one_stage = cfg.MODEL.META_ARCHITECTURE == "RetinaNet"
+    return model
+
+
+def open_detectron2(path: Path, detector: Detector) -> Runtime:
+    """The files in detectron2, as `load_detectron2` loads them."""
+    model = load_detectron2(path, detector)
+    one_stage = detector.config.detector == "retinanet"
 
     def run(image: Tensor) -> dict[str, Tensor]:
-        batch = [{"image": image.flip(0) if cfg.INPUT.FORMAT == "BGR" else image}]
+        batch = [{"image": image.flip(0) if model.input_format == "BGR" else image}]
         with torch.no_grad():
             # Without the last step of R-CNNs, which pastes the masks.
             found = model(batch)[0]["instances"] if one_stage else model.inference(batch, None, False)[0]
