@@ -57,7 +57,7 @@ class SolverConfig(StrictConfig):
     """Share of the learning rate at iteration 0; grows linearly to 1."""
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(1e-4, ge=0)
-    """On all trainable parameters but those of normalisation layers."""
+    """On all trainable parameters but those of normalisation layers and Swin's position biases."""
     clip_norm: float | None = Field(None, gt=0)
     """Largest norm of the whole gradient; none by default."""
     ema_decay: float | None = Field(None, gt=0, lt=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from models.errors import InputError
 from srfgan_cli.config import SolverConfig
@@ -62,6 +64,7 @@ class Trainer:
     scaler: GradScaler = field(init=False)
     average: Average = field(init=False)
     _pending: list[dict[str, Tensor]] = field(default_factory=list, init=False)
+    _norms: dict[str, list[Tensor]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         self.scaler = GradScaler(self.world.device.type, enabled=self.solver.precision == "fp16")
@@ -155,10 +158,12 @@ class Trainer:
 
     def _update(self) -> None:
         for name, optimizer in self.stage.optimizers.items():
+            self.scaler.unscale_(optimizer)
+            parameters = [p for p in self.stage.modules[name].parameters() if p.grad is not None]
+            norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
             if self.solver.clip_norm is not None:
-                self.scaler.unscale_(optimizer)
-                parameters = self.stage.modules[name].parameters()
-                torch.nn.utils.clip_grad_norm_(parameters, self.solver.clip_norm)
+                clip_grads_with_norm_(parameters, self.solver.clip_norm, norm)
+            self._norms.setdefault(name, []).append(norm)
             self.scaler.step(optimizer)
         self.scaler.update()
         for optimizer in self.stage.optimizers.values():
@@ -225,9 +230,16 @@ class Trainer:
         memory = {}
         if self.world.device.type == "cuda":
             memory = {"peak_memory_gib": torch.cuda.max_memory_allocated() / 2**30}
-        self.log.write(self.iteration, {"losses": means, "lr": lr, **speed, **memory})
+        measured = {"losses": means, "lr": lr, "gradient_norms": self._mean_norms(), **speed, **memory}
+        self.log.write(self.iteration, measured)
         if self.progress is not None:
             self.progress.update(self.iteration, means, lr)
+
+    def _mean_norms(self) -> dict[str, float]:
+        """Of each optimizer's whole gradient before clipping, since the last log; skipped fp16 steps are left out."""
+        norms, self._norms = self._norms, {}
+        finite = {name: [v for v in torch.stack(n).tolist() if math.isfinite(v)] for name, n in norms.items()}
+        return {name: sum(values) / len(values) for name, values in finite.items() if values}
 
     def _evaluate(self) -> None:
         if self.hooks.evaluate is None:

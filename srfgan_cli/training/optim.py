@@ -11,10 +11,15 @@ from torch.optim import SGD, AdamW, Optimizer
 from srfgan_cli.config import SolverConfig
 
 NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
+UNDECAYED = ("relative_position_bias_table",)
+"""Last parts of names of other parameters without weight decay (Swin's own training of detectors)."""
 
 
 def build_optimizer(module: nn.Module, solver: SolverConfig) -> Optimizer:
-    """The optimizer of a module's trainable parameters; norms get no weight decay (detectron2's default)."""
+    """The optimizer of a module's trainable parameters.
+
+    Norms get no weight decay (detectron2's default), and neither do the position biases of Swin.
+    """
     groups = _parameter_groups(module, solver.weight_decay)
     if solver.optimizer == "adamw":
         return AdamW(groups, lr=solver.scaled_lr)
@@ -40,10 +45,11 @@ def set_lr(optimizers: Iterable[Optimizer], iteration: int, solver: SolverConfig
 
 
 def _parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    norms = {id(p) for m in module.modules() if isinstance(m, NORMS) for p in m.parameters(recurse=False)}
+    spared = {id(p) for m in module.modules() if isinstance(m, NORMS) for p in m.parameters(recurse=False)}
+    spared |= {id(p) for name, p in module.named_parameters() if name.rsplit(".", 1)[-1] in UNDECAYED}
     trainable = [p for p in module.parameters() if p.requires_grad]
     groups = [
-        {"params": [p for p in trainable if id(p) not in norms], "weight_decay": weight_decay},
-        {"params": [p for p in trainable if id(p) in norms], "weight_decay": 0.0},
+        {"params": [p for p in trainable if id(p) not in spared], "weight_decay": weight_decay},
+        {"params": [p for p in trainable if id(p) in spared], "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]

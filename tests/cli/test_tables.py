@@ -44,6 +44,7 @@ def agreements(row, name, config):
     yield "backbone", row.backbone, model.backbone.name
     yield "neck", row.neck, model.neck.name
     yield "tta", row.tta, name.endswith("_tta")
+    yield "self_training", row.self_training, train.self_training is not None
     yield "feature_enhancement", row.feature_enhancement, train.feature_enhancement is not None
     yield "freeze_generator", row.freeze_generator, train.freeze_generator
     if row.interpolation is not None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 from torch import nn
+from torch.amp.grad_scaler import GradScaler
 
 from models.errors import InputError
 from srfgan_cli.config import SolverConfig
@@ -60,6 +61,16 @@ class StatefulStage(LinearStage):
     def losses(self, batch):
         self.modules["linear"].seen += torch.stack(batch.images).mean(0)
         yield from super().losses(batch)
+
+
+class Log:
+    """Keeps what a run would write."""
+
+    def __init__(self):
+        self.lines = []
+
+    def write(self, iteration, values):
+        self.lines.append({"iteration": iteration, **values})
 
 
 def solver(**changes):
@@ -156,11 +167,23 @@ def test_a_loss_that_is_not_finite_stops_with_its_name_and_keeps_the_checkpoint(
     assert saved == [3]
 
 
-def test_gradients_are_clipped_over_the_whole_module():
-    settings = solver(iterations=1, clip_norm=1e-3, lr=1.0, optimizer="sgd")
+@pytest.mark.parametrize(("precision", "accumulate"), [("fp32", 1), ("fp16", 2)])
+def test_gradients_are_clipped_over_the_whole_module(precision, accumulate):
+    """After they are unscaled, and once they are summed over the micro-batches."""
+    settings = solver(iterations=1, clip_norm=1e-3, lr=1.0, precision=precision, accumulate=accumulate)
     stage = LinearStage(settings)
     before = [p.clone() for p in stage.modules["linear"].parameters()]
-    trainer(settings, stage).run()
+    log = Log()
+    run = trainer(settings, stage)
+    run.log, run.scaler = log, GradScaler("cpu", init_scale=256.0, enabled=precision == "fp16")
+    run.run()
+
+    twin = nn.Linear(4, 1)
+    twin.load_state_dict({"weight": before[0], "bias": before[1]})
+    for batch in itertools.islice(batches(4), accumulate):
+        ((twin(torch.stack(batch.images)) - 1).square().mean() / accumulate).backward()
+    whole = torch.cat([p.grad.flatten() for p in twin.parameters()]).norm()
+    assert log.lines[0]["gradient_norms"]["linear"] == pytest.approx(float(whole), rel=5e-3)
     moved = torch.cat(
         [(a - b).flatten() for a, b in zip(stage.modules["linear"].parameters(), before, strict=True)]
     )

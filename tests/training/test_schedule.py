@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from models.config import BackboneConfig
+from models.factory import build_backbone
 from srfgan_cli.config import SolverConfig
 from srfgan_cli.training.optim import build_optimizer, lr_factor
 
@@ -33,3 +35,15 @@ def test_norms_are_not_decayed_and_frozen_parameters_are_left_out():
     assert {id(p) for p in decayed["params"]} == {id(p) for p in module[0].parameters()}
     assert {id(p) for p in plain["params"]} == {id(p) for p in module[1].parameters()}
     assert isinstance(build_optimizer(module, SolverConfig(optimizer="adamw")), torch.optim.AdamW)
+
+
+def test_swins_position_biases_and_layer_norms_are_not_decayed():
+    backbone = build_backbone(BackboneConfig(name="swin_t", freeze_at=0))
+    solver = SolverConfig(optimizer="adamw", lr=1e-4, weight_decay=0.05)
+    optimizer = build_optimizer(backbone, solver)
+    assert isinstance(optimizer, torch.optim.AdamW)
+    decayed, plain = ({id(p) for p in group["params"]} for group in optimizer.param_groups)
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.05, 0.0]
+    for name, parameter in backbone.named_parameters():
+        spared = "norm" in name or name.endswith("relative_position_bias_table")
+        assert id(parameter) in (plain if spared else decayed), name
