@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.config import BackboneConfig, ModelConfig, PixelConfig
+from models.config import BackboneConfig, ModelConfig, NeckConfig, PixelConfig
 from models.detector import Detector
-from models.factory import build_backbone
+from models.factory import build_backbone, build_neck
+from models.necks.extra_levels import ConvLevels
 from models.weights import load_weights
 from models.weights.names import to_detectron2, to_ours
 
@@ -17,15 +18,21 @@ VOVNET = BackboneConfig(name="v99", freeze_at=0)
 SWIN_LEVELS = ("res3", "res4", "res5")
 
 
-def load(case, weights, backbone: nn.Module, config: BackboneConfig, folder) -> Detector:
-    """The backbone in a detector without neck and head, with those of the case's weights that are its own."""
+def load(
+    case, weights, backbone: nn.Module, config: BackboneConfig, folder, neck: nn.Module | None = None
+) -> Detector:
+    """Backbone and perhaps neck in a detector without head, with those of the case's weights that are theirs."""
     pixel = PixelConfig(
         order=case.spec["input_format"], mean=case.spec["pixel_mean"], std=case.spec["pixel_std"]
     )
     model = Detector(
-        ModelConfig(backbone=config, pixel=pixel), backbone=backbone, neck=nn.Module(), head=nn.Module()
+        ModelConfig(backbone=config, pixel=pixel),
+        backbone=backbone,
+        neck=neck or nn.Module(),
+        head=nn.Module(),
     )
-    weights = {name: value for name, value in weights.items() if ".bottom_up." in name}
+    if neck is None:
+        weights = {name: value for name, value in weights.items() if ".bottom_up." in name}
     # Files hold these constants; no model needs them.
     constants = {name: np.zeros(shape, np.int64) for name, shape in case.spec["not_filled"].items()}
     path = folder / "model_final.pth"
@@ -72,11 +79,13 @@ def test_swin(load_case, tmp_path, name):
 def test_vovnet_with_its_neck(load_case, tmp_path):
     """This case stores the outputs of the FPN, and gradients of their mean squares."""
     case = load_case("backbone_v99")
-    weights = case.weights()
-    model = load(case, weights, build_backbone(VOVNET), VOVNET, tmp_path)
+    backbone = build_backbone(VOVNET)
+    widths = {name: backbone.channels[name] for name in ("res3", "res4", "res5")}
+    neck = build_neck(NeckConfig(upsampler="nn"), widths, ConvLevels("p5", 256, 256))
+    model = load(case, case.weights(), backbone, VOVNET, tmp_path, neck)
     assert sum(p.numel() for p in model.backbone.parameters()) == 69_469_376
-    weights = {k: torch.from_numpy(v) for k, v in weights.items() if ".bottom_up." not in k}
-    pyramid = plain_fpn(model.backbone(batch(case, model)), weights)
+    pyramid = model.pyramid(batch(case, model))
+    assert list(pyramid) == ["p3", "p4", "p5", "p6", "p7"]
     for level, feature in pyramid.items():
         case.assert_close(f"neck_{level}", feature[:, ::64])
     loss = sum(feature.square().mean() for feature in pyramid.values())
@@ -87,19 +96,3 @@ def test_vovnet_with_its_neck(load_case, tmp_path):
     for name, value in expected["gradient_norms"].items():
         assert parameters[to_ours(name)].grad.norm().item() == pytest.approx(value, rel=1e-3), name
     assert all(p.grad is not None for p in parameters.values())
-
-
-def plain_fpn(features: dict[str, torch.Tensor], weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """FPN on res3..res5 with p6 and p7, written out."""
-
-    def conv(name: str, x: torch.Tensor, **options: int) -> torch.Tensor:
-        return F.conv2d(x, weights[f"backbone.{name}.weight"], weights[f"backbone.{name}.bias"], **options)
-
-    p5 = conv("fpn_lateral5", features["res5"])
-    p4 = conv("fpn_lateral4", features["res4"]) + F.interpolate(p5, scale_factor=2.0)
-    p3 = conv("fpn_lateral3", features["res3"]) + F.interpolate(p4, scale_factor=2.0)
-    maps = {"p3": p3, "p4": p4, "p5": p5}
-    out = {level: conv(f"fpn_output{level[1]}", x, padding=1) for level, x in maps.items()}
-    out["p6"] = conv("top_block.p6", out["p5"], stride=2, padding=1)
-    out["p7"] = conv("top_block.p7", out["p6"].relu(), stride=2, padding=1)
-    return out
