@@ -17,7 +17,14 @@ UpsamplerName = Literal[
 ]
 NeckName = Literal["fpn", "pafpn", "bifpn"]
 DetectorName = Literal[
-    "faster_rcnn", "mask_rcnn", "cascade_rcnn", "cascade_mask_rcnn", "retinanet", "fcos", "centermask"
+    "faster_rcnn",
+    "mask_rcnn",
+    "cascade_rcnn",
+    "cascade_mask_rcnn",
+    "retinanet",
+    "fcos",
+    "centermask",
+    "sparse_rcnn",
 ]
 
 RESNETS = ("r10", "r18", "r50", "r101", "x101_64x4d", "s101")
@@ -208,6 +215,25 @@ class CenterMaskConfig(StrictConfig):
     iou_fc_dim: int = Field(1024, ge=8)
 
 
+class SparseRCNNConfig(StrictConfig):
+    """Sparse R-CNN's proposals and iterations; the paper's numbers."""
+
+    num_proposals: int = Field(100, ge=1)
+    """Learned boxes, the same ones for every image; also the most objects that an image can teach."""
+    stages: int = Field(6, ge=1)
+    """How often the boxes are refined, by a head of its own each time."""
+    attention_heads: int = Field(8, ge=1)
+    """Of the self-attention among the proposals; divides neck.channels."""
+    feedforward_width: int = Field(2048, ge=8)
+    """Hidden width after the interaction."""
+    dynamic_width: int = Field(64, ge=8)
+    """Between the two convolutions that each proposal's features become."""
+    class_weight: float = Field(2.0, ge=0)
+    """Of the focal loss, and of its part in the matching; so are the next two."""
+    l1_weight: float = Field(5.0, ge=0)
+    giou_weight: float = Field(2.0, ge=0)
+
+
 class InferenceConfig(StrictConfig):
     """What becomes a detection at test time."""
 
@@ -237,12 +263,14 @@ class ModelConfig(StrictConfig):
     """Used by `fcos` and `centermask`."""
     centermask: CenterMaskConfig = CenterMaskConfig()
     """Used by `centermask`."""
+    sparse_rcnn: SparseRCNNConfig = SparseRCNNConfig()
+    """Used by `sparse_rcnn`."""
     inference: InferenceConfig = InferenceConfig()
 
     @model_validator(mode="after")
     def _one_anchor_size_per_level(self) -> ModelConfig:
         levels = self.levels
-        if self.detector not in FCOS and len(self.anchors.sizes) != len(levels):
+        if self.detector not in (*FCOS, "sparse_rcnn") and len(self.anchors.sizes) != len(levels):
             raise ValueError(
                 f"anchors.sizes needs one size for each of {levels[0]}..{levels[-1]} ({len(levels)}), "
                 f"got {len(self.anchors.sizes)}"
@@ -259,6 +287,16 @@ class ModelConfig(StrictConfig):
             )
         return self
 
+    @model_validator(mode="after")
+    def _width_that_sparse_rcnn_can_attend(self) -> ModelConfig:
+        channels, heads = self.neck.channels, self.sparse_rcnn.attention_heads
+        if self.detector == "sparse_rcnn" and channels % heads:
+            raise ValueError(
+                "sparse_rcnn deals neck.channels out to its attention heads: they must be a multiple of "
+                f"sparse_rcnn.attention_heads ({heads}), got {channels}"
+            )
+        return self
+
     @property
     def levels(self) -> tuple[str, ...]:
         """Names of the pyramid's levels, finest first: p3..p7 for one-stage detectors and on a BiFPN, else p2..p6."""
@@ -267,7 +305,12 @@ class ModelConfig(StrictConfig):
 
     @property
     def pool_levels(self) -> tuple[str, ...]:
-        """The levels that RoI heads pool from: the finest four, or p3..p5 on top of a one-stage detector."""
+        """The levels that RoI heads pool from: the finest four, or p3..p5 on top of a one-stage detector.
+
+        Sparse R-CNN has no RPN that uses a BiFPN's p7, so its boxes may come from there as well.
+        """
+        if self.detector == "sparse_rcnn" and self.neck.name == "bifpn":
+            return self.levels
         return self.levels[: 3 if self.detector in ONE_STAGE else 4]
 
     @property

@@ -46,7 +46,8 @@ def cost_of(config: ModelConfig, height: int = HEIGHT, width: int = WIDTH) -> Co
     (if the pyramid has as many places) and the mask heads `inference.detections_per_image`.
     """
     with torch.device("meta"):
-        detector = build_detector(config).eval()
+        # The counter looks for the history of whatever needs a gradient, which nothing here shall have.
+        detector = build_detector(config).eval().requires_grad_(False)
         image = torch.empty(3, height, width, dtype=torch.uint8)
     with torch.no_grad(), _NothingIsDropped():
         batch, sizes = detector.preprocess([image])

@@ -23,6 +23,7 @@ from models.heads.mask_head import MaskHead
 from models.heads.mask_iou_head import MaskIoUHead
 from models.heads.retinanet_head import RetinaNetHead
 from models.heads.rpn import RegionProposals
+from models.heads.sparse_head import SparseHead
 from models.heads.two_stage import TwoStageHead
 from models.necks.bifpn_wirings import build_bifpn
 from models.necks.extra_levels import ConvLevels, PooledLevel
@@ -87,7 +88,7 @@ def build_coarser_levels(config: ModelConfig, res5_channels: int) -> PooledLevel
     return PooledLevel()
 
 
-def build_head(config: ModelConfig) -> RetinaNetHead | FCOSHead | TwoStageHead:
+def build_head(config: ModelConfig) -> RetinaNetHead | FCOSHead | SparseHead | TwoStageHead:
     """The detector's head."""
     channels, classes, inference = config.neck.channels, config.num_classes, config.inference
     if config.detector == "retinanet":
@@ -96,6 +97,8 @@ def build_head(config: ModelConfig) -> RetinaNetHead | FCOSHead | TwoStageHead:
         return FCOSHead(channels, classes, config.fcos, inference)
     if config.detector == "centermask":
         return build_centermask_head(config)
+    if config.detector == "sparse_rcnn":
+        return SparseHead(config.pool_levels, channels, classes, config.sparse_rcnn, inference)
     rpn = RegionProposals(channels, config.anchors, config.levels, config.rpn)
     box = build_box_head(config)
     mask = MaskHead(channels, classes, config.mask_head) if config.has_masks else None

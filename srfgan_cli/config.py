@@ -34,6 +34,8 @@ class DataConfig(StrictConfig):
     test_max_side: int = Field(1333, ge=32)
     flip: float = Field(0.5, ge=0, le=1)
     """Probability of a horizontal flip in training."""
+    skip_empty: bool = True
+    """Leave images without any object out of the training."""
     degradation: Interpolation = "bilinear"
     """How stages 1 and 2 make the half-size image (SRF-GAN, table 6)."""
     workers: int = Field(4, ge=0)
@@ -58,6 +60,8 @@ class SolverConfig(StrictConfig):
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(1e-4, ge=0)
     """On all trainable parameters but those of normalisation layers and Swin's position biases."""
+    decay_all: bool = False
+    """Spare none of them."""
     clip_norm: float | None = Field(None, gt=0)
     """Largest norm of the whole gradient; none by default."""
     ema_decay: float | None = Field(None, gt=0, lt=1)

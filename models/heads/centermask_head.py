@@ -111,7 +111,7 @@ class CenterMaskHead(FCOSHead):
             assign_levels_by_share(part, size, first, last) for part, size in zip(boxes, sizes, strict=True)
         ]
         maps = {level: pyramid[level].contiguous() for level in self.pool_levels}
-        return pool_boxes(maps, boxes, self.mask.config.resolution, torch.cat(levels))
+        return pool_boxes(maps, boxes, self.mask.config.resolution, levels=torch.cat(levels))
 
     @torch.no_grad()
     def sample(self, proposals: Tensor, target: Target) -> SampledBoxes:

@@ -98,5 +98,10 @@ def class_conv(in_channels: int, out_channels: int) -> nn.Conv2d:
     """As `dense_conv`, but with a bias that makes every class score 0.01 at first."""
     conv = dense_conv(in_channels, out_channels)
     assert conv.bias is not None
-    nn.init.constant_(conv.bias, -math.log((1 - _PRIOR) / _PRIOR))
+    nn.init.constant_(conv.bias, prior_bias())
     return conv
+
+
+def prior_bias() -> float:
+    """The bias of a class logit that makes its score 0.01 at first."""
+    return -math.log((1 - _PRIOR) / _PRIOR)

@@ -31,6 +31,18 @@ def box_iou(first: Tensor, second: Tensor) -> Tensor:
     return torch.where(intersection > 0, intersection / union, 0.0)
 
 
+def generalized_iou(first: Tensor, second: Tensor) -> Tensor:
+    """GIoU (...) in -1..1 (GIoU paper, algorithm 1) of boxes (..., 4) that broadcast; not for two empty ones."""
+    x0, y0, x1, y1 = first.unbind(-1)
+    u0, v0, u1, v1 = second.unbind(-1)
+    width = (torch.minimum(x1, u1) - torch.maximum(x0, u0)).clamp(min=0)
+    height = (torch.minimum(y1, v1) - torch.maximum(y0, v0)).clamp(min=0)
+    intersection = width * height
+    union = box_area(first) + box_area(second) - intersection
+    hull = (torch.maximum(x1, u1) - torch.minimum(x0, u0)) * (torch.maximum(y1, v1) - torch.minimum(y0, v0))
+    return intersection / union - (hull - union) / hull
+
+
 def clip_boxes(boxes: Tensor, size: Size) -> Tensor:
     """`boxes` (..., 4) cut to an image of `size` (height, width)."""
     height, width = size
@@ -59,15 +71,17 @@ def encode_boxes(boxes: Tensor, targets: Tensor, weights: Sequence[float]) -> Te
     return torch.cat([shift, scale], dim=-1) * shift.new_tensor(weights)
 
 
-def decode_boxes(deltas: Tensor, boxes: Tensor, weights: Sequence[float]) -> Tensor:
+def decode_boxes(
+    deltas: Tensor, boxes: Tensor, weights: Sequence[float], *, max_log_scale: float = MAX_LOG_SCALE
+) -> Tensor:
     """The inverse of `encode_boxes`: `boxes` (..., 4) moved by `deltas` (..., 4), float32, not clipped.
 
-    The growth of a side is limited to 1000 / 16.
+    A side grows at most by the factor exp(`max_log_scale`), 1000 / 16 by default.
     """
     size, centre = _size_and_centre(boxes)
     deltas = deltas.float() / deltas.new_tensor(weights, dtype=torch.float32)
     new_centre = deltas[..., :2] * size + centre
-    half = 0.5 * deltas[..., 2:].clamp(max=MAX_LOG_SCALE).exp() * size
+    half = 0.5 * deltas[..., 2:].clamp(max=max_log_scale).exp() * size
     return torch.cat([new_centre - half, new_centre + half], dim=-1)
 
 

@@ -43,7 +43,12 @@ def assign_levels_by_share(boxes: Tensor, size: Size, lowest: int, highest: int)
 
 
 def pool_boxes(
-    maps: Mapping[str, Tensor], boxes: Sequence[Tensor], resolution: int, levels: Tensor | None = None
+    maps: Mapping[str, Tensor],
+    boxes: Sequence[Tensor],
+    resolution: int,
+    *,
+    levels: Tensor | None = None,
+    samples: int = 0,
 ) -> Tensor:
     """Pool every box from one level.
 
@@ -52,10 +57,10 @@ def pool_boxes(
         boxes: (R_i, 4) float32 xyxy of each of the N images, in image pixels.
         resolution: bins in each direction.
         levels: (sum R_i,) int64, the number of the level of each box; None: by its size (`assign_levels`).
+        samples: in each direction of a bin; 0: as many as the box has pixels there.
 
     Returns:
-        (sum R_i, C, resolution, resolution), images in order. Half-pixel aligned; as many samples per bin
-        as the box has pixels there.
+        (sum R_i, C, resolution, resolution), images in order. Half-pixel aligned.
     """
     image_index = [torch.full_like(part[:, :1], index) for index, part in enumerate(boxes)]
     rois = torch.cat([torch.cat(image_index), torch.cat(list(boxes))], dim=1)
@@ -69,17 +74,19 @@ def pool_boxes(
     for level, feature in zip(numbers, maps.values(), strict=True):
         index = torch.nonzero(levels == level).flatten()
         order.append(index)
-        pooled.append(_align(feature, rois[index], resolution, 0.5**level))
+        pooled.append(_align(feature, rois[index], resolution, 0.5**level, samples))
     return torch.cat(pooled)[torch.argsort(torch.cat(order))]
 
 
-def _align(feature: Tensor, rois: Tensor, resolution: int, scale: float) -> Tensor:
+def _align(feature: Tensor, rois: Tensor, resolution: int, scale: float, samples: int) -> Tensor:
     """RoIAlign of one level, (R, C, resolution, resolution).
 
     torchvision's CPU kernel uses one core. Without gradients the boxes are dealt out to threads, every
     n-th to one, which shares large and small boxes evenly.
     """
-    pool = partial(roi_align, output_size=resolution, spatial_scale=scale, sampling_ratio=0, aligned=True)
+    pool = partial(
+        roi_align, output_size=resolution, spatial_scale=scale, sampling_ratio=samples, aligned=True
+    )
     threads = torch.get_num_threads()
     if (
         torch.compiler.is_exporting()

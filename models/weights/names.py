@@ -56,6 +56,17 @@ _RESNEST: Table = (
     ("res{stage+1}.{block}.conv2.bn0.", "layer{stage}.{block}.conv2.conv.norm."),
     ("res{stage+1}.{block}.conv2.bn1.", "layer{stage}.{block}.conv2.fc1.norm."),
 )
+_DYNAMIC_HEAD: Table = (
+    ("self_attn.", "attention."),
+    ("inst_interact.dynamic_layer.", "interaction.kernels."),
+    ("inst_interact.out_layer.", "interaction.out."),
+    ("inst_interact.", "interaction."),
+    ("cls_module.", "class_tower."),
+    ("reg_module.", "box_tower."),
+    ("class_logits.", "classes."),
+    ("bboxes_delta.", "deltas."),
+    ("", ""),
+)
 
 _AFIGAN_BIFPN: Table = (
     ("backbone.before_bifpn.lateral{level}.1.", "neck.lateral.p{level}.norm."),
@@ -134,6 +145,12 @@ DETECTRON2: Table = (
     ("head.bbox_subnet.", "head.subnets.box_tower."),
     ("head.cls_score.", "head.subnets.classes."),
     ("head.bbox_pred.", "head.subnets.deltas."),
+    ("init_proposal_boxes.weight", "head.proposal_boxes"),
+    ("init_proposal_features.weight", "head.proposal_features"),
+    *(
+        (f"head.head_series.{{stage}}.{theirs}", f"head.stages.{{stage}}.{ours}")
+        for theirs, ours in _DYNAMIC_HEAD
+    ),
     ("proposal_generator.fcos_head.cls_tower.", "head.fcos.class_tower."),
     ("proposal_generator.fcos_head.bbox_tower.", "head.fcos.box_tower."),
     ("proposal_generator.fcos_head.cls_logits.", "head.fcos.classes."),
@@ -162,7 +179,7 @@ DETECTRON2: Table = (
     # Of upsamplers that nobody published: the same place, our names.
     ("backbone.srf_module.Generators.0.", "neck.upsample."),
 )
-"""detectron2's R-CNNs with FPN, and AFI-GAN's and SRF-GAN's, which add the generator."""
+"""detectron2's R-CNNs with FPN, Sparse R-CNN, and AFI-GAN's and SRF-GAN's, which add the generator."""
 
 ADVERSARIAL: Table = (
     *((f"Generators.0.{theirs}", f"generator.{ours}") for theirs, ours in _GENERATOR),

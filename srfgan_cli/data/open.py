@@ -22,8 +22,8 @@ def open_split(
         config: which data set and how images are resized.
         root: `--data-root`; needed for `coco`, not used for `shapes`.
         split: `train`, `val` or `test`; `shapes` has no `test`.
-        training: draw sizes and flips, and leave out images without targets; otherwise every image, at the
-            one test size.
+        training: draw sizes and flips, and leave out images without targets if `config` says so; otherwise every
+            image, at the one test size.
         masks: whether the model learns masks.
 
     Raises:
@@ -41,7 +41,11 @@ def open_split(
     if training and not index.annotated:
         raise InputError(f"{files.json}: there is no 'annotations' key, so nothing to train on")
     return DetectionDataset(
-        index, files.images, policy(config, training), masks=masks and index.annotated, skip_empty=training
+        index,
+        files.images,
+        policy(config, training),
+        masks=masks and index.annotated,
+        skip_empty=training and config.skip_empty,
     )
 
 

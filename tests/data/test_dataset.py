@@ -39,6 +39,8 @@ def test_training_leaves_out_crowds_and_images_without_targets(tiny, make_box, m
     assert training.image_ids == [1, 5]
     assert training[(0, 0)].target.labels.tolist() == [0]
     everything = open_split(CONFIG, tiny.root, "train", training=False)
+    keeping = open_split(CONFIG.model_copy(update={"skip_empty": False}), tiny.root, "train", training=True)
+    assert keeping.image_ids == everything.image_ids
     assert everything.image_ids == [1, 2, 4, 5, 7]
     assert everything[(1, 0)].target.boxes.shape == (0, 4)
 

@@ -73,6 +73,8 @@ class ParityCase:
             + np.float32(offset.get(name, 0))
             for name, shape in self.spec["parameters"].items()
         }
+        for name, stored in self.spec.get("overrides", {}).items():
+            filled[name] = self.golden[stored]
         checksum = self.spec["fill_checksum"]
         total = sum(float(values.sum(dtype=np.float64)) for values in filled.values())
         magnitude = sum(float(np.abs(values).sum(dtype=np.float64)) for values in filled.values())

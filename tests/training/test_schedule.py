@@ -34,7 +34,10 @@ def test_norms_are_not_decayed_and_frozen_parameters_are_left_out():
     assert decayed["weight_decay"] == 0.1 and plain["weight_decay"] == 0
     assert {id(p) for p in decayed["params"]} == {id(p) for p in module[0].parameters()}
     assert {id(p) for p in plain["params"]} == {id(p) for p in module[1].parameters()}
-    assert isinstance(build_optimizer(module, SolverConfig(optimizer="adamw")), torch.optim.AdamW)
+    all_of_them = build_optimizer(module, SolverConfig(optimizer="adamw", weight_decay=0.1, decay_all=True))
+    assert isinstance(all_of_them, torch.optim.AdamW)
+    (group,) = all_of_them.param_groups
+    assert group["weight_decay"] == 0.1 and len(group["params"]) == 4
 
 
 def test_swins_position_biases_and_layer_norms_are_not_decayed():
