@@ -21,7 +21,7 @@ def run(load_case, weight_file):
     config = load_preset("sparse_rcnn_r50_fpn_nn").model
     model = build_detector(config).eval()
     report = load_weights(model, weight_file(case))
-    image = case.rgb_image().flip(0)  # this case reads the made image as RGB
+    image = case.rgb_image()
     with torch.no_grad():
         batch, sizes = model.preprocess([image])
         pyramid = model.pyramid(batch)
