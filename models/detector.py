@@ -26,6 +26,16 @@ class Head(Protocol):
         """Detections of each image, with masks as `mask_probs`."""
 
 
+class MaskedHead(Head, Protocol):
+    """A head with masks, which can also be asked for boxes and masks one after the other."""
+
+    def detect_boxes(self, pyramid: dict[str, Tensor], sizes: Sequence[Size]) -> list[Detections]:
+        """As `detect`, without masks."""
+
+    def add_masks(self, pyramid: dict[str, Tensor], detections: Sequence[Detections]) -> None:
+        """Set `mask_probs` of each image's boxes, wherever these are from."""
+
+
 class Detector(nn.Module):
     """Backbone, neck and head, with the pixel convention that its weights were trained with.
 

@@ -5,7 +5,7 @@ Importing this module does not import torch. Presets (`srfgan_cli.presets`) are 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -197,6 +197,20 @@ class SourcesConfig(StrictConfig):
     """The preset whose `pretrain` run gives G and D; default: this preset."""
     extractor: str | None = None
     """The preset whose `extract` run gives M; default: this preset."""
+    detector: str | None = None
+    """The preset whose detector this one only evaluates in another way; it then trains nothing of its own."""
+
+
+class TTAConfig(StrictConfig):
+    """Multi-scale testing (test-time augmentation); detectron2's numbers."""
+
+    enabled: bool = False
+    short_sides: list[Annotated[int, Field(ge=32)]] = Field([*range(400, 1201, 100)], min_length=1)
+    """The image is seen once at each, in pixels."""
+    max_side: int = Field(4000, ge=32)
+    """The long side never exceeds it, whatever the short side."""
+    flip: bool = True
+    """See it mirrored at each size as well."""
 
 
 class EvaluationConfig(StrictConfig):
@@ -204,6 +218,7 @@ class EvaluationConfig(StrictConfig):
 
     max_detections: int = Field(100, ge=1)
     """Detections per image that COCO's AP counts; crowded data needs more than 100."""
+    tta: TTAConfig = TTAConfig()
 
 
 class Scores(StrictConfig):

@@ -60,6 +60,11 @@ def make_plan(options: TrainOptions) -> Plan:
         InputError: an option, preset or source that cannot be used.
     """
     config = _config(options)
+    if config.sources.detector is not None:
+        raise InputError(
+            f"Preset '{config.name}' only evaluates the detector of '{config.sources.detector}': train that one "
+            f"(srfgan {options.stage} --preset {config.sources.detector})."
+        )
     if options.stage not in config.stages:
         raise InputError(
             f"Preset '{config.name}' has no stage '{options.stage}' (it runs {', '.join(config.stages)})."

@@ -34,6 +34,11 @@ class Run:
         """The place where other stages look for it."""
         return cls(RUNS_DIR / stage / preset)
 
+    @classmethod
+    def of_detector(cls, config: Config) -> Run:
+        """Where the detector that a preset evaluates was trained: its last stage's run."""
+        return cls.default(config.stages[-1], config.sources.detector or config.name)
+
     @property
     def checkpoint(self) -> Path:
         """The last full state, from which `--resume` continues."""

@@ -39,13 +39,13 @@ def weights_of(config: Config, weights: Path | None) -> Path:
     """
     if weights == PUBLISHED:
         return published_file(config)
-    stage = config.stages[-1]
-    path = weights or Run.default(stage, config.name).model
+    run = Run.of_detector(config)
+    path = weights or run.model
     if not path.is_file():
         hint = (
             ""
             if weights
-            else f" Train it (srfgan {stage} --preset {config.name}), or name a file with --weights."
+            else f" Train it (srfgan {config.stages[-1]} --preset {run.folder.name}), or name a file with --weights."
         )
         raise InputError(f"The weights {path} do not exist.{hint}")
     return path

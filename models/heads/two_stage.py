@@ -58,9 +58,18 @@ class TwoStageHead(nn.Module):
         proposals, _ = self.rpn.propose(pyramid, sizes)
         maps = self._for_pooling(pyramid)
         detections = self.box.detect(maps, proposals, sizes, self.inference)
-        if self.mask is not None:
-            self.mask.add_masks(maps, detections)
+        self.add_masks(maps, detections)
         return detections
+
+    def detect_boxes(self, pyramid: dict[str, Tensor], sizes: Sequence[Size]) -> list[Detections]:
+        """As `detect`, without masks."""
+        proposals, _ = self.rpn.propose(pyramid, sizes)
+        return self.box.detect(self._for_pooling(pyramid), proposals, sizes, self.inference)
+
+    def add_masks(self, pyramid: dict[str, Tensor], detections: Sequence[Detections]) -> None:
+        """Set `mask_probs` of each image's boxes, wherever these are from; nothing without a mask head."""
+        if self.mask is not None:
+            self.mask.add_masks(self._for_pooling(pyramid), detections)
 
     def _for_pooling(self, pyramid: dict[str, Tensor]) -> dict[str, Tensor]:
         """The levels that boxes are pooled from, in the layout RoIAlign wants, converted once for both heads."""

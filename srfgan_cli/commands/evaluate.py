@@ -40,6 +40,9 @@ PerClass = Annotated[bool, typer.Option("--per-class", help="Add every category'
 From = Annotated[
     Path | None, typer.Option("--from", help="Score this results.json; no model is needed.", metavar="FILE")
 ]
+TTA = Annotated[
+    bool, typer.Option("--tta", help="Multi-scale testing: short sides 400 to 1200, each also mirrored.")
+]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Images at a time on each device.")]
 
 
@@ -53,6 +56,7 @@ def evaluate(
     dataset: Dataset = None,
     max_detections: MaxDetections = None,
     per_class: PerClass = False,
+    tta: TTA = False,
     batch_size: BatchSize = 1,
     devices: Devices = "auto",
     launcher: Launcher = "auto",
@@ -71,6 +75,8 @@ def evaluate(
     if max_detections is not None:
         overrides += [f"evaluation.max_detections={max_detections}"]
         overrides += [f"model.inference.detections_per_image={max_detections}"]
+    if tta:
+        overrides += ["evaluation.tta.enabled=true"]
     config = load_preset(preset, [*overrides, *(set_ or [])])
 
     from srfgan_cli.devices import parse_devices

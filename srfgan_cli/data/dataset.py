@@ -15,7 +15,7 @@ from models.structures import Target
 from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.images import read_image
-from srfgan_cli.data.transforms import ResizePolicy
+from srfgan_cli.data.transforms import OriginalSize, ResizePolicy
 
 Request = tuple[int, int]
 """Position in the data set, and the seed of this one reading's random choices."""
@@ -56,7 +56,13 @@ class DetectionDataset(Dataset[Sample]):
     """
 
     def __init__(
-        self, index: CocoIndex, folder: Path, policy: ResizePolicy, *, masks: bool, skip_empty: bool
+        self,
+        index: CocoIndex,
+        folder: Path,
+        policy: ResizePolicy | OriginalSize,
+        *,
+        masks: bool,
+        skip_empty: bool,
     ) -> None:
         self.index = index
         self.folder = folder

@@ -10,11 +10,17 @@ from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.dataset import DetectionDataset
 from srfgan_cli.data.layout import Split, find_split
 from srfgan_cli.data.shapes import ensure_shapes
-from srfgan_cli.data.transforms import ResizePolicy
+from srfgan_cli.data.transforms import OriginalSize, ResizePolicy
 
 
 def open_split(
-    config: DataConfig, root: Path | None, split: Split, *, training: bool, masks: bool = True
+    config: DataConfig,
+    root: Path | None,
+    split: Split,
+    *,
+    training: bool,
+    masks: bool = True,
+    resize: bool = True,
 ) -> DetectionDataset:
     """Open one split of a data set, checked.
 
@@ -25,6 +31,7 @@ def open_split(
         training: draw sizes and flips, and leave out images without targets if `config` says so; otherwise every
             image, at the one test size.
         masks: whether the model learns masks.
+        resize: otherwise images keep their files' size.
 
     Raises:
         InputError: the folder, the json or the data in it cannot be used.
@@ -43,7 +50,7 @@ def open_split(
     return DetectionDataset(
         index,
         files.images,
-        policy(config, training),
+        policy(config, training) if resize else OriginalSize(),
         masks=masks and index.annotated,
         skip_empty=training and config.skip_empty,
     )

@@ -49,6 +49,15 @@ def resized(size: tuple[int, int], short_side: int, max_side: int) -> tuple[int,
 
 
 @dataclass(frozen=True)
+class OriginalSize:
+    """In the place of a `ResizePolicy`: images as their files have them."""
+
+    def draw(self, size: tuple[int, int], generator: torch.Generator) -> Placement:
+        """The placement that changes nothing; `generator` is not used."""
+        return Placement(size, size, flipped=False)
+
+
+@dataclass(frozen=True)
 class Placement:
     """Where an image goes: from `source` to `size` (both height, width), then mirrored if `flipped`."""
 
@@ -70,6 +79,15 @@ class Placement:
         scale_y, scale_x = self.size[0] / self.source[0], self.size[1] / self.source[1]
         target = target.scaled(scale_x, scale_y)
         return _mirrored(target, self.size[1]) if self.flipped else target
+
+    def boxes(self, boxes: Tensor) -> Tensor:
+        """`boxes` (R, 4) xyxy of the source image in the resized, flipped one."""
+        return self.target(Target(boxes, boxes.new_empty(0))).boxes
+
+    def source_boxes(self, boxes: Tensor) -> Tensor:
+        """The inverse of `boxes`."""
+        back = Placement(self.size, self.source, self.flipped)
+        return back.boxes(boxes)
 
 
 def _mirrored(target: Target, width: int) -> Target:

@@ -23,6 +23,7 @@ class Report:
         images: how many images were scored.
         seconds: wall-clock time of detection over all images; 0.0 for results read from a file.
         max_detections: detections per image and category that the scores count.
+        tta: whether the detector saw each image at several scales.
         reference: the paper's row, if the preset has one.
         results: the results file, if one was written or read.
     """
@@ -33,6 +34,7 @@ class Report:
     images: int
     seconds: float
     max_detections: int
+    tta: bool = False
     reference: ReferenceConfig | None = None
     results: Path | None = None
 
@@ -47,6 +49,7 @@ class Report:
             "seconds": round(self.seconds, 3),
             "reference": self.reference.model_dump(exclude_none=True) if self.reference else {},
             "max_detections": self.max_detections,
+            "tta": self.tta,
         }
         if self.results is not None:
             document["results"] = str(self.results)

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import nn
 
 from models.detector import Detector
 from models.errors import InputError
@@ -23,12 +24,13 @@ from srfgan_cli.evaluation.coco import Task, TaskScores, score
 from srfgan_cli.evaluation.report import Report
 from srfgan_cli.evaluation.results import Result, only_masks, read_results, to_coco_results, write_results
 from srfgan_cli.progress import progress_bar
+from srfgan_cli.tta import MultiScale
 
 _AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def evaluate(
-    model: Detector,
+    model: Detector | MultiScale,
     dataset: DetectionDataset,
     *,
     preset: str,
@@ -46,7 +48,7 @@ def evaluate(
 
     Args:
         model: on the world's device; every module is left in the mode (training or not) it was in.
-        dataset: a split opened without training augmentation.
+        dataset: a split opened without training augmentation; for `MultiScale`, without resizing.
         preset: the preset's name, or the path of the user's own.
         world: this process among all; each detects on its share of the images.
         split: its name in the report; by default from the json's name (`split_name`).
@@ -98,6 +100,7 @@ def evaluate(
         images=len(dataset),
         seconds=seconds,
         max_detections=max_detections,
+        tta=isinstance(model, MultiScale),
         reference=reference,
         results=results_path,
     )
@@ -111,8 +114,11 @@ def evaluate_results(
     split: str | None = None,
     max_detections: int = 100,
     reference: ReferenceConfig | None = None,
+    tta: bool = False,
 ) -> Report:
     """Score a results file without a model, as `evaluate` would; masks if it has them.
+
+    `tta` is what the report says of them.
 
     Raises:
         InputError: the split has no annotations, or the results do not fit it.
@@ -131,13 +137,14 @@ def evaluate_results(
         images=len(index),
         seconds=0.0,
         max_detections=max_detections,
+        tta=tta,
         reference=reference,
         results=path,
     )
 
 
 def predict(
-    model: Detector,
+    model: Detector | MultiScale,
     loader: Loader,
     *,
     category_ids: tuple[int, ...],
@@ -162,13 +169,11 @@ def predict(
     with (
         _evaluation_mode(model),
         torch.inference_mode(),
-        _progress(title, len(loader), progress, world) as advance,
+        _progress(f"{title}{_views(model)}", len(loader), progress, world) as advance,
     ):
         for batch in loader:
             with torch.autocast(world.device.type, dtype=_AUTOCAST[precision], enabled=precision != "fp32"):
-                detections = model.detect(
-                    [image.to(world.device, non_blocking=True) for image in batch.images]
-                )
+                detections = model.detect(batch.images)
             for found, image, image_id, size in zip(
                 detections, batch.images, batch.image_ids, batch.original_sizes, strict=True
             ):
@@ -203,11 +208,17 @@ def ground_truth(index: CocoIndex) -> dict[str, Any]:
     return {**document, "annotations": annotations}
 
 
-def results_name(index: CocoIndex, preset: str) -> str:
-    """`results.json`, or the COCO server's `detections_<split>_<algorithm>_results.json` without annotations."""
+def results_name(index: CocoIndex, preset: str, *, tta: bool = False) -> str:
+    """`results.json`, or the COCO server's `detections_<split>_<algorithm>_results.json` without annotations.
+
+    With `tta` another name, as these results lie beside the plain ones.
+    """
     if index.annotated:
-        return "results.json"
-    return f"detections_{split_name(index)}_{Path(preset).stem}_results.json"
+        return "results_tta.json" if tta else "results.json"
+    algorithm = Path(preset).stem
+    if tta and not algorithm.endswith("_tta"):
+        algorithm += "_tta"
+    return f"detections_{split_name(index)}_{algorithm}_results.json"
 
 
 def split_name(index: CocoIndex) -> str:
@@ -233,8 +244,13 @@ def _gathered(results: list[Result], world: World) -> list[Result] | None:
     return [result for share in shares if share for result in share]
 
 
+def _views(model: Detector | MultiScale) -> str:
+    """What the progress bar adds for many views of each image: why it moves so slowly."""
+    return f" ({model.num_views} views of each image)" if isinstance(model, MultiScale) else ""
+
+
 @contextmanager
-def _evaluation_mode(model: Detector) -> Iterator[None]:
+def _evaluation_mode(model: nn.Module) -> Iterator[None]:
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from srfgan_cli.config import Config, Precision
+from srfgan_cli.config import Config, Precision, ReferenceConfig
 from srfgan_cli.data.layout import Split
 from srfgan_cli.data.open import open_split
 from srfgan_cli.devices import Devices
 from srfgan_cli.distributed import open_world
 from srfgan_cli.evaluation.report import Report
 from srfgan_cli.evaluation.run import evaluate, evaluate_results, results_name
-from srfgan_cli.published import PUBLISHED, published_row
+from srfgan_cli.published import PUBLISHED
 from srfgan_cli.trained import folder_beside, load_trained, weights_of
+from srfgan_cli.tta import MultiScale
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,11 @@ def evaluate_preset(config: Config, devices: Devices, options: EvaluationOptions
     Raises:
         InputError: data, weights, results or output that cannot be used.
     """
-    dataset = open_split(config.data, options.data_root, options.split, training=False, masks=False)
-    wanted = "test-dev" if options.split == "test" else "val2017"
-    reference = next((row for row in config.references if row.split == wanted), None)
-    if options.weights == PUBLISHED and options.results_from is None:
-        reference = published_row(config)
+    tta = config.evaluation.tta
+    dataset = open_split(
+        config.data, options.data_root, options.split, training=False, masks=False, resize=not tta.enabled
+    )
+    reference = _reference(config, options)
     max_detections = config.evaluation.max_detections
     if options.results_from is not None:
         return evaluate_results(
@@ -57,6 +58,7 @@ def evaluate_preset(config: Config, devices: Devices, options: EvaluationOptions
             preset=config.name,
             max_detections=max_detections,
             reference=reference,
+            tta=tta.enabled,
         )
     path = weights_of(config, options.weights)
     trained = load_trained(config, path, dataset.categories)
@@ -64,14 +66,23 @@ def evaluate_preset(config: Config, devices: Devices, options: EvaluationOptions
     with open_world(devices) as world:
         trained.detector.to(world.device)
         return evaluate(
-            trained.detector,
+            MultiScale(trained.detector, tta) if tta.enabled else trained.detector,
             dataset,
             preset=config.name,
             max_detections=max_detections,
             reference=reference,
-            results_path=folder / results_name(dataset.index, config.name),
+            results_path=folder / results_name(dataset.index, config.name, tta=tta.enabled),
             workers=config.data.workers,
             batch_size=options.batch_size,
             precision=options.precision,
             world=world,
         )
+
+
+def _reference(config: Config, options: EvaluationOptions) -> ReferenceConfig | None:
+    """The row to show: scored in the same way, and on the same split or, for the authors' weights, by them."""
+    rows = [row for row in config.references if row.tta == config.evaluation.tta.enabled]
+    if options.weights == PUBLISHED and options.results_from is None:
+        return next((row for row in rows if row.weights), rows[0] if rows else None)
+    wanted = "test-dev" if options.split == "test" else "val2017"
+    return next((row for row in rows if row.split == wanted), None)

@@ -28,6 +28,7 @@ from srfgan_cli.presets import load_preset
 from srfgan_cli.published import PUBLISHED, published_file
 from srfgan_cli.runs import Run, newest_detector
 from srfgan_cli.trained import TrainedDetector, load_trained
+from srfgan_cli.tta import MultiScale
 from srfgan_cli.visualization.detections import draw
 from srfgan_cli.visualization.feature_maps import level_maps
 from srfgan_cli.visualization.maps import p2_panel
@@ -118,7 +119,7 @@ def _detector(request: Request) -> tuple[Config, TrainedDetector | None]:
         path = published_file(load_preset(request.preset, request.overrides))
     elif path is None and request.preset is not None:
         config = load_preset(request.preset, request.overrides)
-        own = Run.default(config.stages[-1], config.name).model
+        own = Run.of_detector(config).model
         path = own if own.is_file() else None
     elif path is None:
         path = newest_detector()
@@ -162,10 +163,12 @@ def _resized(config: Config, image: Tensor) -> Tensor:
 
 
 def _detect(detector: Detector, config: Config, image: Tensor) -> Detections:
-    """Detections in the pixels of the image as it was read, masks pasted."""
-    resized = _resized(config, image)
+    """Detections in the pixels of the image as it was read, masks pasted; at several scales if the config says so."""
+    tta = config.evaluation.tta
+    resized = image if tta.enabled else _resized(config, image)
+    model = MultiScale(detector, tta) if tta.enabled else detector
     with torch.inference_mode():
-        found = detector.detect([resized])[0].to("cpu")
+        found = model.detect([resized])[0].to("cpu")
     height, width = image.shape[1:]
     factors = torch.tensor([width / resized.shape[2], height / resized.shape[1]]).repeat(2)
     boxes = found.boxes * factors

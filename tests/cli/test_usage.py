@@ -17,7 +17,7 @@ OPTIONS = {
     "extract": f"{TRAINING} generator guide weights",
     "finetune": f"{TRAINING} extractor generator teacher unlabeled weights",
     "eval": f"{MACHINE} batch_size data_root dataset from_ json max_detections output_dir per_class preset set_ split "
-    "weights",
+    "tta weights",
     "visualize": "devices generator image methods output preset score_threshold set_ weights what",
     "export": "format_ json output preset set_ weights",
     "demo": "devices output_dir overwrite seed",
