@@ -8,7 +8,7 @@ from typing import Any
 import timm
 import torch
 import torch.nn.functional as F
-from timm.models.swin_transformer import SwinTransformerBlock, window_partition, window_reverse
+from timm.models.swin_transformer import SwinTransformerBlock
 from torch import Tensor, nn
 
 from models.config import BackboneConfig
@@ -80,38 +80,42 @@ class ShiftedBlock(nn.Module):
         return y
 
     def _attend(self, x: Tensor) -> Tensor:
-        height, width, channels = x.shape[1:]
-        x = F.pad(x, (0, 0, 0, -width % self.window, 0, -height % self.window))
-        rows, columns = x.shape[1:3]
+        images, height, width, channels = x.shape
+        window = self.window
+        # Sizes are counted in whole windows throughout: an exported graph for images of any size then need not
+        # prove that a padded side divides by the window, which took longer with every block.
+        down, across = ((side + window - 1) // window for side in (height, width))
+        x = F.pad(x, (0, 0, 0, across * window - width, 0, down * window - height))
         mask = None
         if self.shift:
             x = x.roll((-self.shift, -self.shift), dims=(1, 2))
-            mask = shift_mask(rows, columns, self.window, self.shift, x.device)
-        size = (self.window, self.window)
-        windows = window_partition(x, size).flatten(1, 2)
-        windows = self.attn(windows, mask=mask).view(-1, *size, channels)
-        x = window_reverse(windows, size, rows, columns)
+            mask = shift_mask(down, across, window, self.shift, x.device)
+        x = x.view(images, down, window, across, window, channels).transpose(2, 3)
+        x = self.attn(x.reshape(images * down * across, window * window, channels), mask=mask)
+        x = x.view(images, down, across, window, window, channels).transpose(2, 3)
+        x = x.reshape(images, down * window, across * window, channels)
         if self.shift:
             x = x.roll((self.shift, self.shift), dims=(1, 2))
         return x[:, :height, :width]
 
 
-def shift_mask(rows: int, columns: int, window: int, shift: int, device: torch.device) -> Tensor:
+def shift_mask(down: int, across: int, window: int, shift: int, device: torch.device) -> Tensor:
     """What the shift brought together must not attend to each other (Swin paper, figure 4).
 
     Args:
-        rows, columns: size of the shifted map, multiples of `window`.
+        down, across: size of the shifted map, in windows.
 
     Returns:
         (windows, window^2, window^2) float32 to add to the attention: 0 within a region, -100 between two.
     """
-    row, column = (_regions(length, window, shift, device) for length in (rows, columns))
-    region = (3 * row[:, None] + column)[None, :, :, None]
-    inside = window_partition(region, (window, window)).flatten(1)
+    row, column = (_regions(count, window, shift, device) for count in (down, across))
+    region = 3 * row[:, None, :, None] + column[None, :, None, :]
+    inside = region.reshape(down * across, window * window)
     return (inside[:, None] != inside[:, :, None]) * -100.0
 
 
-def _regions(length: int, window: int, shift: int, device: torch.device) -> Tensor:
-    """(length,) int64: 0 for whole windows, 1 and 2 for the two parts that share the last window."""
-    position = torch.arange(length, device=device)
-    return (position >= length - window).long() + (position >= length - shift).long()
+def _regions(windows: int, window: int, shift: int, device: torch.device) -> Tensor:
+    """(windows, window) int64: 0 in whole windows, 1 and 2 in the two parts that share the last one."""
+    is_last = torch.arange(windows, device=device) == windows - 1
+    part = 1 + (torch.arange(window, device=device) >= window - shift).long()
+    return is_last[:, None] * part

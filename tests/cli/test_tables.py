@@ -11,6 +11,7 @@ PRESETS = {name: load_preset(name) for name in list_presets()}
 TRAIN_IMAGES = 117_266
 """Images of COCO train2017 with annotations."""
 
+
 def label(row):
     parts = [
         row.table,

@@ -134,7 +134,7 @@ def test_imagenet_files_of_timm_fill_the_backbone(name, missing):
 @pytest.mark.parametrize(("rows", "columns", "window", "shift"), [(6, 9, 3, 1), (7, 14, 7, 3), (4, 4, 4, 2)])
 def test_shift_mask(rows, columns, window, shift):
     """Two tokens of a window attend to each other if the shift kept their distance."""
-    mask = shift_mask(rows, columns, window, shift, torch.device("cpu")).numpy()
+    mask = shift_mask(rows // window, columns // window, window, shift, torch.device("cpu")).numpy()
     after = np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij")
     before = [np.roll(x, (-shift, -shift), (0, 1)) for x in after]
     index = 0
