@@ -32,8 +32,10 @@ class MaskedHead(Head, Protocol):
     def detect_boxes(self, pyramid: dict[str, Tensor], sizes: Sequence[Size]) -> list[Detections]:
         """As `detect`, without masks."""
 
-    def add_masks(self, pyramid: dict[str, Tensor], detections: Sequence[Detections]) -> None:
-        """Set `mask_probs` of each image's boxes, wherever these are from."""
+    def add_masks(
+        self, pyramid: dict[str, Tensor], detections: Sequence[Detections], sizes: Sequence[Size]
+    ) -> None:
+        """Set `mask_probs`, and `mask_scores` if the head has them, of each image's boxes, wherever these are from."""
 
 
 class Detector(nn.Module):

@@ -14,8 +14,14 @@ PUBLISHED = Path("published")
 
 
 def published_row(config: Config) -> ReferenceConfig | None:
-    """The first of the preset's rows whose checkpoint the authors published; None if there is none."""
-    return next((row for row in config.references if row.weights), None)
+    """The first row whose checkpoint the authors published; None if there is none.
+
+    It is one of the preset's own or, where the preset evaluates another one's detector, of that one.
+    """
+    row = next((row for row in config.references if row.weights), None)
+    if row is None and config.sources.detector is not None:
+        return published_row(load_preset(config.sources.detector))
+    return row
 
 
 def published_file(config: Config, *, download: bool = True) -> Path:

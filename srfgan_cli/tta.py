@@ -79,17 +79,18 @@ class MultiScale(nn.Module):
         return detect(pyramid, [size])[0]
 
     def _add_masks(self, merged: Detections, views: Sequence[Placement], pyramids: list[Pyramid]) -> None:
-        """Set `mask_probs`, the mean over all views; a view's pyramid is freed after its turn."""
+        """Set `mask_probs` and `mask_scores`, the means over all views; a view's pyramid is freed after its turn."""
         head = cast(MaskedHead, self.detector.head)
-        total: Tensor | None = None
+        probs: list[Tensor] = []
+        scores: list[Tensor] = []
         for view in views:
             seen = Detections(view.boxes(merged.boxes), merged.scores, merged.labels)
-            head.add_masks(pyramids.pop(0), [seen])
+            head.add_masks(pyramids.pop(0), [seen], [view.size])
             assert seen.mask_probs is not None
-            probs = seen.mask_probs.flip(2) if view.flipped else seen.mask_probs
-            total = probs if total is None else total + probs
-        assert total is not None
-        merged.mask_probs = total / len(views)
+            probs.append(seen.mask_probs.flip(2) if view.flipped else seen.mask_probs)
+            scores += [] if seen.mask_scores is None else [seen.mask_scores]
+        merged.mask_probs = torch.stack(probs).mean(dim=0)
+        merged.mask_scores = torch.stack(scores).mean(dim=0) if scores else None
 
 
 def make_views(size: Size, tta: TTAConfig) -> list[Placement]:

@@ -94,15 +94,25 @@ class CenterMaskHead(FCOSHead):
         CenterMask's published code).
         """
         found = self.boxes(self.fcos(pyramid), self.inference)
-        labels = torch.cat([part.labels for part in found])
-        pooled = self.pool(pyramid, [part.boxes for part in found], sizes)
+        self.add_masks(pyramid, found, sizes)
+        return [clipped_detections(part, size) for part, size in zip(found, sizes, strict=True)]
+
+    def detect_boxes(self, pyramid: dict[str, Tensor], sizes: Sequence[Size]) -> list[Detections]:
+        """FCOS's detections, without masks."""
+        return super().detect(pyramid, sizes)
+
+    def add_masks(
+        self, pyramid: dict[str, Tensor], detections: Sequence[Detections], sizes: Sequence[Size]
+    ) -> None:
+        """Set `mask_probs` and `mask_scores` of each image's boxes, wherever these are from."""
+        labels = torch.cat([part.labels for part in detections])
+        pooled = self.pool(pyramid, [part.boxes for part in detections], sizes)
         probs = self.mask.predict(pooled, labels).float().sigmoid()
         ious = _of_class(self.mask_iou(pooled, probs), labels).float()
-        counts = [part.labels.shape[0] for part in found]
-        for part, masks, quality in zip(found, probs.split(counts), ious.split(counts), strict=True):
+        counts = [part.labels.shape[0] for part in detections]
+        for part, masks, quality in zip(detections, probs.split(counts), ious.split(counts), strict=True):
             part.mask_probs = masks
             part.mask_scores = part.scores * quality
-        return [clipped_detections(part, size) for part, size in zip(found, sizes, strict=True)]
 
     def pool(self, pyramid: dict[str, Tensor], boxes: Sequence[Tensor], sizes: Sequence[Size]) -> Tensor:
         """Features (R, C, M, M) of `boxes` (R_i, 4) of all images, each from the level of its share of its image."""

@@ -58,7 +58,7 @@ class TwoStageHead(nn.Module):
         proposals, _ = self.rpn.propose(pyramid, sizes)
         maps = self._for_pooling(pyramid)
         detections = self.box.detect(maps, proposals, sizes, self.inference)
-        self.add_masks(maps, detections)
+        self.add_masks(maps, detections, sizes)
         return detections
 
     def detect_boxes(self, pyramid: dict[str, Tensor], sizes: Sequence[Size]) -> list[Detections]:
@@ -66,8 +66,13 @@ class TwoStageHead(nn.Module):
         proposals, _ = self.rpn.propose(pyramid, sizes)
         return self.box.detect(self._for_pooling(pyramid), proposals, sizes, self.inference)
 
-    def add_masks(self, pyramid: dict[str, Tensor], detections: Sequence[Detections]) -> None:
-        """Set `mask_probs` of each image's boxes, wherever these are from; nothing without a mask head."""
+    def add_masks(
+        self, pyramid: dict[str, Tensor], detections: Sequence[Detections], sizes: Sequence[Size]
+    ) -> None:
+        """Set `mask_probs` of each image's boxes, wherever these are from; nothing without a mask head.
+
+        `sizes` are CenterMask's need, which chooses levels by them.
+        """
         if self.mask is not None:
             self.mask.add_masks(self._for_pooling(pyramid), detections)
 
