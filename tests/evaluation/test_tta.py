@@ -19,6 +19,7 @@ from models.config import (
     NeckConfig,
     RetinaNetConfig,
     RPNConfig,
+    SparseRCNNConfig,
 )
 from models.structures import Detections
 from srfgan_cli.config import TTAConfig
@@ -28,7 +29,15 @@ from srfgan_cli.tta import MultiScale, make_views, merge
 
 SPREAD = {"objectness": 2.0, "deltas": 0.5, "sides": 2.0, "centerness": 1.0, "classes": 2.0, "logits": 2.0}
 """Standard deviation of what each last layer gives."""
-DETECTORS = ["faster_rcnn", "mask_rcnn", "cascade_mask_rcnn", "retinanet", "fcos", "centermask"]
+DETECTORS = [
+    "faster_rcnn",
+    "mask_rcnn",
+    "cascade_mask_rcnn",
+    "retinanet",
+    "fcos",
+    "centermask",
+    "sparse_rcnn",
+]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -52,6 +61,7 @@ def detector(name="mask_rcnn", **inference):
         mask_head=MaskHeadConfig(channels=16, num_convs=1),
         retinanet=RetinaNetConfig(num_convs=1, pre_nms_topk=60),
         fcos=FCOSConfig(num_convs=1, pre_nms_topk=60),
+        sparse_rcnn=SparseRCNNConfig(num_proposals=40, stages=2, feedforward_width=32, dynamic_width=8),
         inference=InferenceConfig(**({"score_threshold": 0.3, "detections_per_image": 30} | inference)),
     )
     model = build_detector(config).eval()
@@ -143,12 +153,13 @@ def test_it_is_the_naive_rule(name):
 def test_one_view_is_the_plain_detection(name):
     """NMS over what NMS has left leaves all of it; a repeated view adds nothing, neither boxes nor masks.
 
-    One-stage heads clip their boxes after NMS, so there what the clipping brought together is joined.
+    One-stage heads clip their boxes after NMS, so there what the clipping brought together is joined; Sparse R-CNN
+    has no NMS of its own.
     """
     model, image = detector(name), picture()
     with torch.inference_mode():
         plain = model.detect([image])[0]
-    if name in ONE_STAGE:
+    if name in (*ONE_STAGE, "sparse_rcnn"):
         keep = batched_nms(plain.boxes, plain.scores, plain.labels, 0.5)
         plain = plain.select(keep)
     once = detect(model, image, short_sides=[70], flip=False)
