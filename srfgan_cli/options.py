@@ -140,7 +140,7 @@ Unlabeled = Annotated[
     Path | None,
     Option(
         "--unlabeled",
-        help="Self-training: a folder of images for --teacher to label.",
+        help="Self-training: a folder of images for the teacher to label.",
         metavar="DIR",
         rich_help_panel="Data",
     ),

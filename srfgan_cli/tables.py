@@ -77,6 +77,7 @@ def load_tables() -> dict[str, Table]:
     return {name: _table(name, **facts) for name, facts in read_yaml(FACTS).items()}
 
 
+@cache
 def entries_by_table() -> dict[str, list[Entry]]:
     """The presets of each table, in its rows' order; under "" those that reproduce no row."""
     found: dict[str, list[Entry]] = {name: [] for name in (*load_tables(), "")}

@@ -21,6 +21,7 @@ from srfgan_cli.options import (
     LauncherName,
     Precision,
     Set,
+    Unlabeled,
 )
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def reproduce(
     set_: Set = None,
     data_root: DataRoot = None,
     dataset: Dataset = None,
+    unlabeled: Unlabeled = None,
     scale: Scale = 1.0,
     seeds: Seeds = 1,
     evaluations: Evaluations = 5,
@@ -82,19 +84,26 @@ def reproduce(
     json: Json = False,
 ) -> None:
     """Run every row of a table, each shared stage once, and write a report. The same command continues."""
-    from srfgan_cli.reproduction.graph import Settings, build_graph, data_identity
+    from srfgan_cli.presets import load_preset
+    from srfgan_cli.reproduction.graph import Settings, build_graph, data_identity, folder_identity
     from srfgan_cli.reproduction.jobs import Machine
     from srfgan_cli.reproduction.rows import table_rows
 
     wanted = table_rows(table, [name.strip() for name in rows.split(",")] if rows else [])
     overrides = tuple(_overrides(dataset, batch_size, precision) + (set_ or []))
-    uses_shapes = "data.dataset=shapes" in overrides
+    built_in = load_preset(wanted[0].preset, overrides, overlay).data.dataset == "shapes"
     settings = Settings(
-        scale, seeds, evaluations, overlay, overrides, "shapes" if uses_shapes else data_identity(data_root)
+        scale,
+        seeds,
+        evaluations,
+        overlay,
+        overrides,
+        data="shapes" if built_in else data_identity(data_root),
+        unlabeled=folder_identity(unlabeled) if unlabeled else "",
     )
     graph = build_graph(wanted, settings)
     prefix = ("srun",) if launcher == "slurm" else ()
-    machine = Machine(data_root, devices, launcher, prefix)
+    machine = Machine(None if built_in else data_root, unlabeled, devices, launcher, prefix)
     if dry_run:
         _show(graph, machine, output_dir, json)
         return

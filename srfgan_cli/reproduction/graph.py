@@ -35,6 +35,7 @@ class Settings:
         overlay: a preset's name or YAML file laid over every row's preset.
         overrides: `a.b=value` changes of every row's preset.
         data: identifies the data set; runs on other data are other runs.
+        unlabeled: identifies the images for self-training; empty where none are given.
     """
 
     scale: float = 1.0
@@ -43,6 +44,7 @@ class Settings:
     overlay: str | None = None
     overrides: tuple[str, ...] = ()
     data: str = ""
+    unlabeled: str = ""
 
 
 @dataclass(frozen=True)
@@ -159,20 +161,37 @@ def _training(graph: Graph, config: Config, stage: Any, seed: int, settings: Set
                 f"{config.name} rests on the {source_stage} run of {source_preset}, which has none."
             )
         sources[name] = _training(graph, source, source_stage, seed, settings)
+    if stage == "finetune" and config.finetune.self_training is not None:
+        sources["teacher"] = _teacher(graph, config, seed, settings)
     return _add(
         graph,
         stage,
         config,
         sources,
-        _what_decides(config, stage) | {"sources": sources, "data": settings.data},
+        _what_decides(config, stage, settings) | {"sources": sources, "data": settings.data},
     )
+
+
+def _teacher(graph: Graph, config: Config, seed: int, settings: Settings) -> str:
+    """The run whose detector labels the unlabelled images: the row's own recipe without them.
+
+    Raises:
+        InputError: there are no unlabelled images.
+    """
+    if not settings.unlabeled:
+        raise InputError(
+            f"Row {config.name} trains with pseudo-labels: name images with --unlabeled DIR, leave it out with "
+            "--rows, or train without them by --set finetune.self_training=null."
+        )
+    alone = config.finetune.model_copy(update={"self_training": None})
+    return _training(graph, config.model_copy(update={"finetune": alone}), "finetune", seed, settings)
 
 
 def _config(preset: str, seed: int, settings: Settings) -> Config:
     try:
         config = load_preset(preset, settings.overrides, settings.overlay)
     except InputError as error:
-        raise InputError(f"Entry {preset} cannot be run with these settings. {error}") from None
+        raise InputError(f"Row {preset} cannot be run with these settings. {error}") from None
     return scaled(config, settings, seed)
 
 
@@ -187,7 +206,7 @@ def _add(
     return key
 
 
-def _what_decides(config: Config, stage: str) -> dict[str, Any]:
+def _what_decides(config: Config, stage: str, settings: Settings) -> dict[str, Any]:
     """What a stage uses of its config; stage 1 knows of the detector only the maps that its guide makes."""
     sections = {stage, "data", "seed", "sync_bn"}
     if stage != "finetune":
@@ -197,6 +216,8 @@ def _what_decides(config: Config, stage: str) -> dict[str, Any]:
     kept = {key: value for key, value in _given(config).items() if key.split(".")[0] in sections}
     unused = ["model.inference", *FREE_TO_CHANGE, *(["data.degradation"] if stage == "finetune" else [])]
     kept = {key: value for key, value in kept.items() if not _belongs(key, unused)}
+    if stage == "finetune" and config.finetune.self_training is not None:
+        kept["unlabeled"] = settings.unlabeled
     if stage == "pretrain":
         kept["generator"] = [config.model.neck.upsampler, config.model.neck.channels]
     return kept
@@ -237,3 +258,15 @@ def data_identity(root: Path | None) -> str:
         )
     files = [find_split(root, split).json for split in ("train", "val")]
     return "; ".join(f"{file.name} {file.stat().st_size}" for file in files)
+
+
+def folder_identity(folder: Path) -> str:
+    """Tells folders of images apart without reading the images: their name and how much is in them.
+
+    Raises:
+        InputError: no such folder, or an empty one.
+    """
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    if not names:
+        raise InputError(f"--unlabeled {folder}: there is no such folder, or nothing in it.")
+    return f"{folder.name} {len(names)}"

@@ -25,10 +25,12 @@ class Machine:
 
     Attributes:
         data_root: `--data-root`, where the data set is a folder.
+        unlabeled: `--unlabeled`, for the jobs that train with pseudo-labels.
         prefix: what starts a job's command, as `srun` in a SLURM job.
     """
 
     data_root: Path | None = None
+    unlabeled: Path | None = None
     devices: str = "auto"
     launcher: str = "auto"
     prefix: tuple[str, ...] = ()
@@ -120,6 +122,8 @@ def command(job: Job, folders: dict[str, JobFolder], machine: Machine) -> list[s
         parts += [f"--{name}", str(folders[key].run.model)]
     if machine.data_root is not None:
         parts += ["--data-root", str(machine.data_root)]
+    if "teacher" in job.sources:
+        parts += ["--unlabeled", str(machine.unlabeled)]
     parts += ["--devices", machine.devices, "--launcher", machine.launcher]
     if job.kind == "eval":
         return [*parts, "--json"]

@@ -43,7 +43,7 @@ def test_two_names_for_one_experiment_are_one_run_in_every_table():
 
 @pytest.mark.parametrize("table", load_tables())
 def test_every_table_has_a_graph_in_an_order_that_can_run(table):
-    graph = graph_of(table, scale=0.01, seeds=2)
+    graph = graph_of(table, scale=0.01, seeds=2, unlabeled="some")
     done = set()
     for key, job in graph.jobs.items():
         assert set(job.sources.values()) <= done
@@ -82,6 +82,19 @@ def test_tables_6_and_7_vary_only_their_stages_1_and_2():
     assert [kinds(graph).count(kind) for kind in ("pretrain", "extract", "finetune")] == [3, 3, 4]
     graph = graph_of("table7")
     assert [kinds(graph).count(kind) for kind in ("pretrain", "extract", "finetune")] == [1, 2, 3]
+
+
+def test_self_training_rows_are_taught_by_their_own_recipe_without_pseudo_labels():
+    row = "cascade_rcnn_swin_t_bifpn"
+    graph = graph_of("afigan_repository", [row], unlabeled="unlabeled2017 123403")
+    student = graph.jobs[graph.results[row, 0]]
+    teacher = graph.jobs[student.sources["teacher"]]
+    assert teacher.config.finetune.self_training is None and student.config.finetune.self_training is not None
+    assert teacher.sources == {"extractor": student.sources["extractor"]} and teacher.kind == "finetune"
+    with pytest.raises(
+        InputError, match=r"Row cascade_rcnn_swin_t_bifpn.* trains with pseudo-labels: name images"
+    ):
+        graph_of("afigan_repository", [row])
 
 
 def test_scaling_shrinks_every_schedule_alike():
