@@ -83,12 +83,14 @@ class Graph:
         jobs: by key, each after those that it starts from; the first seed's first.
         results: per row (preset) and seed, the key of the job that scores it.
         rows: in the order of the report.
+        loaded: presets as the settings change them, at full scale.
     """
 
     rows: list[Entry]
     seeds: int
     jobs: dict[str, Job] = field(default_factory=dict)
     results: dict[tuple[str, int], str] = field(default_factory=dict)
+    loaded: dict[str, Config] = field(default_factory=dict, repr=False)
 
     def ancestors(self, key: str) -> list[Job]:
         """The jobs that one rests on and itself, each once, in order."""
@@ -140,7 +142,7 @@ def scaled(config: Config, settings: Settings, seed: int) -> Config:
 
 def _scored_job(graph: Graph, preset: str, seed: int, settings: Settings) -> str:
     """The job whose evaluation is the row's: its last stage, or that stage's detector scored in another way."""
-    config = _config(preset, seed, settings)
+    config = _config(graph, preset, seed, settings)
     trained = _training(graph, config, config.stages[-1], seed, settings)
     job = graph.jobs[trained]
     if _scoring(job.config) == _scoring(config):
@@ -155,7 +157,7 @@ def _training(graph: Graph, config: Config, stage: Any, seed: int, settings: Set
     sources: dict[str, str] = {}
     for name in needed_sources(config, stage):
         source_stage, source_preset = where[name]
-        source = _config(source_preset, seed, settings)
+        source = _config(graph, source_preset, seed, settings)
         if source_stage not in source.stages:
             raise InputError(
                 f"{config.name} rests on the {source_stage} run of {source_preset}, which has none."
@@ -187,12 +189,13 @@ def _teacher(graph: Graph, config: Config, seed: int, settings: Settings) -> str
     return _training(graph, config.model_copy(update={"finetune": alone}), "finetune", seed, settings)
 
 
-def _config(preset: str, seed: int, settings: Settings) -> Config:
-    try:
-        config = load_preset(preset, settings.overrides, settings.overlay)
-    except InputError as error:
-        raise InputError(f"Row {preset} cannot be run with these settings. {error}") from None
-    return scaled(config, settings, seed)
+def _config(graph: Graph, preset: str, seed: int, settings: Settings) -> Config:
+    if preset not in graph.loaded:
+        try:
+            graph.loaded[preset] = load_preset(preset, settings.overrides, settings.overlay)
+        except InputError as error:
+            raise InputError(f"Row {preset} cannot be run with these settings. {error}") from None
+    return scaled(graph.loaded[preset], settings, seed)
 
 
 def _add(
