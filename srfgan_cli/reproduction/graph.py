@@ -141,11 +141,11 @@ def scaled(config: Config, settings: Settings, seed: int) -> Config:
 
 
 def _scored_job(graph: Graph, preset: str, seed: int, settings: Settings) -> str:
-    """The job whose evaluation is the row's: its last stage, or that stage's detector scored in another way."""
+    """The job whose evaluation is the row's: its last stage, or that detector scored once more in another way."""
     config = _config(graph, preset, seed, settings)
-    trained = _training(graph, config, config.stages[-1], seed, settings)
-    job = graph.jobs[trained]
-    if _scoring(job.config) == _scoring(config):
+    source = _config(graph, config.sources.detector or preset, seed, settings)
+    trained = _training(graph, source, source.stages[-1], seed, settings)
+    if _scoring(graph.jobs[trained].config) == _scoring(config):
         return trained
     return _add(
         graph, "eval", config, {"weights": trained}, {"scoring": _scoring(config), "weights": trained}

@@ -71,10 +71,13 @@ def test_what_does_not_decide_the_result_does_not_make_another_run():
     assert key_with(data="another set") != key
 
 
-def test_a_row_scored_with_other_limits_is_an_evaluation_of_the_same_training():
-    graph = graph_of("table5", ["table5_nn"])
+def test_a_multi_scale_row_scores_the_detector_of_the_plain_row_once_more():
+    graph = graph_of("srfgan_repository", ["cascade_s101_pafpn", "cascade_s101_pafpn_tta"])
+    plain, several = (graph.results[row, 0] for row in ("cascade_s101_pafpn", "cascade_s101_pafpn_tta"))
+    assert (graph.jobs[several].kind, graph.jobs[several].sources) == ("eval", {"weights": plain})
+    assert graph.jobs[several].config.evaluation.tta.enabled and graph.jobs[several].images == 0
     limited = graph_of("table5", ["table5_nn"], overrides=["evaluation.max_detections=10"])
-    assert graph.results == limited.results, "alone, the training scores itself"
+    assert limited.results == graph_of("table5", ["table5_nn"]).results, "alone, the training scores itself"
 
 
 def test_tables_6_and_7_vary_only_their_stages_1_and_2():
