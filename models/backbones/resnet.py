@@ -12,12 +12,16 @@ from models.backbones.conv_norm import join_children, join_norms
 from models.config import BackboneConfig
 
 TIMM_NAMES = {
-    "r10": "resnet18",
-    "r18": "resnet18",
-    "r50": "resnet50",
-    "r101": "resnet101",
-    "x101_64x4d": "resnext101_64x4d",
+    "r10": "resnet18.tv_in1k",
+    "r18": "resnet18.tv_in1k",
+    "r50": "resnet50.tv_in1k",
+    "r101": "resnet101.tv_in1k",
+    "x101_64x4d": "resnext101_64x4d.gluon_in1k",
 }
+"""With the pre-trained weights that detection's recipes were made for: trained in the old way, for 90 to 120 epochs.
+
+timm's default ones come from long trainings with strong augmentation, whose statistics suit frozen norms less.
+"""
 TIMM_CHANGES: dict[str, dict[str, Any]] = {"r10": {"layers": (1, 1, 1, 1), "channels": (32, 64, 128, 256)}}
 """What a backbone has otherwise than timm's of that name; such a one has no pre-trained weights."""
 

@@ -134,7 +134,7 @@ def test_generator_moves_between_necks_and_files_of_its_own(tmp_path):
 
 def test_imagenet_weights_of_timm(tmp_path):
     source = timm.create_model("resnet18")
-    path = tmp_path / "resnet18.safetensors"
+    path = tmp_path / "resnet18.tv_in1k.safetensors"
     safetensors.torch.save_file(source.state_dict(), path)
     model = tiny()
     assert load_weights(model, path, parts=("backbone",), strict=True).complete
@@ -147,12 +147,12 @@ def test_imagenet_weights_of_timm(tmp_path):
 
 def test_imagenet_weights_from_a_file_put_there(tmp_path):
     source, model = timm.create_model("resnet18").state_dict(), tiny()
-    file = tmp_path / "resnet18.safetensors"
+    file = tmp_path / "resnet18.tv_in1k.safetensors"
     safetensors.torch.save_file(source, file)
     assert load_imagenet(model, tmp_path).missing == []
     assert torch.equal(model.backbone.body["layer4"][1].conv2.weight, source["layer4.1.conv2.weight"])
     file.write_bytes(file.read_bytes()[:1000])
-    with pytest.raises(InputError, match=r"resnet18\.safetensors does not hold timm's weights of resnet18"):
+    with pytest.raises(InputError, match=r"resnet18\.tv_in1k\.safetensors does not hold timm's weights of resnet18"):
         load_imagenet(model, tmp_path)
 
 
