@@ -152,7 +152,9 @@ def test_imagenet_weights_from_a_file_put_there(tmp_path):
     assert load_imagenet(model, tmp_path).missing == []
     assert torch.equal(model.backbone.body["layer4"][1].conv2.weight, source["layer4.1.conv2.weight"])
     file.write_bytes(file.read_bytes()[:1000])
-    with pytest.raises(InputError, match=r"resnet18\.tv_in1k\.safetensors does not hold timm's weights of resnet18"):
+    with pytest.raises(
+        InputError, match=r"resnet18\.tv_in1k\.safetensors does not hold timm's weights of resnet18"
+    ):
         load_imagenet(model, tmp_path)
 
 
