@@ -21,6 +21,7 @@ from srfgan_cli.data.loaders import Batch
 from srfgan_cli.distributed import World
 from srfgan_cli.training.average import Average
 from srfgan_cli.training.interrupt import Interrupted, stop_on_signals
+from srfgan_cli.training.measured import Measured, means, on_host
 from srfgan_cli.training.metrics import MetricsLog
 from srfgan_cli.training.optim import set_lr
 from srfgan_cli.training.progress import TrainingProgress
@@ -63,8 +64,8 @@ class Trainer:
     iteration: int = 0
     scaler: GradScaler = field(init=False)
     average: Average = field(init=False)
-    _pending: list[dict[str, Tensor]] = field(default_factory=list, init=False)
-    _norms: dict[str, list[Tensor]] = field(default_factory=dict, init=False)
+    _pending: list[Measured[Tensor]] = field(default_factory=list, init=False)
+    _unlogged: list[Measured[float]] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         self.scaler = GradScaler(self.world.device.type, enabled=self.solver.precision == "fp16")
@@ -82,6 +83,7 @@ class Trainer:
             **averaged,
             "optimizers": {name: opt.state_dict() for name, opt in self.stage.optimizers.items()},
             "scaler": self.scaler.state_dict(),
+            "unlogged": self._unlogged,
             "rng": self.world.gather(_rng_state(self.world.device)),
         }
 
@@ -95,6 +97,7 @@ class Trainer:
             optimizer.load_state_dict(state["optimizers"][name])
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
+        self._unlogged = list(state.get("unlogged", []))
         if len(state["rng"]) == self.world.size:
             _set_rng_state(state["rng"][self.world.rank])
         self.iteration = state["iteration"]
@@ -108,22 +111,25 @@ class Trainer:
         """
         self.stage.train()
         with stop_on_signals() as stop:
-            started, images = time.perf_counter(), 0
+            if self._stopped_before_scoring():
+                self._evaluate()
+            started, images, first = time.perf_counter(), 0, self.iteration
             while self.iteration < self.solver.iterations:
                 lr = set_lr(self.stage.optimizers.values(), self.iteration, self.solver)
                 images += self._step()
                 self.iteration += 1
                 if self._due(self.solver.log_every):
-                    self._report(lr, images, time.perf_counter() - started)
-                    started, images = time.perf_counter(), 0
-                if self._due(self.solver.checkpoint_every):
+                    self._report(lr, _speed(self.iteration - first, images, time.perf_counter() - started))
+                    started, images, first = time.perf_counter(), 0, self.iteration
+                # An evaluation can take longer than a scheduler waits after its signal.
+                if self._due(self.solver.checkpoint_every) or self._evaluation_due():
                     self._save()
                 if self.world.any(stop.requested):
                     self._save()
                     raise Interrupted
                 if self._evaluation_due():
                     self._evaluate()
-                    started, images = time.perf_counter(), 0
+                    started, images, first = time.perf_counter(), 0, self.iteration
 
     def _step(self) -> int:
         """One optimizer step; returns the images that all processes saw in it."""
@@ -139,8 +145,7 @@ class Trainer:
                     self.scaler.scale(total / self.solver.accumulate).backward()
                     for name, loss in named.items():
                         losses[name] = losses.get(name, 0) + loss.detach() / self.solver.accumulate
-        self._pending.append(losses)
-        self._update()
+        self._pending.append({"losses": losses, "norms": self._update()})
         return images * self.world.size
 
     def _phases(self, batch: Batch) -> Iterator[dict[str, Tensor]]:
@@ -156,30 +161,36 @@ class Trainer:
                 return
             yield losses
 
-    def _update(self) -> None:
+    def _update(self) -> dict[str, Tensor]:
+        """Step every optimizer; returns the norms of their whole gradients before clipping."""
+        norms: dict[str, Tensor] = {}
         for name, optimizer in self.stage.optimizers.items():
             self.scaler.unscale_(optimizer)
             parameters = [p for p in self.stage.modules[name].parameters() if p.grad is not None]
-            norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
+            norms[name] = get_total_norm([p.grad for p in parameters if p.grad is not None])
             if self.solver.clip_norm is not None:
-                clip_grads_with_norm_(parameters, self.solver.clip_norm, norm)
-            self._norms.setdefault(name, []).append(norm)
+                clip_grads_with_norm_(parameters, self.solver.clip_norm, norms[name])
             self.scaler.step(optimizer)
         self.scaler.update()
         for optimizer in self.stage.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
         self.average.update()
+        return norms
 
     def _due(self, every: int) -> bool:
         return self.iteration % every == 0 or self.iteration == self.solver.iterations
 
     def _evaluation_due(self) -> bool:
+        if self.hooks.evaluate is None:
+            return False
         every = self.solver.evaluate_every
         return self._due(every) if every else self.iteration == self.solver.iterations
 
     def _save(self) -> None:
         self._check_finite()
         self._check_weights()
+        if self.log is not None:
+            self.log.flush()  # nothing up to a checkpoint is logged a second time
         self.hooks.save(self.state())
 
     def _check_weights(self) -> None:
@@ -197,56 +208,49 @@ class Trainer:
         if problems:
             raise _stopped(problems[0])
 
-    def _check_finite(self) -> list[dict[str, float]]:
-        """The losses since the last check, brought to the host in one go.
+    def _check_finite(self) -> None:
+        """Bring what was measured since the last check to the host in one go, where it waits for the log.
 
         Raises:
-            InputError: one of them is not finite on any process; names it and its iteration.
+            InputError: a loss is not finite on any process; names it and its iteration.
         """
-        pending, self._pending = self._pending, []
-        if not pending:
-            return []
-        table = torch.stack([torch.stack([v.float() for v in losses.values()]) for losses in pending])
-        values = table.tolist()
-        bad = ~torch.isfinite(table)
+        measured = on_host(self._pending)
+        self._pending = []
         problem = ""
-        if bool(bad.any()):
-            row, column = (int(i) for i in bad.nonzero()[0])
-            name = list(pending[row])[column]
-            problem = (
-                f"{name} is {values[row][column]} at iteration {self.iteration - len(pending) + row + 1}"
-            )
+        for iteration, row in enumerate(measured, start=self.iteration - len(measured) + 1):
+            bad = [name for name, value in row["losses"].items() if not math.isfinite(value)]
+            if bad and not problem:
+                problem = f"{bad[0]} is {row['losses'][bad[0]]} at iteration {iteration}"
         problems = [p for p in self.world.gather(problem) if p]
         if problems:
             raise _stopped(problems[0])
-        return [dict(zip(losses, row, strict=True)) for losses, row in zip(pending, values, strict=True)]
+        self._unlogged += measured
 
-    def _report(self, lr: float, images: int, seconds: float) -> None:
-        history = self._check_finite()
-        if not history or self.log is None:
+    def _report(self, lr: float, speed: dict[str, float]) -> None:
+        """Log the means since the last report."""
+        self._check_finite()
+        unlogged, self._unlogged = self._unlogged, []
+        if self.log is None:
             return
-        means = {name: sum(row[name] for row in history) / len(history) for name in history[0]}
-        speed = {"seconds_per_iteration": seconds / len(history), "images_per_second": images / seconds}
+        losses = means([row["losses"] for row in unlogged])
+        norms = means([row["norms"] for row in unlogged])
         memory = {}
         if self.world.device.type == "cuda":
             memory = {"peak_memory_gib": torch.cuda.max_memory_allocated() / 2**30}
-        measured = {"losses": means, "lr": lr, "gradient_norms": self._mean_norms(), **speed, **memory}
-        self.log.write(self.iteration, measured)
+        self.log.write(
+            self.iteration, {"losses": losses, "lr": lr, "gradient_norms": norms, **speed, **memory}
+        )
         if self.progress is not None:
-            self.progress.update(self.iteration, means, lr)
+            self.progress.update(self.iteration, losses, lr)
 
-    def _mean_norms(self) -> dict[str, float]:
-        """Of each optimizer's whole gradient before clipping, since the last log; skipped fp16 steps are left out."""
-        norms, self._norms = self._norms, {}
-        finite = {name: [v for v in torch.stack(n).tolist() if math.isfinite(v)] for name, n in norms.items()}
-        return {name: sum(values) / len(values) for name, values in finite.items() if values}
+    def _stopped_before_scoring(self) -> bool:
+        """Whether a run that goes on was stopped between this iteration's checkpoint and its logged evaluation."""
+        if self.iteration == 0 or not self._evaluation_due():
+            return False
+        return self.world.any(self.log is not None and not self.log.has_evaluation(self.iteration))
 
     def _evaluate(self) -> None:
-        if self.hooks.evaluate is None:
-            return
-        # An evaluation can take longer than a scheduler waits after its signal.
-        if not self._due(self.solver.checkpoint_every):
-            self._save()
+        assert self.hooks.evaluate is not None
         scores = self.hooks.evaluate(self.average.modules["detector"])
         self.stage.train()
         if self.log is not None:
@@ -263,6 +267,10 @@ def _delayed_averaging(modules: list[nn.Module]) -> Iterator[None]:
             if isinstance(module, DistributedDataParallel):
                 stack.enter_context(module.no_sync())
         yield
+
+
+def _speed(iterations: int, images: int, seconds: float) -> dict[str, float]:
+    return {"seconds_per_iteration": seconds / iterations, "images_per_second": images / seconds}
 
 
 def _state_dicts(modules: Mapping[str, nn.Module]) -> dict[str, dict[str, Any]]:

@@ -9,6 +9,7 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 
 from models.errors import InputError
+from srfgan_cli.files import write_atomically
 
 
 class MetricsLog:
@@ -19,9 +20,14 @@ class MetricsLog:
 
     def __init__(self, folder: Path, start: int) -> None:
         self._path = folder / "metrics.jsonl"
-        self._keep_until(start)
+        self._evaluated = self._keep_until(start)
         self._file = self._path.open("a", encoding="utf-8", buffering=1)
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start)
+        # TensorBoard hides what an earlier process logged from this step on.
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
+
+    def has_evaluation(self, iteration: int) -> bool:
+        """Whether an earlier process of this run has logged an iteration's scores."""
+        return iteration in self._evaluated
 
     def write(self, iteration: int, values: dict[str, Any]) -> None:
         """Log nested numbers of one iteration.
@@ -29,25 +35,34 @@ class MetricsLog:
         Raises:
             InputError: the disk is full.
         """
+        for key, value in _scalars(values):
+            self._board.add_scalar(key, value, iteration)
+        if "evaluation" in values:
+            self._board.flush()  # once the file has it, a run that goes on does not score again
         try:
             self._file.write(json.dumps({"iteration": iteration, **values}) + "\n")
         except OSError as error:
             raise InputError(f"Cannot write {self._path}: {error.strerror}.") from None
-        for key, value in _scalars(values):
-            self._board.add_scalar(key, value, iteration)
+
+    def flush(self) -> None:
+        """Hand everything to the operating system, which keeps it if this process is killed."""
+        self._file.flush()
+        self._board.flush()
 
     def close(self) -> None:
         """Flush both."""
         self._file.close()
         self._board.close()
 
-    def _keep_until(self, start: int) -> None:
+    def _keep_until(self, start: int) -> set[float]:
+        """Cut what comes after `start`; returns the iterations of the evaluations that stay."""
         if not self._path.exists():
-            return
+            return set()
         lines = self._path.read_text(encoding="utf-8").splitlines()
-        self._path.write_text(
-            "".join(f"{line}\n" for line in lines if _iteration(line) <= start), encoding="utf-8"
-        )
+        kept = [line for line in lines if _iteration(line) <= start]
+        text = "".join(f"{line}\n" for line in kept)
+        write_atomically(self._path, lambda file: file.write(text.encode()))
+        return {_iteration(line) for line in kept if "evaluation" in json.loads(line)}
 
 
 def _iteration(line: str) -> float:

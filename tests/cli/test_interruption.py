@@ -1,88 +1,227 @@
-"""Runs that are interrupted or killed continue exactly; real processes, real signals."""
+"""Runs that are interrupted or killed at any moment continue exactly; real processes, real signals."""
 
 import json
 import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-PRESET = "mask_rcnn_r18_fpn_nn"
+from srfgan_cli.data.shapes_scene import draw_scene
 
-
-SIGNALLING = """
-import os, sys
+DRIVER = """
+import json, os, sys
+from pathlib import Path
+import srfgan_cli.evaluation.run as evaluation
+import srfgan_cli.training.session
 from srfgan_cli.main import run
 from srfgan_cli.training.metrics import MetricsLog
 
-number, at = int(sys.argv.pop(1)), int(sys.argv.pop(1))
-write = MetricsLog.write
+seen = {}
+write_line, score, sync, replace = MetricsLog.write, evaluation.score, os.fsync, Path.replace
 
-def write_then_signal(self, iteration, values):
-    write(self, iteration, values)
-    if iteration == at:
-        os.kill(os.getpid(), number)
+def passing(event, what, before=lambda: None):
+    seen[event, what] = seen.get((event, what), 0) + 1
+    if [event, what, seen[event, what]] == point[:3]:
+        before()
+        os.kill(os.getpid(), point[3])
 
-MetricsLog.write = write_then_signal
-run()
+def watched_line(self, iteration, values):
+    kind = "evaluation" if "evaluation" in values else "losses"
+    half = '{"iteration": %d, "' % iteration
+    passing("half a line", f"{kind} {iteration}", lambda: self._file.write(half) and self._file.flush())
+    write_line(self, iteration, values)
+    passing("logged", f"{kind} {iteration}")
+
+def watched_score(*args, **options):
+    passing("scoring", "")
+    return score(*args, **options)
+
+def watched_sync(descriptor):
+    place = os.readlink(f"/proc/self/fd/{descriptor}")
+    half = os.fstat(descriptor).st_size // 2
+    passing("half a file", Path(place).name.removesuffix(".part"), lambda: os.ftruncate(descriptor, half))
+    sync(descriptor)
+
+def watched_replace(self, target):
+    moved = replace(self, target)
+    passing("renamed", Path(target).name)
+    return moved
+
+MetricsLog.write, evaluation.score = watched_line, watched_score
+os.fsync, Path.replace = watched_sync, watched_replace
+ends = []
+for arguments, point in json.load(sys.stdin):
+    child = os.fork()
+    if child == 0:
+        sys.argv = ["srfgan", *arguments]
+        run()
+        sys.stdout.flush()
+        os._exit(0)
+    ends.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+print(json.dumps(ends))
 """
-"""The command, getting a signal right after it has logged an iteration; 0 sends none."""
+"""Runs commands one after the other, each in a fork of a process that has done the imports, and each with a point
+[event, what, its how-manieth time, signal] at which it gets a signal; prints their exit codes."""
+
+PLAIN, FULL = "mask_rcnn_r18_fpn_nn", "mask_rcnn_r18_fpn"
+NORMALISED = "retinanet_r18_fpn_nn"
+KILL = signal.SIGKILL
+SCHEDULE = ("solver.checkpoint_every=3", "solver.log_every=4", "solver.lr=0.0001")
+NEVER = ["", "", 0, 0]
+TIMES = ("seconds_per_iteration", "images_per_second")
 
 
 @pytest.fixture
-def train(tiny, tmp_path):
-    options = ["--iterations", "12", "--batch-size", "2", "--devices", "cpu"]
-    chosen = tiny(
-        "finetune.solver.checkpoint_every=2",
-        "finetune.solver.log_every=1",
-        "finetune.solver.lr=0.0001",
-        "finetune.solver.ema_decay=0.9",
-    )
-
-    def call(folder, *more, signal_=(0, 0)):
-        python = [sys.executable, "-P", "-c", SIGNALLING, *map(str, map(int, signal_))]
-        command = [
-            *python,
-            "finetune",
-            "--preset",
-            PRESET,
-            *options,
-            *chosen,
-            "--output-dir",
-            str(folder),
-            *more,
-        ]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+def drive(tmp_path):
+    def call(attempts):
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", DRIVER],
+            input=json.dumps(attempts),
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1]), done.stderr
 
     return call
 
 
-def losses(folder):
+@pytest.fixture
+def command(tiny):
+    """A stage's command, 10 iterations long."""
+
+    def call(stage, preset, folder, *settings, options=()):
+        chosen = [f"{stage}.{setting}" for setting in SCHEDULE]
+        fixed = ["--iterations", "10", "--batch-size", "2", "--devices", "cpu"]
+        return [
+            stage,
+            "--preset",
+            preset,
+            *fixed,
+            *options,
+            *tiny(*chosen, *settings),
+            "--output-dir",
+            folder,
+        ]
+
+    return call
+
+
+def logged(folder):
+    """What a run's log says, but for times."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return {line["iteration"]: line["losses"] for line in lines if "losses" in line}
+    return [{key: value for key, value in line.items() if key not in TIMES} for line in lines]
 
 
-def test_interrupted_killed_and_resumed_equals_never_stopped(train, tmp_path):
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert train(whole).returncode == 0
+def boarded(folder):
+    """What TensorBoard shows of a run, but for times: (step, value) by name."""
+    board = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0})
+    board.Reload()
+    names = [name for name in board.Tags()["scalars"] if name not in TIMES]
+    return {name: [(event.step, event.value) for event in board.Scalars(name)] for name in names}
 
-    interrupted = train(parts, signal_=(signal.SIGINT, 3))
-    assert interrupted.returncode == 130 and "--resume continues" in interrupted.stderr
-    begun_again = train(parts)
-    assert begun_again.returncode == 2 and "holds an unfinished run" in begun_again.stderr
 
-    killed = train(parts, "--resume", signal_=(signal.SIGKILL, 9))
-    assert killed.returncode == -signal.SIGKILL and len(losses(parts)) == 9
-    changed = train(parts, "--resume", "--seed", "5")
-    assert changed.returncode == 2 and "seed: 0 -> 5" in changed.stderr
+def assert_same_run(whole, parts):
+    """Everything that a run leaves is the same, but for times and places."""
+    assert logged(parts) == logged(whole)
+    assert boarded(parts) == boarded(whole)
+    models = [torch.load(run / "model.pt", weights_only=True) for run in (whole, parts)]
+    for name, module in models[0]["modules"].items():
+        assert all(torch.equal(value, models[1]["modules"][name][key]) for key, value in module.items())
+    assert not list(parts.glob("*.part"))
+    if (whole / "evaluation.json").exists():
+        assert (parts / "results.json").read_bytes() == (whole / "results.json").read_bytes()
+        scores = [json.loads((run / "evaluation.json").read_text())["box"] for run in (whole, parts)]
+        assert scores[0] == scores[1]
 
-    terminated = train(parts, "--resume", signal_=(signal.SIGTERM, 11))
-    assert terminated.returncode == 130
-    done = train(parts, "--resume")
-    assert done.returncode == 0, done.stderr
-    assert losses(parts) == losses(whole) and len(losses(whole)) == 12
-    averages = [
-        torch.load(run / "model.pt", weights_only=True)["modules"]["detector"] for run in (whole, parts)
+
+def attempts(first, points):
+    """The same run again and again: `first`, then `--resume`, each up to its point, and at last to the end."""
+    commands = [first, *[[*first, "--resume"]] * len(points)]
+    return list(zip(commands, [*points, NEVER], strict=True))
+
+
+def test_a_detector_killed_at_any_moment_equals_one_never_killed(drive, command, tmp_path):
+    settings = ("finetune.solver.evaluate_every=4", "finetune.solver.ema_decay=0.9", "data.workers=1")
+    points = [
+        ["half a file", "checkpoint.pt", 2, KILL],  # that of iteration 4, which the evaluation wants
+        ["scoring", "", 1, KILL],
+        ["half a line", "evaluation 4", 1, KILL],
+        ["half a file", "metrics.jsonl", 1, KILL],
+        ["logged", "losses 8", 1, signal.SIGINT],
+        ["half a line", "losses 10", 1, KILL],
+        ["renamed", "checkpoint.pt", 1, KILL],  # that of iteration 10
+        ["half a file", "results.json", 1, KILL],
+        ["logged", "evaluation 10", 1, KILL],
+        ["half a file", "evaluation.json", 1, KILL],
+        ["half a file", "model.pt", 1, KILL],
     ]
-    assert all(torch.equal(value, averages[1][name]) for name, value in averages[0].items())
+    whole, parts = (command("finetune", PLAIN, name, *settings) for name in ("whole", "parts"))
+    refused = [([*parts, "--resume", "--seed", "5"], NEVER), (parts, NEVER)]
+    begun = attempts(parts, points)
+    ends, said = drive([([*parts, "--resume"], NEVER), *begun[:5], *refused, *begun[5:], (whole, NEVER)])
+    assert ends == [2, *[-KILL] * 4, 130, 2, 2, *[-KILL] * 6, 0, 0], said
+    assert "parts holds no checkpoint" in said and "Interrupted; saved to parts/checkpoint.pt" in said
+    assert "seed: 0 -> 5" in said and "parts holds an unfinished run" in said
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+    assert [line["iteration"] for line in logged(tmp_path / "parts")] == [4, 4, 8, 8, 10, 10]
+
+
+def test_the_generators_stages_killed_at_any_moment_equal_ones_never_killed(drive, command, tmp_path):
+    points = [
+        ["logged", "losses 4", 1, KILL],
+        ["half a file", "checkpoint.pt", 1, KILL],
+        ["logged", "losses 8", 1, signal.SIGTERM],
+        ["half a file", "model.pt", 1, KILL],
+    ]
+    guide, generator = ("--guide", "guide/model.pt"), ("--generator", "stage 1/model.pt")
+    runs = [(command("finetune", PLAIN, "guide"), NEVER)]
+    for stage, name, sources in (
+        ("pretrain", "stage 1", guide),
+        ("extract", "stage 2", (*guide, *generator)),
+    ):
+        window = f"{stage}.adversarial.window=8"
+        made = [
+            command(stage, FULL, folder, window, "data.workers=1", options=sources)
+            for folder in (name, f"{name} in parts")
+        ]
+        runs += [(made[0], NEVER), *attempts(made[1], points)]
+    ends, said = drive(runs)
+    assert ends == [0, *[0, -KILL, -KILL, 130, -KILL, 0] * 2], said
+    for name in ("stage 1", "stage 2"):
+        assert_same_run(tmp_path / name, tmp_path / f"{name} in parts")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+def test_self_training_with_a_moving_normaliser_killed_equals_one_never_killed(
+    drive, command, tmp_path, workers
+):
+    """RetinaNet divides its losses by an average over the iterations so far."""
+    points = [
+        ["logged", "losses 4", 1, KILL],
+        ["half a file", "checkpoint.pt", 1, KILL],
+        ["logged", "losses 8", 1, KILL],
+    ]
+    settings = ("model.retinanet.num_convs=1", f"data.workers={workers}")
+    labels = ("--unlabeled", "images", "--teacher", "teacher/model.pt")
+    (tmp_path / "images").mkdir()
+    for number in range(4):
+        Image.fromarray(draw_scene(np.random.default_rng(number), 64)[0]).save(
+            tmp_path / f"images/{number}.png"
+        )
+    low = "finetune.self_training.threshold=0.01"
+    teacher = command("finetune", NORMALISED, "teacher", *settings)
+    whole, parts = (
+        command("finetune", NORMALISED, name, *settings, low, options=labels) for name in ("whole", "parts")
+    )
+    ends, said = drive([(teacher, NEVER), (whole, NEVER), *attempts(parts, points)])
+    assert ends == [0, 0, -KILL, -KILL, -KILL, 0], said
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
