@@ -63,11 +63,12 @@ class Target:
 
     def scaled(self, scale_x: float, scale_y: float) -> Target:
         """The target of the same image resized by (`scale_x`, `scale_y`)."""
-        factors = self.boxes.new_tensor([scale_x, scale_y, scale_x, scale_y])
+        x0, y0, x1, y1 = self.boxes.unbind(1)
+        boxes = torch.stack([x0 * scale_x, y0 * scale_y, x1 * scale_x, y1 * scale_y], dim=1)
         masks = None
         if self.masks is not None:
             masks = [_scaled_mask(mask, scale_x, scale_y) for mask in self.masks]
-        return Target(self.boxes * factors, self.labels, masks)
+        return Target(boxes, self.labels, masks)
 
 
 def _scaled_mask(mask: InstanceMask, scale_x: float, scale_y: float) -> InstanceMask:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import torch
 import torch.nn.functional as F
@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from models.config import BoxHeadConfig, InferenceConfig
 from models.heads.convs import conv3x3
-from models.ops.boxes import Size, clip_boxes, decode_boxes, encode_boxes
+from models.ops.boxes import Size, clip_boxes, decode_boxes, encode_boxes, is_nonempty
 from models.ops.losses import class_sum, l1_sum
-from models.ops.matching import NEGATIVE, POSITIVE, match_boxes
+from models.ops.matching import IGNORED, match_boxes
 from models.ops.nms import nms_within_classes
 from models.ops.pooling import pool_boxes
-from models.ops.sampling import sample_candidates
+from models.ops.sampling import sample_candidates, split_candidates
 from models.structures import Detections, Target
 
 BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
@@ -47,6 +47,14 @@ class SampledBoxes:
     def foreground_labels(self) -> Tensor:
         """(F,) their classes."""
         return self.labels[: len(self.matched)]
+
+
+def foreground_on_host(samples: Sequence[SampledBoxes]) -> list[tuple[Tensor, Tensor]]:
+    """The foreground boxes (F_i, 4) and `matched` (F_i,) of each image on the host, in one copy."""
+    counts = [len(sample.matched) for sample in samples]
+    # float32 holds the numbers of more instances than an image has.
+    rows = torch.cat([torch.cat([s.foreground, s.matched[:, None].float()], dim=1) for s in samples]).cpu()
+    return [(part[:, :4], part[:, 4].long()) for part in rows.split(counts)]
 
 
 class BoxHead(nn.Module):
@@ -110,21 +118,26 @@ class BoxHead(nn.Module):
         return self.classes(x), self.deltas(x).unflatten(1, (-1, 4))
 
     @torch.no_grad()
-    def sample(self, proposals: Tensor, target: Target) -> SampledBoxes:
-        """Label the proposals and the ground-truth boxes of one image, and sample from them."""
-        candidates = torch.cat([proposals, target.boxes])
-        matched, labels = self._match(candidates, target)
-        positive, negative = sample_candidates(
-            labels, self.config.samples_per_image, self.config.positive_fraction
+    def sample(self, proposals: Sequence[Tensor], targets: Sequence[Target]) -> list[SampledBoxes]:
+        """Label the proposals (R_i, 4) and the ground-truth boxes of each image, and sample from them."""
+        candidates = [
+            torch.cat([boxes, target.boxes]) for boxes, target in zip(proposals, targets, strict=True)
+        ]
+        matches = self._match(candidates, targets)
+        chosen = sample_candidates(
+            [labels for _, labels in matches], self.config.samples_per_image, self.config.positive_fraction
         )
-        return self._labelled(candidates, target, matched, positive, negative)
+        return self._labelled(candidates, targets, matches, chosen)
 
     @torch.no_grad()
-    def label(self, boxes: Tensor, target: Target) -> SampledBoxes:
-        """Label all `boxes` (R, 4) of one image; none is left out, the order changes."""
-        matched, labels = self._match(boxes, target)
-        positive, negative = (torch.nonzero(labels == kind).flatten() for kind in (POSITIVE, NEGATIVE))
-        return self._labelled(boxes, target, matched, positive, negative)
+    def label(self, boxes: Sequence[Tensor], targets: Sequence[Target]) -> list[SampledBoxes]:
+        """Label all `boxes` (R_i, 4) of each image but empty ones, which cannot be encoded; the order changes."""
+        matches = self._match(boxes, targets)
+        labels = [
+            torch.where(is_nonempty(part), label, IGNORED)
+            for part, (_, label) in zip(boxes, matches, strict=True)
+        ]
+        return self._labelled(boxes, targets, matches, split_candidates(labels))
 
     def losses(
         self,
@@ -142,7 +155,7 @@ class BoxHead(nn.Module):
     ) -> dict[str, Tensor]:
         """`loss_cls` and `loss_box_reg`; both sums are divided by the number of all sampled boxes."""
         labels = torch.cat([sample.labels for sample in samples])
-        foreground = torch.nonzero(labels < self.num_classes).flatten()
+        foreground = _foreground(samples)
         boxes = torch.cat([sample.foreground for sample in samples])
         wanted = torch.cat(
             [target.boxes[sample.matched] for sample, target in zip(samples, targets, strict=True)]
@@ -177,25 +190,50 @@ class BoxHead(nn.Module):
             for image_boxes, image_scores in zip(boxes, scores, strict=True)
         ]
 
-    def _match(self, boxes: Tensor, target: Target) -> tuple[Tensor, Tensor]:
-        return match_boxes(
-            target.boxes,
-            boxes,
-            negative_below=self.foreground_from,
-            positive_from=self.foreground_from,
-            rescue=False,
-        )
+    def _match(self, boxes: Sequence[Tensor], targets: Sequence[Target]) -> list[tuple[Tensor, Tensor]]:
+        return [
+            match_boxes(
+                target.boxes,
+                part,
+                negative_below=self.foreground_from,
+                positive_from=self.foreground_from,
+                rescue=False,
+            )
+            for part, target in zip(boxes, targets, strict=True)
+        ]
 
     def _labelled(
-        self, boxes: Tensor, target: Target, matched: Tensor, positive: Tensor, negative: Tensor
-    ) -> SampledBoxes:
-        matched = matched[positive]
-        background = torch.full_like(negative, self.num_classes)
-        return SampledBoxes(
-            boxes=boxes[torch.cat([positive, negative])],
-            labels=torch.cat([target.labels[matched], background]),
-            matched=matched,
-        )
+        self,
+        boxes: Sequence[Tensor],
+        targets: Sequence[Target],
+        matches: Sequence[tuple[Tensor, Tensor]],
+        chosen: Sequence[tuple[Tensor, Tensor]],
+    ) -> list[SampledBoxes]:
+        """The chosen positives and negatives of each image."""
+        samples = []
+        for part, target, (matched, _), (positive, negative) in zip(
+            boxes, targets, matches, chosen, strict=True
+        ):
+            objects = matched[positive]
+            background = torch.full_like(negative, self.num_classes)
+            samples.append(
+                SampledBoxes(
+                    boxes=part[torch.cat([positive, negative])],
+                    labels=torch.cat([target.labels[objects], background]),
+                    matched=objects,
+                )
+            )
+        return samples
+
+
+def _foreground(samples: Sequence[SampledBoxes]) -> Tensor:
+    """Rows (F,) int64 of the foreground boxes among all sampled boxes of all images."""
+    first = accumulate((len(sample.boxes) for sample in samples), initial=0)
+    rows = [
+        torch.arange(start, start + len(sample.matched), device=sample.matched.device)
+        for start, sample in zip(first, samples, strict=False)
+    ]
+    return torch.cat(rows)
 
 
 def select_detections(boxes: Tensor, scores: Tensor, config: InferenceConfig) -> Detections:

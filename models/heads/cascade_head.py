@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from models.config import BoxHeadConfig, CascadeConfig, InferenceConfig
 from models.heads.box_head import BoxHead, SampledBoxes, select_detections
-from models.ops.boxes import Size, is_nonempty
+from models.ops.boxes import Size
 from models.structures import Detections, Target
 
 
@@ -34,9 +34,9 @@ class CascadeBoxHead(nn.Module):
         ]
         self.stages = nn.ModuleList(heads)  # type: ignore[assignment]
 
-    def sample(self, proposals: Tensor, target: Target) -> SampledBoxes:
-        """The first stage's sample of one image; the later ones refine it and take no sample of their own."""
-        return self.stages[0].sample(proposals, target)
+    def sample(self, proposals: Sequence[Tensor], targets: Sequence[Target]) -> list[SampledBoxes]:
+        """The first stage's sample of each image; the later ones refine it and take no sample of their own."""
+        return self.stages[0].sample(proposals, targets)
 
     def losses(
         self,
@@ -58,11 +58,7 @@ class CascadeBoxHead(nn.Module):
                 losses[f"{name}_stage{index}"] = loss
             if index + 1 < len(self.stages):
                 refined = _refined(stage, deltas.detach(), boxes, sizes)
-                samples = [
-                    # A box that was refined to nothing cannot be encoded.
-                    self.stages[index + 1].label(part[is_nonempty(part)], target)
-                    for part, target in zip(refined, targets, strict=True)
-                ]
+                samples = self.stages[index + 1].label(refined, targets)
         return losses
 
     def detect(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from models.config import CenterMaskConfig, FCOSConfig, InferenceConfig
-from models.heads.box_head import SampledBoxes
+from models.heads.box_head import SampledBoxes, foreground_on_host
 from models.heads.dense import clipped_detections
 from models.heads.fcos_head import FCOSHead
 from models.heads.mask_head import MaskHead, mask_loss
@@ -22,6 +22,7 @@ from models.ops.masks import mask_targets
 from models.ops.matching import match_boxes
 from models.ops.pooling import assign_levels_by_share, pool_boxes
 from models.ops.sampling import sample_candidates
+from models.ops.transfer import to_device
 from models.structures import Detections, Target
 
 _FOREGROUND_FROM = 0.5
@@ -74,11 +75,12 @@ class CenterMaskHead(FCOSHead):
         losses = self.losses_of(maps, targets)
         with torch.no_grad():
             proposals = self.boxes(maps, self.proposing)
-        samples = [self.sample(part.boxes, target) for part, target in zip(proposals, targets, strict=True)]
+        samples = self.sample([part.boxes for part in proposals], targets)
+        foreground = foreground_on_host(samples)
         labels = torch.cat([sample.labels for sample in samples])
         pooled = self.pool(pyramid, [sample.boxes for sample in samples], sizes)
         logits = self.mask.predict(pooled, labels).float()
-        truth, shares = _mask_truth(samples, targets, logits)
+        truth, shares = _mask_truth(foreground, targets, logits)
         # Not detached: this loss trains the masks, too.
         ious = _of_class(self.mask_iou(pooled, logits.sigmoid()), labels)
         wanted = mask_iou_targets(logits, truth, shares)
@@ -124,35 +126,39 @@ class CenterMaskHead(FCOSHead):
         return pool_boxes(maps, boxes, self.mask.config.resolution, levels=torch.cat(levels))
 
     @torch.no_grad()
-    def sample(self, proposals: Tensor, target: Target) -> SampledBoxes:
-        """Those of the proposals and ground-truth boxes of one image that train the masks; all are foreground."""
-        candidates = torch.cat([proposals, target.boxes])
-        matched, labels = match_boxes(
-            target.boxes,
-            candidates,
-            negative_below=_FOREGROUND_FROM,
-            positive_from=_FOREGROUND_FROM,
-            rescue=False,
-        )
-        chosen, _ = sample_candidates(labels, self.masks_per_image, 1.0)
-        matched = matched[chosen]
-        return SampledBoxes(candidates[chosen], target.labels[matched], matched)
+    def sample(self, proposals: Sequence[Tensor], targets: Sequence[Target]) -> list[SampledBoxes]:
+        """Those of each image's proposals and ground-truth boxes that train the masks; all are foreground."""
+        candidates = [
+            torch.cat([boxes, target.boxes]) for boxes, target in zip(proposals, targets, strict=True)
+        ]
+        matches = [
+            match_boxes(
+                target.boxes,
+                part,
+                negative_below=_FOREGROUND_FROM,
+                positive_from=_FOREGROUND_FROM,
+                rescue=False,
+            )
+            for part, target in zip(candidates, targets, strict=True)
+        ]
+        sampled = sample_candidates([labels for _, labels in matches], self.masks_per_image, 1.0)
+        return [
+            SampledBoxes(part[chosen], target.labels[matched[chosen]], matched[chosen])
+            for part, target, (matched, _), (chosen, _) in zip(
+                candidates, targets, matches, sampled, strict=True
+            )
+        ]
 
 
 def _mask_truth(
-    samples: Sequence[SampledBoxes], targets: Sequence[Target], logits: Tensor
+    foreground: Sequence[tuple[Tensor, Tensor]], targets: Sequence[Target], logits: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The masks (R, M, M) bool that `logits` (R, M, M) should be, and the objects' visible shares (R,)."""
     truth, shares = [], []
-    for sample, target in zip(samples, targets, strict=True):
-        # One wait for the device for each, not one for every use.
-        boxes, matched = sample.boxes.cpu(), sample.matched.cpu()
+    for (boxes, matched), target in zip(foreground, targets, strict=True):
         truth.append(mask_targets(target.masks or [], boxes, matched, logits.shape[-1]))
         shares.append(visible_shares(target.masks or [], boxes, matched))
-    return (
-        torch.cat(truth).to(logits.device, non_blocking=True),
-        torch.cat(shares).to(logits.device, non_blocking=True),
-    )
+    return to_device(torch.cat(truth), logits.device), to_device(torch.cat(shares), logits.device)
 
 
 def _of_class(values: Tensor, labels: Tensor) -> Tensor:

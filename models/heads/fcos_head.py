@@ -23,7 +23,7 @@ from models.ops.anchors import flatten_map
 from models.ops.boxes import Size
 from models.ops.distributed import mean_over_processes
 from models.ops.fcos_targets import centerness, fcos_locations, fcos_targets
-from models.ops.losses import binary_sum
+from models.ops.losses import binary_losses
 from models.structures import Detections, Target
 
 _GROUPS = 32
@@ -104,15 +104,19 @@ class FCOSHead(nn.Module):
         labels, wanted = fcos_targets(locations, targets, self.config.sizes_of_interest, self.num_classes)
         logits = _joined(maps.logits, self.num_classes)
         positive = labels != self.num_classes
-        sides, wanted = _joined(maps.sides, 4)[positive].float(), wanted[positive]
-        quality = centerness(wanted)
+        # All places, most of them for nothing: a GPU's host would wait for the number of positive ones.
+        # Those get a box that is right, so that their losses are numbers that can be left out.
+        sides, wanted = (
+            torch.where(positive[..., None], x, 1.0) for x in (_joined(maps.sides, 4).float(), wanted)
+        )
+        quality = torch.where(positive, centerness(wanted), 0.0)
         count = mean_over_processes(positive.sum().float()).clamp(min=1)
         weight = mean_over_processes(quality.sum()).clamp(min=1e-6)
-        loss_ctr = binary_sum(_joined(maps.centerness, 1)[positive].squeeze(-1), quality)
+        errors = binary_losses(_joined(maps.centerness, 1).squeeze(-1), quality)
         return {
             "loss_fcos_cls": focal_losses(logits, labels).sum() / count,
             "loss_fcos_loc": (quality * giou_losses(sides, wanted)).sum() / weight,
-            "loss_fcos_ctr": loss_ctr / count,
+            "loss_fcos_ctr": torch.where(positive, errors, 0.0).sum() / count,
         }
 
     def detect(self, pyramid: dict[str, Tensor], sizes: Sequence[Size]) -> list[Detections]:

@@ -14,6 +14,7 @@ from models.heads.convs import conv3x3
 from models.ops.losses import binary_sum
 from models.ops.masks import mask_targets
 from models.ops.pooling import pool_boxes
+from models.ops.transfer import to_device
 from models.structures import Detections, Target
 
 
@@ -66,19 +67,21 @@ class MaskHead(nn.Module):
         return masks + self.logits.bias[labels][:, None, None]
 
     def losses(
-        self, maps: dict[str, Tensor], samples: Sequence[SampledBoxes], targets: Sequence[Target]
+        self,
+        maps: dict[str, Tensor],
+        samples: Sequence[SampledBoxes],
+        targets: Sequence[Target],
+        foreground: Sequence[tuple[Tensor, Tensor]],
     ) -> dict[str, Tensor]:
-        """`loss_mask` of the foreground boxes."""
+        """`loss_mask` of the foreground boxes; `foreground` is `foreground_on_host` of the samples."""
         boxes = [sample.foreground for sample in samples]
         labels = torch.cat([sample.foreground_labels for sample in samples])
         logits = self(maps, boxes, labels)
-        resolution = logits.shape[-1]
         truth = [
-            mask_targets(target.masks or [], part, sample.matched, resolution)
-            for target, part, sample in zip(targets, boxes, samples, strict=True)
+            mask_targets(target.masks or [], part, matched, logits.shape[-1])
+            for target, (part, matched) in zip(targets, foreground, strict=True)
         ]
-        wanted = torch.cat(truth).to(logits.device, non_blocking=True)
-        return {"loss_mask": mask_loss(logits, wanted)}
+        return {"loss_mask": mask_loss(logits, to_device(torch.cat(truth), logits.device))}
 
     def add_masks(self, maps: dict[str, Tensor], detections: Sequence[Detections]) -> None:
         """Set `mask_probs` of the detections of every image."""

@@ -21,7 +21,6 @@ from models.heads.dense import (
 from models.ops.anchors import cell_anchors, flatten_map, grid_anchors
 from models.ops.boxes import Size, decode_boxes, encode_boxes
 from models.ops.distributed import mean_over_processes
-from models.ops.losses import l1_sum
 from models.ops.matching import IGNORED, POSITIVE, match_boxes
 from models.structures import Detections, Target
 
@@ -103,15 +102,9 @@ class RetinaNetHead(nn.Module):
         positive = quality == POSITIVE
         classes = self._classes(matched, positive, targets)
         loss_cls = (focal_losses(logits, classes).sum(-1) * (quality != IGNORED)).sum()
-        loss_box = torch.stack(
-            [
-                l1_sum(
-                    deltas[image, chosen],
-                    encode_boxes(anchors[chosen], target.boxes[index[chosen]], _WEIGHTS),
-                )
-                for image, (chosen, index, target) in enumerate(zip(positive, matched, targets, strict=True))
-            ]
-        ).sum()
+        distances = (deltas.float() - self._deltas(anchors, matched, targets)).abs()
+        # All anchors, most of them for nothing: a GPU's host would wait for the number of positive ones.
+        loss_box = torch.where(positive[..., None], distances, 0.0).sum()
         normalizer = self._normalizer(positive.sum())
         return {"loss_cls": loss_cls / normalizer, "loss_box_reg": loss_box / normalizer}
 
@@ -174,6 +167,15 @@ class RetinaNetHead(nn.Module):
         labels = [torch.cat([target.labels, target.labels.new_zeros(1)]) for target in targets]
         classes = torch.stack([label[index] for label, index in zip(labels, matched, strict=True)])
         return torch.where(positive, classes, self.num_classes)
+
+    def _deltas(self, anchors: Tensor, matched: Tensor, targets: Sequence[Target]) -> Tensor:
+        """The deltas (N, P, 4) that every anchor should have; of no meaning where it should have none."""
+        # With one more box behind them, images without boxes can be indexed too.
+        boxes = [
+            torch.cat([target.boxes, anchors[:1]])[index]
+            for index, target in zip(matched, targets, strict=True)
+        ]
+        return encode_boxes(anchors, torch.stack(boxes), _WEIGHTS)
 
     def _normalizer(self, positives: Tensor) -> Tensor:
         """The moving average of the number of positive anchors; only training moves it."""

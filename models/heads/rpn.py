@@ -102,13 +102,14 @@ class RegionProposals(nn.Module):
             kept = [self._suppress(scores[image], boxes[image], size) for scores, boxes in candidates]
             scores = torch.cat([level_scores for level_scores, _ in kept])
             order = scores.argsort(descending=True)[:after]
-            proposals.append(torch.cat([boxes for _, boxes in kept])[order])
+            boxes = torch.cat([level_boxes for _, level_boxes in kept])[order]
+            proposals.append(boxes[is_nonempty(boxes)])
         return proposals
 
     def _suppress(self, scores: Tensor, boxes: Tensor, size: Size) -> tuple[Tensor, Tensor]:
         boxes = clip_boxes(boxes, size)
-        nonempty = is_nonempty(boxes)
-        scores, boxes = scores[nonempty], boxes[nonempty]
+        # Empty boxes suppress none and stay until all levels are together: finding them is a wait for the GPU.
+        scores = torch.where(is_nonempty(boxes), scores, torch.finfo(scores.dtype).min / 2)
         keep = nms(boxes, scores, self.config.nms_iou)
         return scores[keep], boxes[keep]
 
@@ -116,17 +117,22 @@ class RegionProposals(nn.Module):
         self, logits: Tensor, deltas: Tensor, anchors: Tensor, targets: Sequence[Target]
     ) -> dict[str, Tensor]:
         loss_cls, loss_loc = [], []
-        for image, target in enumerate(targets):
-            matched, labels = match_boxes(
+        matches = [
+            match_boxes(
                 target.boxes,
                 anchors,
                 negative_below=_NEGATIVE_BELOW,
                 positive_from=_POSITIVE_FROM,
                 rescue=True,
             )
-            positive, negative = sample_candidates(
-                labels, self.config.samples_per_image, self.config.positive_fraction
-            )
+            for target in targets
+        ]
+        sampled_of = sample_candidates(
+            [labels for _, labels in matches], self.config.samples_per_image, self.config.positive_fraction
+        )
+        for image, (target, (matched, _), (positive, negative)) in enumerate(
+            zip(targets, matches, sampled_of, strict=True)
+        ):
             sampled = torch.cat([positive, negative])
             is_object = torch.arange(len(sampled), device=sampled.device) < len(positive)
             loss_cls.append(binary_sum(logits[image, sampled], is_object))

@@ -15,6 +15,7 @@ from models.ops.boxes import Size, clip_boxes, generalized_iou, is_nonempty
 from models.ops.distributed import mean_over_processes
 from models.ops.pooling import pool_boxes
 from models.ops.set_matching import focal_costs, match_sets
+from models.ops.transfer import to_device
 from models.structures import Detections, Target
 
 _RESOLUTION = 7
@@ -133,7 +134,7 @@ class SparseHead(nn.Module):
         labels[place] = truth.labels[matched]
         found, wanted, scale = boxes[place], truth.boxes[matched], truth.scale[image]
         distances = (found / scale - wanted / scale).abs()
-        count = mean_over_processes(torch.tensor(float(len(truth.boxes)), device=logits.device)).clamp(min=1)
+        count = mean_over_processes(logits.new_full((), len(truth.boxes))).clamp(min=1)
         config = self.config
         return {
             "loss_ce": config.class_weight / count * focal_losses(logits, labels).sum(dim=(1, 2, 3)),
@@ -171,7 +172,7 @@ def _joined(targets: Sequence[Target], sizes: Sequence[Size]) -> Truth:
     return Truth(
         boxes=boxes,
         labels=torch.cat([target.labels for target in targets]),
-        image=torch.tensor(image, dtype=torch.int64).to(boxes.device),
-        scale=torch.tensor(scale, dtype=torch.float32).to(boxes.device),
+        image=to_device(torch.tensor(image, dtype=torch.int64), boxes.device),
+        scale=to_device(torch.tensor(scale, dtype=torch.float32), boxes.device),
         counts=counts,
     )

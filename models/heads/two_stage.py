@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from models.config import InferenceConfig
-from models.heads.box_head import BoxHead
+from models.heads.box_head import BoxHead, foreground_on_host
 from models.heads.cascade_head import CascadeBoxHead
 from models.heads.mask_head import MaskHead
 from models.heads.rpn import RegionProposals
@@ -47,11 +47,13 @@ class TwoStageHead(nn.Module):
         """Scalar losses by detectron2's names; every parameter is in their graph, whatever the targets."""
         proposals, losses = self.rpn.propose(pyramid, sizes, targets)
         maps = self._for_pooling(pyramid)
-        samples = [self.box.sample(boxes, target) for boxes, target in zip(proposals, targets, strict=True)]
+        samples = self.box.sample(proposals, targets)
+        if self.mask is None:
+            return losses | self.box.losses(maps, samples, targets, sizes)
+        # Copied before a GPU has the heads to run, so that the host need not wait for them to draw the masks.
+        foreground = foreground_on_host(samples)
         losses |= self.box.losses(maps, samples, targets, sizes)
-        if self.mask is not None:
-            losses |= self.mask.losses(maps, samples, targets)
-        return losses
+        return losses | self.mask.losses(maps, samples, targets, foreground)
 
     def detect(self, pyramid: dict[str, Tensor], sizes: Sequence[Size]) -> list[Detections]:
         """Detections of each image, best first; masks as `mask_probs`, not pasted."""

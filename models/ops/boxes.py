@@ -68,7 +68,8 @@ def encode_boxes(boxes: Tensor, targets: Tensor, weights: Sequence[float]) -> Te
     target_size, target_centre = _size_and_centre(targets)
     shift = (target_centre - centre) / size
     scale = torch.log(target_size / size)
-    return torch.cat([shift, scale], dim=-1) * shift.new_tensor(weights)
+    factors = zip((*shift.unbind(-1), *scale.unbind(-1)), weights, strict=True)
+    return torch.stack([delta * factor for delta, factor in factors], dim=-1)
 
 
 def decode_boxes(
@@ -79,7 +80,8 @@ def decode_boxes(
     A side grows at most by the factor exp(`max_log_scale`), 1000 / 16 by default.
     """
     size, centre = _size_and_centre(boxes)
-    deltas = deltas.float() / deltas.new_tensor(weights, dtype=torch.float32)
+    factors = zip(deltas.float().unbind(-1), weights, strict=True)
+    deltas = torch.stack([delta / factor for delta, factor in factors], dim=-1)
     new_centre = deltas[..., :2] * size + centre
     half = 0.5 * deltas[..., 2:].clamp(max=max_log_scale).exp() * size
     return torch.cat([new_centre - half, new_centre + half], dim=-1)

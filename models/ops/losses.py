@@ -11,8 +11,13 @@ def l1_sum(prediction: Tensor, target: Tensor) -> Tensor:
     return (prediction.float() - target).abs().sum()
 
 
+def binary_losses(logits: Tensor, target: Tensor) -> Tensor:
+    """Binary cross entropies of `logits` against `target`, in 0..1, all of the same shape."""
+    return F.binary_cross_entropy_with_logits(logits.float(), target.float(), reduction="none")
+
+
 def binary_sum(logits: Tensor, target: Tensor) -> Tensor:
-    """Sum of binary cross entropies of `logits` against `target` of the same shape, in 0..1."""
+    """The sum of `binary_losses`."""
     return F.binary_cross_entropy_with_logits(logits.float(), target.float(), reduction="sum")
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torchvision.ops import roi_align
 
 from models.ops.boxes import Size, box_area
+from models.ops.transfer import rows_where
 
 _CANONICAL_LEVEL = 4
 _CANONICAL_SIDE = 224
@@ -70,12 +71,11 @@ def pool_boxes(
     numbers = [int(name.removeprefix("p")) for name in maps]
     if levels is None:
         levels = assign_levels(rois[:, 1:], numbers[0], numbers[-1])
-    order, pooled = [], []
-    for level, feature in zip(numbers, maps.values(), strict=True):
-        index = torch.nonzero(levels == level).flatten()
-        order.append(index)
+    pooled = []
+    of_level = rows_where([levels == level for level in numbers])
+    for level, feature, index in zip(numbers, maps.values(), of_level, strict=True):
         pooled.append(_align(feature, rois[index], resolution, 0.5**level, samples))
-    return torch.cat(pooled)[torch.argsort(torch.cat(order))]
+    return torch.cat(pooled)[torch.argsort(torch.cat(of_level))]
 
 
 def _align(feature: Tensor, rois: Tensor, resolution: int, scale: float, samples: int) -> Tensor:

@@ -10,6 +10,8 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from models.ops.transfer import to_device
+
 _ALPHA = 0.25
 _NOT_FINITE = 1e8
 
@@ -45,5 +47,5 @@ def match_sets(costs: Tensor, counts: Sequence[int]) -> tuple[Tensor, Tensor]:
         truth = [rows + start for (rows, _), (start, _) in zip(matched, ends, strict=True)]
         pairs[0, index] = np.concatenate(truth)
         pairs[1, index] = np.concatenate([columns for _, columns in matched])
-    truth_index, prediction = torch.from_numpy(pairs).to(costs.device)
+    truth_index, prediction = to_device(torch.from_numpy(pairs), costs.device)
     return truth_index, prediction

@@ -44,7 +44,8 @@ def test_each_stage_labels_at_its_own_overlap():
     far, near = torch.tensor([[50.0, 0.0, 60.0, 5.0]]), BOXES[:1].clone()
     near[0, 3] = 6 + 44 * 0.65
     for stage, label in zip(stages, (0, 0, 3), strict=True):
-        sample = stage.label(torch.cat([far, near]), target())
+        empty = torch.tensor([[5.0, 5.0, 5.0, 9.0]])
+        (sample,) = stage.label([torch.cat([far, empty, near])], [target()])
         assert sample.labels.tolist() == ([0, 3] if label == 0 else [3, 3])
         assert sample.matched.tolist() == ([0] if label == 0 else [])
         assert torch.equal(sample.foreground, near if label == 0 else near[:0])

@@ -172,9 +172,9 @@ def test_masks_train_on_ground_truth_and_on_fcos_boxes_that_overlap_it():
     head = build_detector(config).head
     assert (head.proposing.score_threshold, head.proposing.detections_per_image) == (0.05, 100)
     near, far = BOXES[:1] + 2, torch.tensor([[70.0, 0, 80, 9]])
-    sample = head.sample(torch.cat([far, near]), target())
+    (sample,) = head.sample([torch.cat([far, near])], [target()])
     rows = sorted(zip(sample.boxes.tolist(), sample.labels.tolist(), sample.matched.tolist(), strict=True))
     expected = [(near[0].tolist(), 0, 0), (BOXES[0].tolist(), 0, 0), (BOXES[1].tolist(), 2, 1)]
     assert rows == sorted(expected)
     head.masks_per_image = 2
-    assert len(head.sample(torch.cat([far, near]), target()).boxes) == 2
+    assert len(head.sample([torch.cat([far, near])], [target()])[0].boxes) == 2

@@ -89,15 +89,14 @@ def test_matching_without_truth():
 
 def test_sampling(monkeypatch):
     labels = torch.tensor([POSITIVE, NEGATIVE, IGNORED] * 20)
-    positive, negative = sample_candidates(labels, 16, 0.25)
+    [(positive, negative)] = sample_candidates([labels], 16, 0.25)
     assert len(positive) == 4 and len(negative) == 12
     assert (labels[positive] == POSITIVE).all() and (labels[negative] == NEGATIVE).all()
     assert len(set(positive.tolist())) == 4
     monkeypatch.setattr(torch, "randperm", lambda n, **kwargs: torch.arange(n, **kwargs))
-    positive, negative = sample_candidates(labels, 6, 0.5)
+    (positive, negative), few = sample_candidates([labels, torch.tensor([NEGATIVE, POSITIVE])], 6, 0.5)
     assert positive.tolist() == [0, 3, 6] and negative.tolist() == [1, 4, 7]
-    positive, negative = sample_candidates(torch.tensor([NEGATIVE, POSITIVE]), 8, 0.25)
-    assert positive.tolist() == [1] and negative.tolist() == [0]
+    assert [part.tolist() for part in few] == [[1], [0]], "each image by itself"
 
 
 def test_level_assignment():

@@ -96,7 +96,7 @@ def test_what_trains_the_masks(run, monkeypatch):
     golden, head = run.golden, run.model.head
     with torch.no_grad():
         (found,) = head.boxes(head.fcos(run.pyramid), head.proposing)
-        sample = head.sample(found.boxes, run.target)
+        (sample,) = head.sample([found.boxes], [run.target])
         pooled = head.pool(run.pyramid, [sample.boxes], run.sizes)
         logits = head.mask.predict(pooled, sample.labels)
         ious = head.mask_iou(pooled, logits.sigmoid()).gather(1, sample.labels[:, None])[:, 0]
