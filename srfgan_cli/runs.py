@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from models.errors import InputError
 from srfgan_cli.config import Config
@@ -110,18 +111,37 @@ class Run:
 
     def _check_same(self, config: Config) -> None:
         old, new = flatten(load_preset(self.config)), flatten(config)
+        # Both ways: a section that is there only once has no keys in the other.
         changed = [
-            f"{key}: {old.get(key)!r} -> {value!r}"
-            for key, value in new.items()
-            if old.get(key) != value
-            and key not in FREE_TO_CHANGE
-            and key.split(".")[-1] not in FREE_TO_CHANGE
+            f"{key}: {old.get(key)!r} -> {new.get(key)!r}"
+            for key in new | old
+            if old.get(key) != new.get(key) and not is_free(key)
         ]
         if changed:
             raise InputError(
                 f"--resume: {self.folder} was started with another config. Changed: {'; '.join(changed)}. "
                 "Use the same options as then, or --overwrite to start anew."
             )
+
+
+def continued(began: Config, now: Config) -> Config:
+    """The config with which a run can go on: as it began, with the values of `now` that are free to change."""
+    return Config.model_validate(_taking_free(began.model_dump(), now.model_dump()))
+
+
+def is_free(key: str) -> bool:
+    """Whether a resumed run may have another value of a dotted key than when it began."""
+    return key in FREE_TO_CHANGE or key.split(".")[-1] in FREE_TO_CHANGE
+
+
+def _taking_free(began: dict[str, Any], now: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    taken = {}
+    for key, value in began.items():
+        if isinstance(value, dict) and isinstance(now[key], dict):
+            taken[key] = _taking_free(value, now[key], f"{prefix}{key}.")
+        else:
+            taken[key] = now[key] if is_free(f"{prefix}{key}") else value
+    return taken
 
 
 def newest_detector() -> Path | None:

@@ -85,7 +85,8 @@ def reproduce(
 ) -> None:
     """Run every row of a table, each shared stage once, and write a report. The same command continues."""
     from srfgan_cli.presets import load_preset
-    from srfgan_cli.reproduction.graph import Settings, build_graph, data_identity, folder_identity
+    from srfgan_cli.reproduction.graph import Settings, build_graph
+    from srfgan_cli.reproduction.identity import data_identity, folder_identity
     from srfgan_cli.reproduction.jobs import Machine
     from srfgan_cli.reproduction.rows import table_rows
 

@@ -11,14 +11,13 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from models.errors import InputError
 from srfgan_cli.config import Config, SolverConfig
 from srfgan_cli.plan import needed_sources, source_presets
-from srfgan_cli.presets import flatten, load_preset
-from srfgan_cli.runs import FREE_TO_CHANGE
+from srfgan_cli.presets import load_preset
+from srfgan_cli.reproduction.identity import as_trained, scoring, what_decides
 from srfgan_cli.tables import Entry
 
 JobKind = Literal["pretrain", "extract", "finetune", "eval"]
@@ -145,11 +144,9 @@ def _scored_job(graph: Graph, preset: str, seed: int, settings: Settings) -> str
     config = _config(graph, preset, seed, settings)
     source = _config(graph, config.sources.detector or preset, seed, settings)
     trained = _training(graph, source, source.stages[-1], seed, settings)
-    if _scoring(graph.jobs[trained].config) == _scoring(config):
+    if scoring(as_trained(source)) == scoring(config):
         return trained
-    return _add(
-        graph, "eval", config, {"weights": trained}, {"scoring": _scoring(config), "weights": trained}
-    )
+    return _add(graph, "eval", config, {"weights": trained}, {"scoring": scoring(config), "weights": trained})
 
 
 def _training(graph: Graph, config: Config, stage: Any, seed: int, settings: Settings) -> str:
@@ -168,9 +165,9 @@ def _training(graph: Graph, config: Config, stage: Any, seed: int, settings: Set
     return _add(
         graph,
         stage,
-        config,
+        as_trained(config),
         sources,
-        _what_decides(config, stage, settings) | {"sources": sources, "data": settings.data},
+        what_decides(config, stage, settings.unlabeled) | {"sources": sources, "data": settings.data},
     )
 
 
@@ -207,69 +204,3 @@ def _add(
     key = "-".join([*parts, f"s{config.seed}", digest])
     graph.jobs.setdefault(key, Job(key, kind, config, sources))
     return key
-
-
-def _what_decides(config: Config, stage: str, settings: Settings) -> dict[str, Any]:
-    """What a stage uses of its config; stage 1 knows of the detector only the maps that its guide makes."""
-    sections = {stage, "data", "seed", "sync_bn"}
-    if stage != "finetune":
-        sections.add("discriminator")
-    if stage != "pretrain":
-        sections |= {"model", "initial_weights"}
-    kept = {key: value for key, value in _given(config).items() if key.split(".")[0] in sections}
-    unused = ["model.inference", *FREE_TO_CHANGE, *(["data.degradation"] if stage == "finetune" else [])]
-    kept = {key: value for key, value in kept.items() if not _belongs(key, unused)}
-    if stage == "finetune" and config.finetune.self_training is not None:
-        kept["unlabeled"] = settings.unlabeled
-    if stage == "pretrain":
-        kept["generator"] = [config.model.neck.upsampler, config.model.neck.channels]
-    return kept
-
-
-def _scoring(config: Config) -> dict[str, Any]:
-    """What decides a detector's score beside its weights."""
-    return {
-        key: value
-        for key, value in _given(config).items()
-        if _belongs(key, ["evaluation", "model.inference"])
-    }
-
-
-def _given(config: Config) -> dict[str, Any]:
-    """The config's values that are not the defaults: a key that a later version adds makes no run another one."""
-    defaults = flatten(Config())
-    return {key: value for key, value in flatten(config).items() if value != defaults.get(key)}
-
-
-def _belongs(key: str, sections: Sequence[str]) -> bool:
-    """Whether a dotted key is one of the sections, lies in one, or has such a last part."""
-    return any(key == part or key.startswith(f"{part}.") or key.endswith(f".{part}") for part in sections)
-
-
-def data_identity(root: Path | None) -> str:
-    """Tells data sets in COCO layout apart without reading them: the annotation files' names and sizes.
-
-    Raises:
-        InputError: no data set, or not in COCO layout.
-    """
-    from srfgan_cli.data.layout import find_split
-
-    if root is None:
-        raise InputError(
-            "no data: give --data-root DIR, a folder in COCO layout (train2017/, val2017/,"
-            " annotations/instances_*.json), or --dataset shapes"
-        )
-    files = [find_split(root, split).json for split in ("train", "val")]
-    return "; ".join(f"{file.name} {file.stat().st_size}" for file in files)
-
-
-def folder_identity(folder: Path) -> str:
-    """Tells folders of images apart without reading the images: their name and how much is in them.
-
-    Raises:
-        InputError: no such folder, or an empty one.
-    """
-    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    if not names:
-        raise InputError(f"--unlabeled {folder}: there is no such folder, or nothing in it.")
-    return f"{folder.name} {len(names)}"

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from srfgan_cli.files import write_atomically
-from srfgan_cli.presets import dump_yaml
+from srfgan_cli.presets import dump_yaml, load_preset
 from srfgan_cli.reproduction.graph import Job
-from srfgan_cli.runs import Run
+from srfgan_cli.runs import Run, continued
 
 TAIL = 8192
 """Bytes at the end of a log that surely hold a whole line."""
@@ -111,10 +111,15 @@ def command(job: Job, folders: dict[str, JobFolder], machine: Machine) -> list[s
     """The command that runs or resumes a job; writes its preset first.
 
     Raises:
-        InputError: its folder cannot be written.
+        InputError: its folder cannot be written, or what a job that goes on began with not be read.
     """
     folder = folders[job.key]
-    write_atomically(folder.preset, lambda file: file.write(dump_yaml(job.config).encode()))
+    resumes = job.kind != "eval" and folder.run.checkpoint.is_file()
+    config = job.config
+    if resumes:
+        # Another table's row, by another name, may have begun the run.
+        config = continued(load_preset(folder.run.config), job.config)
+    write_atomically(folder.preset, lambda file: file.write(dump_yaml(config).encode()))
     # -P keeps the current folder off the path: it may hold a foreign `models/`.
     parts = [*machine.prefix, sys.executable, "-P", "-m", "srfgan_cli", job.kind]
     parts += ["--preset", str(folder.preset), "--output-dir", str(folder.path)]
@@ -127,7 +132,7 @@ def command(job: Job, folders: dict[str, JobFolder], machine: Machine) -> list[s
     parts += ["--devices", machine.devices, "--launcher", machine.launcher]
     if job.kind == "eval":
         return [*parts, "--json"]
-    return [*parts, "--resume" if folder.run.checkpoint.is_file() else "--overwrite"]
+    return [*parts, "--resume" if resumes else "--overwrite"]
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -44,16 +44,22 @@ class Cost:
 
 
 def measure(
-    graph: Graph, folders: Mapping[str, JobFolder], data_root: Path | None, device: torch.device, cache: Path
+    graph: Graph,
+    folders: Mapping[str, JobFolder],
+    data_root: Path | None,
+    device: torch.device,
+    cache: Path,
+    *,
+    data: str,
 ) -> dict[str, Cost]:
-    """The cost of each row whose first seed is trained.
+    """The cost of each row whose first seed is trained; `data` tells data sets apart in `cache`.
 
     All detectors that are not in `cache` yet take turns on the same image of the val split, so that a
     machine whose speed drifts treats them alike.
     """
     known = _read(cache)
     jobs = {row: detector_job(graph, row) for row in _finished_rows(graph, folders)}
-    keys = {row: _key(job, device) for row, job in jobs.items()}
+    keys = {row: _key(job, device, data) for row, job in jobs.items()}
     missing = {keys[row]: jobs[row] for row in jobs if keys[row] not in known}
     if missing:
         image = _first_image(next(iter(missing.values())), data_root)
@@ -83,7 +89,7 @@ def draw_panels(
         method = job.config.model.neck.upsampler
         if method == "nn":
             continue
-        path = output_dir / f"panel-{row}.png"
+        path = output_dir / f"panel-{job.key}.png"
         if not path.is_file():
             image = _first_image(job, data_root)
             detector = _load(job, folders).to(device)
@@ -133,13 +139,15 @@ def _take_turns(detectors: dict[str, Detector], image: Tensor) -> dict[str, floa
     return {key: statistics.median(values) for key, values in seconds.items()}
 
 
-def _key(job: Job, device: torch.device) -> str:
+def _key(job: Job, device: torch.device, data: str) -> str:
+    """What decides the cost: detector, device, and the data set, whose image and number of classes it has."""
     name = (
         torch.cuda.get_device_name(device)
         if device.type == "cuda"
         else f"CPU, {torch.get_num_threads()} threads"
     )
-    digest = hashlib.sha256(job.config.model.model_dump_json().encode()).hexdigest()[:10]
+    decisive = job.config.model.model_dump_json() + job.config.data.model_dump_json() + data
+    digest = hashlib.sha256(decisive.encode()).hexdigest()[:10]
     return f"{digest} on {name}"
 
 

@@ -91,6 +91,7 @@ def _run_job(
     arguments = command(job, folders, machine)
     folder.failure.unlink(missing_ok=True)
     with folder.log.open("ab") as log:
+        earlier = log.tell()
         answer = (folder.path / "evaluation.json.part").open("wb") if job.kind == "eval" else None
         # A session of its own: a Ctrl-C at the terminal reaches the job once, from here. The lock goes with it, so
         # that a job which outlives this process keeps others out of the folder.
@@ -110,7 +111,7 @@ def _run_job(
     if code == 0 and job.kind == "eval":
         (folder.path / "evaluation.json.part").replace(folder.run.evaluation)
     if code != 0:
-        return _reason(code, folder.log)
+        return _reason(code, folder.log, earlier)
     return None if folder.state(job) == "done" else "it ended without its result."
 
 
@@ -128,7 +129,7 @@ def _wait(process: subprocess.Popen[bytes], job: Job, folder: JobFolder, overall
                 passed_on += 1
             time.sleep(POLL)
             overall.update(job, folder)
-        if received and process.returncode != 0:
+        if received:
             raise Stopped
     return process.returncode
 
@@ -149,15 +150,12 @@ def _signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _reason(code: int, log: Path) -> str:
-    """What a failed job said last."""
+def _reason(code: int, log: Path, earlier: int) -> str:
+    """What a failed job said last; the first `earlier` bytes of its log are of other attempts."""
     if code < 0:
         return f"it was ended by signal {signal.Signals(-code).name}."
-    lines = [
-        line.strip()
-        for line in log.read_text(encoding="utf-8", errors="replace").splitlines()
-        if line.strip()
-    ]
+    text = log.read_bytes()[earlier:].decode("utf-8", "replace")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     said = [line for line in lines if line.startswith(("Error:", "Failed:"))]
     last = (said or lines or [""])[-1]
     return f"interrupted by itself: {last}" if code == INTERRUPTED else f"exit code {code}: {last}"

@@ -39,7 +39,7 @@ def report_table(
     devices = parse_devices(machine.devices)
     device = devices.device()
     folders, folder = job_folders(graph, output_dir), output_dir / table
-    costs = measure(graph, folders, machine.data_root, device, output_dir / "costs.json")
+    costs = measure(graph, folders, machine.data_root, device, output_dir / "costs.json", data=settings.data)
     panels = draw_panels(graph, folders, machine.data_root, device, folder)
     summary = summarize(
         table,

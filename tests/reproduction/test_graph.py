@@ -3,9 +3,12 @@
 import pytest
 
 from models.errors import InputError
-from srfgan_cli.presets import load_preset
-from srfgan_cli.reproduction.graph import Settings, build_graph, data_identity, scaled
+from srfgan_cli.presets import dump_yaml, load_preset
+from srfgan_cli.reproduction.graph import Settings, build_graph, scaled
+from srfgan_cli.reproduction.identity import data_identity
+from srfgan_cli.reproduction.jobs import JobFolder, Machine, command
 from srfgan_cli.reproduction.rows import baseline_of, table_rows
+from srfgan_cli.runs import Run
 from srfgan_cli.tables import load_tables
 
 
@@ -39,6 +42,20 @@ def test_two_names_for_one_experiment_are_one_run_in_every_table():
     assert first.results["mask_rcnn_r50_fpn_nn", 0] == other.results["table5_nn", 0]
     assert first.results["mask_rcnn_r50_fpn", 0] == other.results["table5_srf", 0]
     assert other.results["table5_nn", 0] != other.results["table5_bilinear", 0]
+
+
+def test_a_run_that_one_table_began_goes_on_in_another(tmp_path):
+    job = next(iter(graph_of("table1", ["mask_rcnn_r50_fpn_nn"]).jobs.values()))
+    same = graph_of("table5", ["table5_nn"], overrides=["data.workers=0"], evaluations=2).jobs[job.key]
+    assert same.config.name != job.config.name
+    run = Run(tmp_path)
+    run.config.write_text(dump_yaml(job.config))
+    run.checkpoint.touch()
+    folder = JobFolder(tmp_path)
+    assert "--resume" in command(same, {job.key: folder}, Machine())
+    resumed = load_preset(folder.preset)
+    run.begin(resumed, resume=True)  # refuses a config that differs
+    assert resumed.data.workers == 0 and resumed.finetune.solver.evaluate_every == 45_000
 
 
 @pytest.mark.parametrize("table", load_tables())
@@ -76,8 +93,30 @@ def test_a_multi_scale_row_scores_the_detector_of_the_plain_row_once_more():
     plain, several = (graph.results[row, 0] for row in ("cascade_s101_pafpn", "cascade_s101_pafpn_tta"))
     assert (graph.jobs[several].kind, graph.jobs[several].sources) == ("eval", {"weights": plain})
     assert graph.jobs[several].config.evaluation.tta.enabled and graph.jobs[several].images == 0
-    limited = graph_of("table5", ["table5_nn"], overrides=["evaluation.max_detections=10"])
-    assert limited.results == graph_of("table5", ["table5_nn"]).results, "alone, the training scores itself"
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["evaluation.max_detections=10", "evaluation.tta.enabled=true", "model.inference.nms_iou=0.4"],
+)
+def test_another_scoring_is_an_evaluation_of_its_own_and_no_other_training(override):
+    """A training that is done was scored as its preset says, and is not scored again with the settings of now."""
+    plain = graph_of("table5", ["table5_nn"])
+    changed = graph_of("table5", ["table5_nn"], overrides=[override])
+    training, evaluation = changed.jobs.values()
+    assert training.key == plain.results["table5_nn", 0] == evaluation.sources["weights"]
+    assert training.config == plain.jobs[training.key].config
+    assert evaluation.kind == "eval" and evaluation.key == changed.results["table5_nn", 0]
+
+
+def test_nms_decides_what_centermask_trains_on():
+    def trainings(*overrides):
+        graph = graph_of("srfgan_repository", ["centermask_r50_bifpn_nn"], overrides=overrides)
+        return {key: job.config.model.inference.nms_iou for key, job in graph.jobs.items() if job.solver}
+
+    assert list(trainings().values()) == [0.6]
+    assert list(trainings("model.inference.nms_iou=0.4").values()) == [0.4]
+    assert trainings().keys() != trainings("model.inference.nms_iou=0.4").keys()
 
 
 def test_tables_6_and_7_vary_only_their_stages_1_and_2():

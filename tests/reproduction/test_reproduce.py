@@ -80,7 +80,7 @@ def test_a_table_survives_a_signal_and_a_failing_run(reproduce, tmp_path):
     assert before == after, "what is done is not run again"
     folder = tmp_path / "runs" / "reproduce" / "upsamplers"
     assert json.loads((folder / "report.json").read_text())["rows"] == report["rows"]
-    assert {"panel-upsamplers_srf.png", "differences.png"} <= {path.name for path in folder.iterdir()}
+    assert {f"panel-{jobs[3].name}.png", "differences.png"} <= {path.name for path in folder.iterdir()}
 
 
 def test_two_at_once_in_one_folder_are_refused(reproduce, tmp_path):

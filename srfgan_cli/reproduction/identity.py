@@ -1,0 +1,103 @@
+"""What a run is known by: what decides its result, of its config, its data and its images. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from models.errors import InputError
+from srfgan_cli.config import Config
+from srfgan_cli.presets import flatten, load_preset
+from srfgan_cli.runs import FREE_TO_CHANGE
+
+
+def what_decides(config: Config, stage: str, unlabeled: str) -> dict[str, Any]:
+    """What a stage uses of its config; stage 1 knows of the detector only the maps that its guide makes."""
+    sections = {stage, "data", "seed", "sync_bn"}
+    if stage != "finetune":
+        sections.add("discriminator")
+    if stage != "pretrain":
+        sections |= {"model", "initial_weights"}
+    kept = {key: value for key, value in _given(config).items() if key.split(".")[0] in sections}
+    unused = ["model.inference", *FREE_TO_CHANGE, *(["data.degradation"] if stage == "finetune" else [])]
+    kept = {key: value for key, value in kept.items() if not _belongs(key, unused)}
+    if stage == "finetune" and config.finetune.self_training is not None:
+        kept["unlabeled"] = unlabeled
+    if stage == "pretrain":
+        kept["generator"] = [config.model.neck.upsampler, config.model.neck.channels]
+    else:
+        kept |= _proposing(config)
+    return kept
+
+
+def scoring(config: Config) -> dict[str, Any]:
+    """What decides a detector's score beside its weights."""
+    return {
+        key: value
+        for key, value in _given(config).items()
+        if _belongs(key, ["evaluation", "model.inference"])
+    }
+
+
+def _given(config: Config) -> dict[str, Any]:
+    """The config's values that are not the defaults: a key that a later version adds makes no run another one."""
+    defaults = flatten(Config())
+    return {key: value for key, value in flatten(config).items() if value != defaults.get(key)}
+
+
+def _belongs(key: str, sections: Sequence[str]) -> bool:
+    """Whether a dotted key is one of the sections, lies in one, or has such a last part."""
+    return any(key == part or key.startswith(f"{part}.") or key.endswith(f".{part}") for part in sections)
+
+
+def data_identity(root: Path | None) -> str:
+    """Tells data sets in COCO layout apart without reading them: the annotation files' names and sizes.
+
+    Raises:
+        InputError: no data set, or not in COCO layout.
+    """
+    from srfgan_cli.data.layout import find_split
+
+    if root is None:
+        raise InputError(
+            "no data: give --data-root DIR, a folder in COCO layout (train2017/, val2017/,"
+            " annotations/instances_*.json), or --dataset shapes"
+        )
+    files = [find_split(root, split).json for split in ("train", "val")]
+    return "; ".join(f"{file.name} {file.stat().st_size}" for file in files)
+
+
+def folder_identity(folder: Path) -> str:
+    """Tells folders of images apart without reading the images: their name and how much is in them.
+
+    Raises:
+        InputError: no such folder, or an empty one.
+    """
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    if not names:
+        raise InputError(f"--unlabeled {folder}: there is no such folder, or nothing in it.")
+    return f"{folder.name} {len(names)}"
+
+
+def as_trained(config: Config) -> Config:
+    """A config with its preset's own scoring, whatever the settings say of it.
+
+    They do not make another training, so that one which is done may have been scored otherwise: what they ask for
+    is an evaluation of its own.
+    """
+    own = _as_shipped(config.name)
+    inference = own.model.inference.model_copy(update=_proposing(config))
+    model = config.model.model_copy(update={"inference": inference})
+    return config.model_copy(update={"model": model, "evaluation": own.evaluation})
+
+
+@cache
+def _as_shipped(preset: str) -> Config:
+    return load_preset(preset)
+
+
+def _proposing(config: Config) -> dict[str, Any]:
+    """What a training uses of `model.inference`: CenterMask's masks learn on boxes that FCOS's NMS has left."""
+    return {"nms_iou": config.model.inference.nms_iou} if config.model.detector == "centermask" else {}
