@@ -70,6 +70,8 @@ class SolverConfig(StrictConfig):
     accumulate: int = Field(1, ge=1)
     """Forward-backward passes per optimizer step."""
     precision: Precision = "fp32"
+    compile: bool = False
+    """Compile backbone, neck, generator and discriminator (torch.compile); worth it for long runs on GPUs."""
     log_every: int = Field(20, ge=1)
     checkpoint_every: int = Field(2500, ge=1)
     evaluate_every: int = Field(0, ge=0)

@@ -62,6 +62,10 @@ Precision = Annotated[
     PrecisionName | None,
     Option("--precision", help="Mixed precision of the networks.", rich_help_panel="Machine"),
 ]
+Compile = Annotated[
+    bool | None,
+    Option("--compile", help="Compile the networks: slow to start, then faster.", rich_help_panel="Machine"),
+]
 BatchSize = Annotated[
     int | None,
     Option(
@@ -180,6 +184,7 @@ class TrainOptions:
     nnodes: int = 1
     rdzv_endpoint: str | None = None
     precision: PrecisionName | None = None
+    compile: bool | None = None
     output_dir: Path | None = None
     resume: bool = False
     overwrite: bool = False

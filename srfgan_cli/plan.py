@@ -159,6 +159,7 @@ def _overrides(options: TrainOptions) -> list[str]:
         "seed": options.seed,
         f"{options.stage}.solver.batch_size": options.batch_size,
         f"{options.stage}.solver.precision": options.precision,
+        f"{options.stage}.solver.compile": options.compile,
     }
     return [f"{key}={value}" for key, value in values.items() if value is not None]
 

@@ -10,6 +10,7 @@ import typer
 from srfgan_cli.console import stderr
 from srfgan_cli.options import (
     BatchSize,
+    Compile,
     DataRoot,
     Dataset,
     Devices,
@@ -56,6 +57,7 @@ def pretrain(
     nnodes: Nodes = 1,
     rdzv_endpoint: Rendezvous = None,
     precision: Precision = None,
+    compile: Compile = None,
     output_dir: OutputDir = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
@@ -82,6 +84,7 @@ def extract(
     nnodes: Nodes = 1,
     rdzv_endpoint: Rendezvous = None,
     precision: Precision = None,
+    compile: Compile = None,
     output_dir: OutputDir = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
@@ -110,6 +113,7 @@ def finetune(
     nnodes: Nodes = 1,
     rdzv_endpoint: Rendezvous = None,
     precision: Precision = None,
+    compile: Compile = None,
     output_dir: OutputDir = None,
     resume: Resume = False,
     overwrite: Overwrite = False,

@@ -9,6 +9,7 @@ from models.weights import read_checkpoint
 from srfgan_cli.distributed import World
 from srfgan_cli.plan import Plan
 from srfgan_cli.training import sources
+from srfgan_cli.training.compilation import compile_networks
 from srfgan_cli.training.extract import ExtractStage
 from srfgan_cli.training.finetune import FinetuneStage
 from srfgan_cli.training.initial import load_initial
@@ -24,6 +25,13 @@ def build_stage(plan: Plan, model: ModelConfig, world: World) -> Stage:
     Raises:
         InputError: a source that is missing or does not fit.
     """
+    stage = _build(plan, model, world)
+    if plan.solver.compile:
+        compile_networks(stage, world.device)
+    return stage
+
+
+def _build(plan: Plan, model: ModelConfig, world: World) -> PretrainStage | ExtractStage | FinetuneStage:
     if plan.stage == "pretrain":
         return _build_pretrain(plan, model, world)
     if plan.stage == "extract":

@@ -13,9 +13,9 @@ MACHINE = "devices launcher nnodes precision rdzv_endpoint"
 RECIPE = "batch_size data_root dataset iterations preset seed set_"
 TRAINING = f"{RECIPE} {MACHINE} dry_run json output_dir overwrite resume"
 OPTIONS = {
-    "pretrain": f"{TRAINING} backbone guide",
-    "extract": f"{TRAINING} generator guide weights",
-    "finetune": f"{TRAINING} extractor generator teacher unlabeled weights",
+    "pretrain": f"{TRAINING} backbone compile guide",
+    "extract": f"{TRAINING} compile generator guide weights",
+    "finetune": f"{TRAINING} compile extractor generator teacher unlabeled weights",
     "eval": f"{MACHINE} batch_size data_root dataset from_ json max_detections output_dir per_class preset set_ split "
     "tta weights",
     "visualize": "devices generator image methods output preset score_threshold set_ weights what",
