@@ -20,7 +20,7 @@ from models.ops.boxes import Size
 from models.ops.mask_iou import mask_iou_targets, visible_shares
 from models.ops.masks import mask_targets
 from models.ops.matching import match_boxes
-from models.ops.pooling import assign_levels_by_share, pool_boxes
+from models.ops.pooling import assign_levels_by_share, maps_for_pooling, pool_boxes
 from models.ops.sampling import sample_candidates
 from models.ops.transfer import to_device
 from models.structures import Detections, Target
@@ -122,7 +122,7 @@ class CenterMaskHead(FCOSHead):
         levels = [
             assign_levels_by_share(part, size, first, last) for part, size in zip(boxes, sizes, strict=True)
         ]
-        maps = {level: pyramid[level].contiguous() for level in self.pool_levels}
+        maps = maps_for_pooling(pyramid, self.pool_levels)
         return pool_boxes(maps, boxes, self.mask.config.resolution, levels=torch.cat(levels))
 
     @torch.no_grad()

@@ -13,7 +13,7 @@ from models.heads.dense import best_pairs, focal_losses
 from models.heads.dynamic_head import DynamicHead
 from models.ops.boxes import Size, clip_boxes, generalized_iou, is_nonempty
 from models.ops.distributed import mean_over_processes
-from models.ops.pooling import pool_boxes
+from models.ops.pooling import maps_for_pooling, pool_boxes
 from models.ops.set_matching import focal_costs, match_sets
 from models.ops.transfer import to_device
 from models.structures import Detections, Target
@@ -103,7 +103,7 @@ class SparseHead(nn.Module):
 
         Boxes pass no gradient to the iteration before, features do.
         """
-        maps = {level: pyramid[level].contiguous() for level in self.levels}
+        maps = maps_for_pooling(pyramid, self.levels)
         features = self.proposal_features.expand(len(sizes), -1, -1)
         boxes = self._initial_boxes(sizes)
         found = []

@@ -12,6 +12,7 @@ from models.heads.cascade_head import CascadeBoxHead
 from models.heads.mask_head import MaskHead
 from models.heads.rpn import RegionProposals
 from models.ops.boxes import Size
+from models.ops.pooling import maps_for_pooling
 from models.structures import Detections, Target
 
 
@@ -46,7 +47,7 @@ class TwoStageHead(nn.Module):
     ) -> dict[str, Tensor]:
         """Scalar losses by detectron2's names; every parameter is in their graph, whatever the targets."""
         proposals, losses = self.rpn.propose(pyramid, sizes, targets)
-        maps = self._for_pooling(pyramid)
+        maps = maps_for_pooling(pyramid, self.pool_levels)
         samples = self.box.sample(proposals, targets)
         if self.mask is None:
             return losses | self.box.losses(maps, samples, targets, sizes)
@@ -58,7 +59,7 @@ class TwoStageHead(nn.Module):
     def detect(self, pyramid: dict[str, Tensor], sizes: Sequence[Size]) -> list[Detections]:
         """Detections of each image, best first; masks as `mask_probs`, not pasted."""
         proposals, _ = self.rpn.propose(pyramid, sizes)
-        maps = self._for_pooling(pyramid)
+        maps = maps_for_pooling(pyramid, self.pool_levels)
         detections = self.box.detect(maps, proposals, sizes, self.inference)
         self.add_masks(maps, detections, sizes)
         return detections
@@ -66,7 +67,7 @@ class TwoStageHead(nn.Module):
     def detect_boxes(self, pyramid: dict[str, Tensor], sizes: Sequence[Size]) -> list[Detections]:
         """As `detect`, without masks."""
         proposals, _ = self.rpn.propose(pyramid, sizes)
-        return self.box.detect(self._for_pooling(pyramid), proposals, sizes, self.inference)
+        return self.box.detect(maps_for_pooling(pyramid, self.pool_levels), proposals, sizes, self.inference)
 
     def add_masks(
         self, pyramid: dict[str, Tensor], detections: Sequence[Detections], sizes: Sequence[Size]
@@ -76,8 +77,4 @@ class TwoStageHead(nn.Module):
         `sizes` are CenterMask's need, which chooses levels by them.
         """
         if self.mask is not None:
-            self.mask.add_masks(self._for_pooling(pyramid), detections)
-
-    def _for_pooling(self, pyramid: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The levels that boxes are pooled from, in the layout RoIAlign wants, converted once for both heads."""
-        return {level: pyramid[level].contiguous() for level in self.pool_levels}
+            self.mask.add_masks(maps_for_pooling(pyramid, self.pool_levels), detections)

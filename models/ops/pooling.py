@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 
@@ -54,7 +55,7 @@ def pool_boxes(
     """Pool every box from one level.
 
     Args:
-        maps: the levels to pool from, neighbours, finest first, {"p2": (N, C, H/4, W/4), ...}.
+        maps: of `maps_for_pooling`: the levels to pool from, neighbours, finest first, {"p2": (N, C, H/4, W/4), ...}.
         boxes: (R_i, 4) float32 xyxy of each of the N images, in image pixels.
         resolution: bins in each direction.
         levels: (sum R_i,) int64, the number of the level of each box; None: by its size (`assign_levels`).
@@ -71,44 +72,64 @@ def pool_boxes(
     numbers = [int(name.removeprefix("p")) for name in maps]
     if levels is None:
         levels = assign_levels(rois[:, 1:], numbers[0], numbers[-1])
-    pooled = []
+    pools = [
+        partial(
+            roi_align,
+            feature,
+            output_size=resolution,
+            spatial_scale=0.5**level,
+            sampling_ratio=samples,
+            aligned=True,
+        )
+        for level, feature in zip(numbers, maps.values(), strict=True)
+    ]
     of_level = rows_where([levels == level for level in numbers])
-    for level, feature, index in zip(numbers, maps.values(), of_level, strict=True):
-        pooled.append(_align(feature, rois[index], resolution, 0.5**level, samples))
-    return torch.cat(pooled)[torch.argsort(torch.cat(of_level))]
+    on_cpu = rois.device.type == "cpu" and not torch.compiler.is_exporting()
+    if on_cpu and not any(feature.requires_grad for feature in maps.values()):
+        shape = (len(rois), next(iter(maps.values())).shape[1], resolution, resolution)
+        return _pool_in_threads(pools, rois, of_level, shape)
+    pooled = torch.cat([pool(rois[rows]) for pool, rows in zip(pools, of_level, strict=True)])
+    return pooled[torch.argsort(torch.cat(of_level))]
 
 
-def _align(feature: Tensor, rois: Tensor, resolution: int, scale: float, samples: int) -> Tensor:
-    """RoIAlign of one level, (R, C, resolution, resolution).
+def maps_for_pooling(pyramid: Mapping[str, Tensor], levels: Sequence[str]) -> dict[str, Tensor]:
+    """The pyramid's `levels` as RoIAlign wants them, float32 and channels first, converted once for every head."""
+    return {
+        level: pyramid[level].to(
+            torch.promote_types(pyramid[level].dtype, torch.float32), memory_format=torch.contiguous_format
+        )
+        for level in levels
+    }
 
-    torchvision's CPU kernel uses one core. Without gradients the boxes are dealt out to threads, every
-    n-th to one, which shares large and small boxes evenly.
+
+def _pool_in_threads(
+    pools: Sequence[Callable[[Tensor], Tensor]],
+    rois: Tensor,
+    of_level: Sequence[Tensor],
+    shape: tuple[int, ...],
+) -> Tensor:
+    """What each level's RoIAlign makes of its rows of `rois`, each in its own row of a tensor of `shape`.
+
+    torchvision's CPU kernel uses one core. The boxes are dealt out to threads, every n-th to one, which shares
+    large and small boxes evenly.
     """
-    pool = partial(
-        roi_align, output_size=resolution, spatial_scale=scale, sampling_ratio=samples, aligned=True
-    )
     threads = torch.get_num_threads()
-    if (
-        torch.compiler.is_exporting()
-        or feature.device.type != "cpu"
-        or feature.requires_grad
-        or threads == 1
-        or len(rois) < _WORTH_THREADS
-    ):
-        aligned: Tensor = pool(feature, rois)
-        return aligned
+    pooled = rois.new_empty(shape)
     inference = torch.is_inference_mode_enabled()  # a thread does not inherit it
 
-    def pool_share(share: Tensor) -> Tensor:
+    def pool_share(pool: Callable[[Tensor], Tensor], rows: Tensor) -> None:
         with torch.inference_mode(inference):
-            part: Tensor = pool(feature, share)
-            return part
+            pooled[rows] = pool(rois[rows])
 
-    aligned = feature.new_empty(len(rois), feature.shape[1], resolution, resolution)
-    shares = _threads(threads).map(pool_share, [rois[first::threads] for first in range(threads)])
-    for first, share in enumerate(shares):
-        aligned[first::threads] = share
-    return aligned
+    shares = [
+        (pool, rows[first::count])
+        for pool, rows in zip(pools, of_level, strict=True)
+        for count in [threads if len(rows) >= _WORTH_THREADS else 1]
+        for first in range(count)
+    ]
+    run = map if threads == 1 else _threads(threads).map
+    deque(run(pool_share, *zip(*shares, strict=True)), maxlen=0)
+    return pooled
 
 
 @cache
