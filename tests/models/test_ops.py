@@ -126,6 +126,17 @@ def test_pooling_reads_positions_from_the_right_image_and_level():
     assert pool_boxes(maps, [torch.zeros(0, 4), torch.zeros(0, 4)], 7).shape == (0, 1, 7, 7)
 
 
+def test_pooling_gives_the_same_with_threads_and_with_gradients():
+    generator = torch.Generator().manual_seed(0)
+    maps = {f"p{level}": torch.rand(2, 3, *[512 >> level] * 2, generator=generator) for level in range(2, 6)}
+    boxes = [random_boxes(100, extent=250.0), random_boxes(70, extent=40.0, seed=1)]
+    expected = pool_boxes({level: x.clone().requires_grad_() for level, x in maps.items()}, boxes, 7).detach()
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        with torch.inference_mode():
+            assert torch.equal(pool_boxes(maps, boxes, 7), expected)
+
+
 def test_suppression_only_within_classes(monkeypatch):
     boxes = random_boxes(300, extent=60)
     scores = torch.rand(300, generator=torch.Generator().manual_seed(0))
