@@ -225,6 +225,8 @@ def _conclude(plan: Plan, report: Report | None) -> None:
     """Show the last evaluation and say where everything is."""
     if report is not None:
         stderr.print(report_table(report))
+    if torch.cuda.is_initialized():
+        stderr.print(f"Peak memory of the first GPU: {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
     stderr.print(f"[bold]Done.[/] Weights: {plan.run.model}", soft_wrap=True)
     if plan.options.json:
         document = {"stage": plan.stage, "preset": plan.config.name, "weights": str(plan.run.model)}
