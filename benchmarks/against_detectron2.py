@@ -8,7 +8,6 @@ The detections of both are compared before anything is timed.
 """
 
 import argparse
-import resource
 import sys
 import tempfile
 from importlib.util import find_spec
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import torch
 from spread import picture, spread_detector
-from timing import report, take_turns
+from timing import cpu_seconds, report, take_turns
 from torch import nn
 
 from models.config import ModelConfig, NeckConfig
@@ -90,13 +89,6 @@ def main() -> None:
         seconds = {key: cpu_seconds(run) for key, run in runs.items()}
         report(name, take_turns(runs, arguments.turns), "detectron2")
         print("  user CPU of one run: " + ", ".join(f"{key} {value:.2f} s" for key, value in seconds.items()))
-
-
-def cpu_seconds(run) -> float:
-    """User CPU time of one call, which other processes' load changes less than the clock's."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_utime
-    run()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_utime - before
 
 
 if __name__ == "__main__":

@@ -61,8 +61,9 @@ def spread_two_stage(head: nn.Module, pyramid: dict, sizes: list) -> None:
         box.deltas.weight.mul_(1 / deltas.std())
 
 
-def picture() -> torch.Tensor:
-    """(3, 800, 1216) uint8 RGB: smooth noise, so that scores vary over the image."""
-    coarse = torch.rand(1, 3, HEIGHT // 32, WIDTH // 32, generator=torch.Generator().manual_seed(0))
-    smooth = nn.functional.interpolate(coarse, (HEIGHT, WIDTH), mode="bicubic").clamp(0, 1)
+def picture(height: int = HEIGHT, width: int = WIDTH, seed: int = 0) -> torch.Tensor:
+    """(3, height, width) uint8 RGB: smooth noise, so that scores vary over the image."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(1, 3, height // 32, width // 32, generator=generator)
+    smooth = nn.functional.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1)
     return (smooth[0] * 255).to(torch.uint8)

@@ -1,5 +1,6 @@
 """Timing that holds on a machine whose speed drifts: the contestants take turns, ratios are taken turn by turn."""
 
+import resource
 import statistics
 import subprocess
 import sys
@@ -32,6 +33,13 @@ def report(title: str, seconds: dict[str, list[float]], baseline: str) -> None:
             f"  {name:28} {statistics.median(times) * 1000:9.0f} ms   "
             f"{statistics.median(ratios):.2f} of {baseline} ({spread})"
         )
+
+
+def cpu_seconds(run: Callable[[], object]) -> float:
+    """User CPU time of one call, which other processes' load changes less than the clock's."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_utime
+    run()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_utime - before
 
 
 def peak_memory(script: str, *arguments: str) -> float:
