@@ -204,7 +204,10 @@ class SourcesConfig(StrictConfig):
 
 
 class TTAConfig(StrictConfig):
-    """Multi-scale testing (test-time augmentation); detectron2's numbers."""
+    """Multi-scale testing (test-time augmentation) by `srfgan eval`; scores during a training are without it.
+
+    The numbers are detectron2's.
+    """
 
     enabled: bool = False
     short_sides: list[Annotated[int, Field(ge=32)]] = Field([*range(400, 1201, 100)], min_length=1)

@@ -234,12 +234,12 @@ def _start(given: Path, config: Config, options: TrainOptions) -> Path:
 def _as_dict(plan: Plan) -> dict[str, Any]:
     solver = plan.solver
     files = {name: getattr(plan, name) for name in ("guide", "generator", "extractor", "weights")}
-    files["teacher"] = plan.options.teacher
+    files |= {"unlabeled": plan.options.unlabeled, "teacher": plan.options.teacher}
     return {
         "stage": plan.stage,
         "preset": plan.config.name,
         "output_dir": str(plan.run.folder),
-        **{name: f"{path}{'' if path.is_file() else ' (missing)'}" for name, path in files.items() if path},
+        **{name: f"{path}{'' if path.exists() else ' (missing)'}" for name, path in files.items() if path},
         "iterations": solver.iterations,
         "batch_size": solver.batch_size,
         "lr": solver.scaled_lr,

@@ -72,6 +72,8 @@ def schedules(config: Config) -> list[Schedule]:
     for stage, source in sources.items():
         if source not in (None, config.name):
             found.append(Schedule(stage, source))
+        elif stage in config.stages and config.sources.detector is not None:
+            found.append(Schedule(stage, config.sources.detector))
         elif stage in config.stages:
             solver = solvers[stage]
             images = solver.iterations * solver.batch_size
@@ -115,14 +117,14 @@ def row_line(reference: ReferenceConfig) -> str:
         if reference.table == reference.document
         else f"{reference.document}, {reference.table}"
     )
-    facts = [f"box {_scores(reference.box)}"]
+    facts = [f"box {_scores(reference.box)}"] if _scores(reference.box) else []
     facts += [f"mask {_scores(reference.mask)}"] if reference.mask else []
     facts += [f"{reference.params:g} M parameters"] if reference.params else []
     facts += [f"{reference.ms:g} ms"] if reference.ms else []
     facts += [f"{reference.epochs} epochs"] if reference.epochs else []
     facts += ["multi-scale testing"] if reference.tta else []
     name = f" {reference.name}" if reference.name else ""
-    return f"{where}{name} ({reference.split}): {'; '.join(facts)}"
+    return f"{where}{name} ({reference.split}): {'; '.join(facts) or 'no numbers'}"
 
 
 def _scores(scores: Scores) -> str:

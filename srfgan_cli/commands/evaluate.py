@@ -71,6 +71,8 @@ def evaluate(
 
     if preset is None:
         raise InputError("Name the experiment with --preset, as --preset mask_rcnn_r50_fpn.")
+    if from_ is not None and weights is not None:
+        raise InputError("--from scores a file of results: --weights would not be used. Give one of the two.")
     overrides = [] if dataset is None else [f"data.dataset={dataset}"]
     if max_detections is not None:
         overrides += [f"evaluation.max_detections={max_detections}"]

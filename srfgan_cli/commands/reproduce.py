@@ -90,7 +90,7 @@ def reproduce(
     from srfgan_cli.reproduction.jobs import Machine
     from srfgan_cli.reproduction.rows import table_rows
 
-    wanted = table_rows(table, [name.strip() for name in rows.split(",")] if rows else [])
+    wanted = table_rows(table, [name.strip() for name in rows.strip(",").split(",")] if rows else [])
     overrides = tuple(_overrides(dataset, batch_size, precision) + (set_ or []))
     built_in = load_preset(wanted[0].preset, overrides, overlay).data.dataset == "shapes"
     settings = Settings(

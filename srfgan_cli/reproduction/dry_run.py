@@ -37,7 +37,7 @@ def planned_table(runs: list[dict[str, Any]]) -> Table:
     """The runs for people, with their sums."""
     left = [run for run in runs if run["state"] != "done"]
     table = Table(
-        "run",
+        Column("run", overflow="fold"),
         "state",
         Column("images", justify="right"),
         Column("GMAC/image", justify="right"),

@@ -67,14 +67,14 @@ def run_jobs(graph: Graph, output_dir: Path, machine: Machine) -> Outcome:
             )
             if cause is not None:
                 outcome.blocked[job.key] = outcome.blocked.get(cause, cause)
-                overall.skip(job)
+                overall.end(job)
                 continue
             overall.begin(job, number)
             problem = _run_job(job, folders, machine, overall, lock)
+            overall.end(job)
             if problem is not None:
                 outcome.failed[job.key] = problem
                 folders[job.key].failed(problem)
-                overall.skip(job)
                 rows = ", ".join(graph.rows_of(job.key))
                 stderr.print(
                     f"[red bold]Failed:[/] {job.key} (rows {rows}): {escape(problem)} Log: {folders[job.key].log}",
@@ -207,7 +207,7 @@ class _Overall:
     def update(self, job: Job, folder: JobFolder) -> None:
         """Show how far the running job has come; a finished one counts whole."""
         if folder.state(job) == "done":
-            self.skip(job)
+            self.end(job)
             return
         if job.solver is None:
             return
@@ -217,7 +217,7 @@ class _Overall:
             self.task, completed=done, job=f"{_name(job)}  {reached}/{job.solver.iterations}"
         )
 
-    def skip(self, job: Job) -> None:
+    def end(self, job: Job) -> None:
         """A job has ended, well or not, or will not run."""
         self.ended += self.work.pop(job.key, 0.0)
         self.work[job.key] = 0.0

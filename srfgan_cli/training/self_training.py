@@ -64,6 +64,8 @@ def open_pseudo_labels(plan: Plan, train: DetectionDataset, world: World) -> Det
             f"The teacher {plan.options.teacher} finds nothing above {settings.threshold} in {folder}. "
             "Lower finetune.self_training.threshold."
         )
+    if train.masks and not index.has_mask.any():
+        raise _no_masks(plan)
     labelled = DetectionDataset(
         index, folder, policy(plan.config.data, training=True), masks=train.masks, skip_empty=True
     )
@@ -103,10 +105,7 @@ def _label(
         _with_threshold(plan.config, settings.threshold), teacher, train.categories
     ).detector
     if train.masks and not detector.config.has_masks:
-        raise InputError(
-            f"The teacher {teacher} is a {detector.config.detector} and gives no masks, which preset "
-            f"'{plan.config.name}' trains on. Give a teacher with masks."
-        )
+        raise _no_masks(plan)
     listing = path.with_suffix(".images")
     document = {"images": [], "categories": train.categories.to_records()}
     if world.is_main:
@@ -137,6 +136,13 @@ def _label(
         _write(path, {"info": info, **document, "annotations": _annotations(found)})
         listing.unlink()
     world.barrier()
+
+
+def _no_masks(plan: Plan) -> InputError:
+    return InputError(
+        f"The teacher {plan.options.teacher} gives no masks, which preset '{plan.config.name}' trains on. Give a "
+        "teacher with masks."
+    )
 
 
 def _with_threshold(config: Config, threshold: float) -> Config:

@@ -6,6 +6,7 @@ import pytest
 
 from models.errors import InputError
 from srfgan_cli.presets import PRESETS_DIR, dump_yaml, list_presets, load_preset
+from srfgan_cli.summary import row_line, summary_lines
 
 
 @pytest.mark.parametrize("name", list_presets())
@@ -201,3 +202,10 @@ def test_presets_are_compared_and_copied(srfgan):
     assert srfgan("presets", "copy", "mask_rcnn_r50_fpn", "mine.yaml").code == 0
     assert load_preset("mine.yaml").model == load_preset("mask_rcnn_r50_fpn").model
     assert srfgan("presets", "copy", "mask_rcnn_r50_fpn", "mine.yaml").code == 2
+
+
+def test_what_a_preset_has_not_is_not_said():
+    """A multi-scale row trains nothing of its own; the rows of our own table have no numbers yet."""
+    schedules = [line for line in summary_lines(load_preset("cascade_s101_pafpn_tta")) if "stage" in line]
+    assert [line.partition(": ")[2] for line in schedules] == ["that of cascade_s101_pafpn"] * 3
+    assert row_line(load_preset("upsamplers_srf_l1").references[0]).endswith("(val2017): 12 epochs")

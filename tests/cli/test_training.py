@@ -56,6 +56,8 @@ def test_the_whole_method(method, srfgan, tiny):
     assert report["box"] == document["evaluation"]["box"] and report["images"] == 4
     again = srfgan("eval", "--preset", SRF, *tiny(), "--json", "--from", f"runs/finetune/{SRF}/results.json")
     assert json.loads(again.out)["mask"] == report["mask"]
+    both = srfgan("eval", "--preset", SRF, *tiny(), "--from", "results.json", "--weights", "model.pt")
+    assert both.code == 2 and "--weights would not be used" in both.err
 
     assert srfgan("visualize", "P2", "--methods", "nn,srf", "--preset", SRF, "--output", "p2.png").code == 0
     assert (
