@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,12 +14,21 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch._C._distributed_c10d import TCPStore
 from torch.nn.parallel import DistributedDataParallel
 
 from srfgan_cli.devices import Devices
 from srfgan_cli.training.interrupt import Interrupted
 
 COLLECTIVE_TIMEOUT = timedelta(minutes=30)
+"""How long processes wait for one that is alive but busy (the main one scores and checks the data alone), or whose
+node is gone without a word; a process that dies is noticed at once."""
+ANSWER = 3
+"""Seconds within which a process that has lost another says so to the rest."""
+
+
+class LostProcess(Exception):  # noqa: N818 - named for what happened
+    """Another process of the run has ended, so that this one cannot go on."""
 
 
 @dataclass(frozen=True)
@@ -102,10 +113,41 @@ def open_world(devices: Devices, sync_bn: bool = False) -> Iterator[World]:
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=COLLECTIVE_TIMEOUT)
     control = dist.new_group(backend="gloo", timeout=COLLECTIVE_TIMEOUT)
+    world = World(device, dist.get_rank(), size, control, sync_bn)
+    nodes = world.gather(socket.gethostname())
     try:
-        yield World(device, dist.get_rank(), size, control, sync_bn)
+        yield world
     except Interrupted:
         dist.destroy_process_group()
         raise
+    except RuntimeError as error:
+        if not _is_of_communication(error):
+            raise
+        raise LostProcess(_who_is_lost(world, nodes)) from error
     # After an error the others may wait in a collective, and leaving in order would wait for them.
     dist.destroy_process_group()
+
+
+def _is_of_communication(error: RuntimeError) -> bool:
+    # gloo's are plain RuntimeErrors, told by their text alone.
+    return isinstance(error, dist.DistError) or any(name in str(error).lower() for name in ("gloo", "nccl"))
+
+
+def _who_is_lost(world: World, nodes: list[str]) -> str:
+    """Names the processes that do not say, as this one and all others that live do, that they have lost one.
+
+    Args:
+        nodes: each process's, by rank.
+    """
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    try:
+        store = TCPStore(host, port, is_master=False, timeout=timedelta(seconds=2 * ANSWER))
+        store.set(f"srfgan/alive/{world.rank}", "")
+        time.sleep(ANSWER)
+        silent = [rank for rank in range(world.size) if not store.check([f"srfgan/alive/{rank}"])]
+    except RuntimeError:
+        return f"no answer from process 0 on node {nodes[0]} and its launcher. What was said there tells why."
+    if not silent:
+        return "the connection between the processes broke. All of them are alive: look at the network."
+    names = ", ".join(f"process {rank} on node {nodes[rank]}" for rank in silent)
+    return f"no answer from {names}. What was said there tells why."

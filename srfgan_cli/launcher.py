@@ -9,26 +9,41 @@ from __future__ import annotations
 import logging
 import os
 import re
+import signal
+import socket
 import sys
+import time
+from typing import TYPE_CHECKING
 
 from models.errors import InputError
-from srfgan_cli.devices import Devices
 from srfgan_cli.options import LauncherName
 
+if TYPE_CHECKING:
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    from srfgan_cli.devices import Devices
+
 INTERRUPTED = 130
+FAREWELL = 10
+"""Seconds that a launcher whose process has failed stays, so that the other nodes can say who is missing."""
 
 
 def launch(
-    devices: Devices, launcher: LauncherName, nnodes: int = 1, rendezvous: str | None = None
+    devices: Devices,
+    launcher: LauncherName,
+    nnodes: int = 1,
+    rendezvous: str | None = None,
+    max_restarts: int = 0,
 ) -> int | None:
     """Start the processes that a run needs.
 
     Args:
         devices: this node's processors.
         launcher: `auto` picks `slurm` inside an `srun` step of several tasks, `torchrun` for several
-            devices or nodes, and `none` otherwise.
+            devices or nodes or for restarts, and `none` otherwise.
         nnodes: number of nodes (torchrun).
         rendezvous: `HOST:PORT` of the first node, needed for several nodes.
+        max_restarts: how often all processes are started again after one has died (torchrun).
 
     Returns:
         The exit code of the processes, or None where this process is to do the work.
@@ -38,12 +53,12 @@ def launch(
     """
     if is_worker():
         return None
-    chosen = _choose(devices, launcher, nnodes)
+    chosen = _choose(devices, launcher, nnodes, max_restarts)
     if chosen == "slurm":
         os.environ.update(slurm_environment(os.environ))
         return None
     if chosen == "torchrun":
-        return _torchrun(devices, nnodes, rendezvous)
+        return _torchrun(devices, nnodes, rendezvous, max_restarts)
     return None
 
 
@@ -84,11 +99,16 @@ def _first_host(nodelist: str) -> str:
     return head + (number or "") + (tail or "")
 
 
-def _choose(devices: Devices, launcher: LauncherName, nnodes: int) -> LauncherName:
+def _choose(devices: Devices, launcher: LauncherName, nnodes: int, max_restarts: int) -> LauncherName:
     in_srun = "SLURM_STEP_ID" in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) > 1
     several = devices.count > 1 or nnodes > 1
     if launcher == "auto":
-        return "slurm" if in_srun else "torchrun" if several else "none"
+        launcher = "slurm" if in_srun else "torchrun" if several or max_restarts else "none"
+    if max_restarts and launcher != "torchrun":
+        raise InputError(
+            f"--max-restarts is for runs that torchrun starts, not for --launcher {launcher}. Under SLURM, let the job "
+            "be requeued and continue with --auto-resume."
+        )
     if launcher == "none" and several:
         raise InputError(
             f"--launcher none starts one process, but {devices.count} device(s) on {nnodes} node(s) were asked "
@@ -97,26 +117,39 @@ def _choose(devices: Devices, launcher: LauncherName, nnodes: int) -> LauncherNa
     return launcher
 
 
-def _torchrun(devices: Devices, nnodes: int, rendezvous: str | None) -> int:
+def _torchrun(devices: Devices, nnodes: int, rendezvous: str | None, max_restarts: int) -> int:
     if nnodes > 1 and not rendezvous:
         raise InputError(
             f"--nnodes {nnodes}: name the first node with --rdzv-endpoint HOST:PORT (the same on every node)."
         )
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.elastic.rendezvous.api import RendezvousError
     from torch.distributed.run import get_args_parser, run
 
-    # A worker has already said what went wrong; torchrun's own report of it would bury that.
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    # A worker has already said what went wrong; torchrun's own report of it would bury that. Of one that is started
+    # again after it was killed, torchrun alone says so, in one line.
+    level = logging.ERROR if max_restarts else logging.CRITICAL
+    logging.getLogger("torch.distributed.elastic").setLevel(level)
     _prepare_environment(devices)
+    if max_restarts:
+        # Otherwise the agents' store would hand the addresses of dead processes to those started after them.
+        os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     where = ["--rdzv-backend=c10d", f"--rdzv-endpoint={rendezvous}"] if rendezvous else ["--standalone"]
     # -P keeps the current folder off the workers' path: it may hold a foreign `models/`.
     command = [sys.executable, "-P", "-m", "srfgan_cli", *sys.argv[1:]]
-    arguments = [f"--nnodes={nnodes}", f"--nproc-per-node={devices.count}", *where, "--no-python", *command]
+    count = [f"--nnodes={nnodes}", f"--nproc-per-node={devices.count}", f"--max-restarts={max_restarts}"]
+    arguments = [*count, *where, "--no-python", *command]
     try:
         run(get_args_parser().parse_args(arguments))
     except ChildFailedError as error:
-        return _exit_code(error)
+        code = _exit_code(error)
+        if nnodes > 1:
+            time.sleep(FAREWELL)  # this launcher may keep what the other nodes' processes find each other by
+        return code
+    except RendezvousError:
+        print("srfgan: the launcher on another node has ended; what it said tells why.", file=sys.stderr)
+        return 1
     except (SignalException, KeyboardInterrupt):
         return INTERRUPTED
     return 0
@@ -128,9 +161,14 @@ def _prepare_environment(devices: Devices) -> None:
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // devices.count)))
 
 
-def _exit_code(error: object) -> int:
+def _exit_code(error: ChildFailedError) -> int:
     """The first failed process's own code; a signal counts as a failure while running."""
-    failures = getattr(error, "failures", {})
-    first = min(failures.values(), key=lambda failure: failure.timestamp)
-    print(f"srfgan: process {first.local_rank} ended with exit code {first.exitcode}.", file=sys.stderr)
-    return first.exitcode if first.exitcode in (2, INTERRUPTED) else 1
+    rank, first = error.get_first_failure()
+    code = first.exitcode
+    why = f"ended with exit code {code}"
+    if code < 0:
+        why = f"was ended by {signal.Signals(-code).name}"
+    if code == -signal.SIGKILL:
+        why += ", as the system does where memory runs out"
+    print(f"srfgan: process {rank} on node {socket.gethostname()} {why}.", file=sys.stderr)
+    return code if code in (2, INTERRUPTED) else 1

@@ -58,6 +58,16 @@ Rendezvous = Annotated[
         rich_help_panel="Machine",
     ),
 ]
+Restarts = Annotated[
+    int,
+    Option(
+        "--max-restarts",
+        min=0,
+        help="How often a run whose process died goes on from its checkpoint by itself (torchrun).",
+        metavar="N",
+        rich_help_panel="Machine",
+    ),
+]
 Precision = Annotated[
     PrecisionName | None,
     Option("--precision", help="Mixed precision of the networks.", rich_help_panel="Machine"),
@@ -93,6 +103,14 @@ OutputDir = Annotated[
 ]
 Resume = Annotated[
     bool, Option("--resume", help="Continue from the last checkpoint.", rich_help_panel="Output")
+]
+AutoResume = Annotated[
+    bool,
+    Option(
+        "--auto-resume",
+        help="For job scripts: continue, start, or leave a finished run as it is.",
+        rich_help_panel="Output",
+    ),
 ]
 Overwrite = Annotated[
     bool, Option("--overwrite", help="Replace a run that is there.", rich_help_panel="Output")
@@ -183,10 +201,12 @@ class TrainOptions:
     launcher: LauncherName = "auto"
     nnodes: int = 1
     rdzv_endpoint: str | None = None
+    max_restarts: int = 0
     precision: PrecisionName | None = None
     compile: bool | None = None
     output_dir: Path | None = None
     resume: bool = False
+    auto_resume: bool = False
     overwrite: bool = False
     dry_run: bool = False
     json: bool = False

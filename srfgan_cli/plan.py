@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from rich.table import Table
 from models.errors import InputError
 from srfgan_cli.config import Config, SelfTrainingConfig, SolverConfig
 from srfgan_cli.console import stderr, stdout
+from srfgan_cli.launcher import is_worker
 from srfgan_cli.options import StageName, TrainOptions
 from srfgan_cli.presets import dump_yaml, load_preset
 from srfgan_cli.published import PUBLISHED, published_file
@@ -35,6 +36,7 @@ class Plan:
         guide, generator, extractor: checkpoints of earlier stages that this run reads; None where it
             does not need them.
         weights: the detector that this run starts from; None where it does not start from one.
+        finished: there is nothing left to do (`--auto-resume`).
     """
 
     stage: StageName
@@ -45,6 +47,7 @@ class Plan:
     generator: Path | None = None
     extractor: Path | None = None
     weights: Path | None = None
+    finished: bool = False
 
     @property
     def solver(self) -> SolverConfig:
@@ -76,8 +79,14 @@ def make_plan(options: TrainOptions) -> Plan:
         )
     config = _with_self_training(config, options)
     run = Run(options.output_dir) if options.output_dir else Run.default(options.stage, config.name)
-    run.check_free(options.resume, options.overwrite)
-    return Plan(options.stage, config, run, options, **_sources(config, options))
+    options = _decided(options, run)
+    finished = options.auto_resume and run.model.is_file()
+    if finished:
+        run.check_same(config)
+    else:
+        run.check_free(options.resume, options.overwrite)
+    sources = {} if finished else _sources(config, options)
+    return Plan(options.stage, config, run, options, **sources, finished=finished)
 
 
 def show_plan(plan: Plan, as_json: bool) -> None:
@@ -125,6 +134,22 @@ def _config(options: TrainOptions) -> Config:
     stage = getattr(config, options.stage)
     shortened = stage.model_copy(update={"solver": stage.solver.shortened(options.iterations)})
     return config.model_copy(update={options.stage: shortened})
+
+
+def _decided(options: TrainOptions, run: Run) -> TrainOptions:
+    """The options with `resume` as `--auto-resume` finds the run's folder.
+
+    A process that torchrun may have started again does the same: its command line is that of the first start, for
+    which the launcher has found the folder free, or cleared it.
+    """
+    if options.auto_resume and (options.resume or options.overwrite):
+        other = "--resume" if options.resume else "--overwrite"
+        raise InputError(f"--auto-resume and {other} exclude each other.")
+    started_again = options.max_restarts > 0 and is_worker()
+    if not options.auto_resume and not started_again:
+        return options
+    resume = run.checkpoint.is_file() and not run.model.is_file()
+    return replace(options, auto_resume=True, resume=resume, overwrite=False)
 
 
 def _with_self_training(config: Config, options: TrainOptions) -> Config:

@@ -98,18 +98,34 @@ class Run:
             InputError: the folder cannot be made, or a resumed run's config differs from its own.
         """
         if resume:
-            self._check_same(config)
+            self.check_same(config)
             return
+        self.clear()
         try:
-            for path in (self.checkpoint, self.model, self.metrics, self.results, self.evaluation):
-                path.unlink(missing_ok=True)
-            shutil.rmtree(self.folder / "tensorboard", ignore_errors=True)
             self.folder.mkdir(parents=True, exist_ok=True)
             self.config.write_text(dump_yaml(config), encoding="utf-8")
         except OSError as error:
             raise InputError(f"Cannot write to {self.folder}: {error.strerror}.") from None
 
-    def _check_same(self, config: Config) -> None:
+    def clear(self) -> None:
+        """Remove what an old run left, its place apart.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
+        try:
+            for path in (self.checkpoint, self.model, self.metrics, self.results, self.evaluation):
+                path.unlink(missing_ok=True)
+            shutil.rmtree(self.folder / "tensorboard", ignore_errors=True)
+        except OSError as error:
+            raise InputError(f"Cannot write to {self.folder}: {error.strerror}.") from None
+
+    def check_same(self, config: Config) -> None:
+        """Whether this is the config that the run in the folder was started with.
+
+        Raises:
+            InputError: it is not; names the keys.
+        """
         old, new = flatten(load_preset(self.config)), flatten(config)
         # Both ways: a section that is there only once has no keys in the other.
         changed = [

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json as jsonlib
 import os
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from srfgan_cli.console import stderr
 from srfgan_cli.options import (
+    AutoResume,
     BatchSize,
     Compile,
     DataRoot,
@@ -27,6 +29,7 @@ from srfgan_cli.options import (
     Precision,
     Preset,
     Rendezvous,
+    Restarts,
     Resume,
     Seed,
     Set,
@@ -35,6 +38,9 @@ from srfgan_cli.options import (
     Unlabeled,
     Weights,
 )
+
+if TYPE_CHECKING:
+    from srfgan_cli.plan import Plan
 
 Backbone = Annotated[
     Literal["r18", "r50", "r101"] | None,
@@ -56,10 +62,12 @@ def pretrain(
     launcher: Launcher = "auto",
     nnodes: Nodes = 1,
     rdzv_endpoint: Rendezvous = None,
+    max_restarts: Restarts = 0,
     precision: Precision = None,
     compile: Compile = None,
     output_dir: OutputDir = None,
     resume: Resume = False,
+    auto_resume: AutoResume = False,
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
     json: Json = False,
@@ -83,10 +91,12 @@ def extract(
     launcher: Launcher = "auto",
     nnodes: Nodes = 1,
     rdzv_endpoint: Rendezvous = None,
+    max_restarts: Restarts = 0,
     precision: Precision = None,
     compile: Compile = None,
     output_dir: OutputDir = None,
     resume: Resume = False,
+    auto_resume: AutoResume = False,
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
     json: Json = False,
@@ -112,10 +122,12 @@ def finetune(
     launcher: Launcher = "auto",
     nnodes: Nodes = 1,
     rdzv_endpoint: Rendezvous = None,
+    max_restarts: Restarts = 0,
     precision: Precision = None,
     compile: Compile = None,
     output_dir: OutputDir = None,
     resume: Resume = False,
+    auto_resume: AutoResume = False,
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
     json: Json = False,
@@ -131,13 +143,18 @@ def _train(options: TrainOptions) -> None:
     if options.dry_run:
         show_plan(plan, as_json=options.json)
         return
+    if plan.finished:
+        _say_finished(plan)
+        return
     from srfgan_cli.devices import parse_devices
-    from srfgan_cli.launcher import INTERRUPTED, launch
+    from srfgan_cli.launcher import INTERRUPTED, is_worker, launch
     from srfgan_cli.training.interrupt import Interrupted
     from srfgan_cli.training.session import train_stage
 
     devices = parse_devices(options.devices)
-    code = launch(devices, options.launcher, options.nnodes, options.rdzv_endpoint)
+    if options.max_restarts and options.overwrite and not is_worker():
+        plan.run.clear()  # once, and not by every process that is started again
+    code = launch(devices, options.launcher, options.nnodes, options.rdzv_endpoint, options.max_restarts)
     if code is not None:
         raise typer.Exit(code)
     try:
@@ -149,3 +166,15 @@ def _train(options: TrainOptions) -> None:
                 soft_wrap=True,
             )
         raise typer.Exit(INTERRUPTED) from None
+
+
+def _say_finished(plan: Plan) -> None:
+    """A job script that runs once more finds nothing to do, which is no error."""
+    if os.environ.get("RANK", "0") != "0":
+        return
+    stderr.print(f"The run in {plan.run.folder} is finished. Weights: {plan.run.model}", soft_wrap=True)
+    if plan.options.json:
+        scores = plan.run.evaluation
+        evaluation = jsonlib.loads(scores.read_bytes()) if scores.is_file() else None
+        document = {"stage": plan.stage, "preset": plan.config.name, "weights": str(plan.run.model)}
+        typer.echo(jsonlib.dumps(document | {"evaluation": evaluation}))

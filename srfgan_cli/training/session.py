@@ -13,6 +13,7 @@ from torch import nn
 
 from models.config import ModelConfig
 from models.detector import Detector
+from models.errors import InputError
 from srfgan_cli import __version__
 from srfgan_cli.config import Config
 from srfgan_cli.console import stderr
@@ -64,6 +65,7 @@ def train_stage(plan: Plan, devices: Devices) -> Report | None:
         if world.is_main:
             announce(plan)
             _warn_of_separate_norms(world)
+        _check_same_folder(plan, world)
         splits = _open_data(plan, world)
         config = plan.config
         model = _fitted(config, len(splits.train.categories))
@@ -76,6 +78,21 @@ def train_stage(plan: Plan, devices: Devices) -> Report | None:
         if world.is_main:
             _conclude(plan, report)
         return report
+
+
+def _check_same_folder(plan: Plan, world: World) -> None:
+    """Every process reads the checkpoint that the main one writes.
+
+    Raises:
+        InputError: only some of them see it.
+    """
+    seen = world.gather(plan.options.resume)
+    if len(set(seen)) > 1:
+        blind = ", ".join(str(rank) for rank, sees in enumerate(seen) if not sees)
+        raise InputError(
+            f"Process(es) {blind} do not see the checkpoint in {plan.run.folder.absolute()}, which others see. "
+            "All nodes need the same file system there."
+        )
 
 
 def _warn_of_separate_norms(world: World) -> None:
@@ -127,6 +144,8 @@ def _run(plan: Plan, stage: Stage, splits: Splits, world: World) -> Report | Non
     )
     if state is not None:
         trainer.load_state(state)
+        if world.is_main:
+            stderr.print(f"Continuing after iteration {trainer.iteration}.")
     if world.is_main:
         with TrainingProgress(plan.stage, solver.iterations, trainer.iteration) as progress:
             trainer.log, trainer.progress = MetricsLog(run.folder, trainer.iteration), progress

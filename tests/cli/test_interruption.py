@@ -142,10 +142,9 @@ def assert_same_run(whole, parts):
         assert scores[0] == scores[1]
 
 
-def attempts(first, points):
-    """The same run again and again: `first`, then `--resume`, each up to its point, and at last to the end."""
-    commands = [first, *[[*first, "--resume"]] * len(points)]
-    return list(zip(commands, [*points, NEVER], strict=True))
+def attempts(first, again, points):
+    """The same run again and again: `first`, then resumed, each up to its point, and at last to the end."""
+    return list(zip([first, *[again] * len(points)], [*points, NEVER], strict=True))
 
 
 def test_a_detector_killed_at_any_moment_equals_one_never_killed(drive, command, tmp_path):
@@ -164,10 +163,11 @@ def test_a_detector_killed_at_any_moment_equals_one_never_killed(drive, command,
         ["half a file", "model.pt", 1, KILL],
     ]
     whole, parts = (command("finetune", PLAIN, name, *settings) for name in ("whole", "parts"))
-    refused = [([*parts, "--resume", "--seed", "5"], NEVER), (parts, NEVER)]
-    begun = attempts(parts, points)
+    wrong = (["--resume", "--seed", "5"], [], ["--auto-resume", "--overwrite"])
+    refused = [([*parts, *options], NEVER) for options in wrong]
+    begun = attempts(parts, [*parts, "--resume"], points)
     ends, said = drive([([*parts, "--resume"], NEVER), *begun[:5], *refused, *begun[5:], (whole, NEVER)])
-    assert ends == [2, *[-KILL] * 4, 130, 2, 2, *[-KILL] * 6, 0, 0], said
+    assert ends == [2, *[-KILL] * 4, 130, 2, 2, 2, *[-KILL] * 6, 0, 0], said
     assert "parts holds no checkpoint" in said and "Interrupted; saved to parts/checkpoint.pt" in said
     assert "seed: 0 -> 5" in said and "parts holds an unfinished run" in said
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
@@ -192,9 +192,11 @@ def test_the_generators_stages_killed_at_any_moment_equal_ones_never_killed(driv
             command(stage, FULL, folder, window, "data.workers=1", options=sources)
             for folder in (name, f"{name} in parts")
         ]
-        runs += [(made[0], NEVER), *attempts(made[1], points)]
+        job = [*made[1], "--auto-resume"]
+        runs += [(made[0], NEVER), *attempts(job, job, points), (job, NEVER)]
     ends, said = drive(runs)
-    assert ends == [0, *[0, -KILL, -KILL, 130, -KILL, 0] * 2], said
+    assert ends == [0, *[0, -KILL, -KILL, 130, -KILL, 0, 0] * 2], said
+    assert "The run in stage 2 in parts is finished" in said
     for name in ("stage 1", "stage 2"):
         assert_same_run(tmp_path / name, tmp_path / f"{name} in parts")
 
@@ -222,6 +224,6 @@ def test_self_training_with_a_moving_normaliser_killed_equals_one_never_killed(
     whole, parts = (
         command("finetune", NORMALISED, name, *settings, low, options=labels) for name in ("whole", "parts")
     )
-    ends, said = drive([(teacher, NEVER), (whole, NEVER), *attempts(parts, points)])
+    ends, said = drive([(teacher, NEVER), (whole, NEVER), *attempts(parts, [*parts, "--resume"], points)])
     assert ends == [0, 0, -KILL, -KILL, -KILL, 0], said
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
