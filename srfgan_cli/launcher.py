@@ -144,7 +144,7 @@ def _torchrun(devices: Devices, nnodes: int, rendezvous: str | None, max_restart
         run(get_args_parser().parse_args(arguments))
     except ChildFailedError as error:
         code = _exit_code(error)
-        if nnodes > 1:
+        if nnodes > 1 and code == 1:
             time.sleep(FAREWELL)  # this launcher may keep what the other nodes' processes find each other by
         return code
     except RendezvousError:

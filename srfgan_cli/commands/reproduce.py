@@ -103,7 +103,7 @@ def reproduce(
         unlabeled=folder_identity(unlabeled) if unlabeled else "",
     )
     graph = build_graph(wanted, settings)
-    prefix = ("srun",) if launcher == "slurm" else ()
+    prefix = ("srun", "--kill-on-bad-exit=1") if launcher == "slurm" else ()
     machine = Machine(None if built_in else data_root, unlabeled, devices, launcher, prefix)
     if dry_run:
         _show(graph, machine, output_dir, json)

@@ -11,7 +11,7 @@ from srfgan_cli.devices import parse_devices
 
 MACHINE = "devices launcher nnodes precision rdzv_endpoint"
 RECIPE = "batch_size data_root dataset iterations preset seed set_"
-TRAINING = f"{RECIPE} {MACHINE} dry_run json output_dir overwrite resume"
+TRAINING = f"{RECIPE} {MACHINE} auto_resume dry_run json max_restarts output_dir overwrite resume"
 OPTIONS = {
     "pretrain": f"{TRAINING} backbone compile guide",
     "extract": f"{TRAINING} compile generator guide weights",
