@@ -103,7 +103,7 @@ def summary_lines(config: Config) -> Iterator[str]:
 
     cost = cost_of(config.model)
     parts = ", ".join(f"{part} {macs / 1e9:.1f}" for part, macs in _parts(asdict(cost)).items())
-    yield config.description
+    yield config.description or config.name
     yield f"parameters: {cost.parameters / 1e6:.1f} M"
     yield f"GMACs at {HEIGHT}x{WIDTH}: {cost.macs / 1e9:.1f} ({parts}), with as many boxes as the config allows"
     yield from map(str, schedules(config))

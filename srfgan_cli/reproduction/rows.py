@@ -52,10 +52,11 @@ def _is_plain(config: Config) -> bool:
 
 
 def _alike(a: Config, b: Config) -> bool:
-    """Whether two experiments train the same detector for as long, but for its upsampling."""
+    """Whether two experiments train the same detector for as long, but for its upsampling, and score it alike."""
     same_parts = (
         a.model.detector == b.model.detector
         and a.model.backbone == b.model.backbone
         and a.model.neck.name == b.model.neck.name
+        and a.evaluation.tta.enabled == b.evaluation.tta.enabled
     )
     return same_parts and a.finetune.solver.iterations == b.finetune.solver.iterations

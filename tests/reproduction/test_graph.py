@@ -174,6 +174,10 @@ def test_rows_are_compared_with_the_plain_detector_like_them():
     assert first["mask_rcnn_r50_fpn_nn"] is None
     assert baselines("table6")["table6_nn"] == "table6_bilinear"
     assert set(baselines("upsamplers").values()) == {None, "upsamplers_nn"}
+    assert baselines("table2")["cascade_s101_fpn_srf"] == "cascade_s101_fpn_nn"
+    assert baselines("table2")["cascade_s101_fpn_srf_tta"] is None, (
+        "many scales against one compare no pyramids"
+    )
     enhanced = baselines("feature_enhancement")
     assert list(enhanced.values()) == [None, next(iter(enhanced))]
 
