@@ -12,7 +12,7 @@ from models.ops.boxes import box_iou, clip_boxes, decode_boxes, encode_boxes, is
 from models.ops.losses import binary_sum, class_sum, l1_sum
 from models.ops.matching import IGNORED, NEGATIVE, POSITIVE, match_boxes
 from models.ops.nms import nms_within_classes
-from models.ops.pooling import assign_levels, pool_boxes
+from models.ops.pooling import assign_levels, maps_for_pooling, pool_boxes
 from models.ops.sampling import sample_candidates
 
 
@@ -135,6 +135,18 @@ def test_pooling_gives_the_same_with_threads_and_with_gradients():
         torch.set_num_threads(threads)
         with torch.inference_mode():
             assert torch.equal(pool_boxes(maps, boxes, 7), expected)
+
+
+@pytest.mark.parametrize("images", [1, 2])
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_maps_for_pooling_are_the_same_values_in_another_layout(images, layout):
+    x = torch.randn(images, 64, 9, 11).to(memory_format=layout).requires_grad_()
+    maps = maps_for_pooling({"p2": x, "p3": x.bfloat16(), "p6": x}, ["p2", "p3"])
+    assert torch.equal(maps["p2"], x) and torch.equal(maps["p3"], x.bfloat16().float())
+    assert all(y.is_contiguous() and y.dtype == torch.float32 for y in maps.values()) and len(maps) == 2
+    weight = torch.randn(x.shape)
+    (maps["p2"] * weight).sum().backward()
+    assert torch.equal(x.grad, weight)
 
 
 def test_suppression_only_within_classes(monkeypatch):
