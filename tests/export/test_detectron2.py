@@ -40,7 +40,8 @@ def test_every_tensor_has_a_name_of_its_own_that_reads_back(values):
     names = detectron2_names(state, bifpn_wiring(config))
     assert set(names.values()) == {name for name in state if not name.endswith("loss_normalizer")}
     assert [to_ours(theirs) for theirs in names] == list(names.values())
-    assert all(name.startswith(("backbone.", "proposal_generator.", "roi_heads.", "head.")) for name in names)
+    parts = ("backbone.", "proposal_generator.", "roi_heads.", "head.", "init_proposal_")
+    assert all(name.startswith(parts) for name in names)
 
 
 def test_the_files_hold_weights_by_detectron2s_names_and_the_whole_config(srfgan, trained, monkeypatch):

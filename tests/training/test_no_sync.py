@@ -28,6 +28,7 @@ from srfgan_cli.training.finetune import FinetuneStage
 from srfgan_cli.training.pretrain import PretrainStage
 
 ROOT = Path(__file__).parents[2]
+OURS = (ROOT / "models", ROOT / "srfgan_cli")
 TO_HOST = {"item", "tolist", "numpy", "cpu", "__bool__", "__int__", "__float__", "__index__", "__array__"}
 COUNTED_BY_THE_HOST = {
     *("nonzero", "argwhere", "masked_select", "unique", "unique_consecutive", "bincount", "one_hot"),
@@ -121,7 +122,7 @@ def _place() -> str:
     frame = sys._getframe(2)
     while frame is not None:
         path = Path(frame.f_code.co_filename)
-        if path.is_relative_to(ROOT) and path != Path(__file__):
+        if any(path.is_relative_to(folder) for folder in OURS):
             return f"{path.stem}.{frame.f_code.co_name}"
         frame = frame.f_back
     return "elsewhere"
