@@ -18,6 +18,7 @@ from srfgan_cli.config import Config, SolverConfig
 from srfgan_cli.plan import needed_sources, source_presets
 from srfgan_cli.presets import load_preset
 from srfgan_cli.reproduction.identity import as_trained, scoring, what_decides
+from srfgan_cli.reproduction.rows import AS_MANY_IMAGES
 from srfgan_cli.tables import Entry
 
 JobKind = Literal["pretrain", "extract", "finetune", "eval"]
@@ -188,11 +189,27 @@ def _teacher(graph: Graph, config: Config, seed: int, settings: Settings) -> str
 
 def _config(graph: Graph, preset: str, seed: int, settings: Settings) -> Config:
     if preset not in graph.loaded:
-        try:
-            graph.loaded[preset] = load_preset(preset, settings.overrides, settings.overlay)
-        except InputError as error:
-            raise InputError(f"Row {preset} cannot be run with these settings. {error}") from None
+        config = _load(preset, settings)
+        if preset in AS_MANY_IMAGES:
+            config = _seeing_as_much(config, _load(AS_MANY_IMAGES[preset], settings))
+        graph.loaded[preset] = config
     return scaled(graph.loaded[preset], settings, seed)
+
+
+def _load(preset: str, settings: Settings) -> Config:
+    try:
+        return load_preset(preset, settings.overrides, settings.overlay)
+    except InputError as error:
+        raise InputError(f"Row {preset} cannot be run with these settings. {error}") from None
+
+
+def _seeing_as_much(config: Config, other: Config) -> Config:
+    """A detector's training, as long as all the stages of another experiment together, in images."""
+    solvers = [getattr(other, stage).solver for stage in other.stages]
+    images = sum(solver.iterations * solver.batch_size for solver in solvers)
+    solver = config.finetune.solver
+    longer = solver.shortened(round(images / solver.batch_size))
+    return config.model_copy(update={"finetune": config.finetune.model_copy(update={"solver": longer})})
 
 
 def _add(

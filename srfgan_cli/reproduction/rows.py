@@ -10,6 +10,8 @@ from srfgan_cli.tables import Entry, entries_by_table
 
 BASELINES = {"table6": "table6_bilinear", "table7": "table7_same", "upsamplers": "upsamplers_nn"}
 """What all rows of a table are compared with: the papers' own setting where no row is plain."""
+AS_MANY_IMAGES = {"upsamplers_nn_long": "upsamplers_srf"}
+"""Rows whose one stage sees as many images as all the stages of another, whatever the settings make of those."""
 
 
 def table_rows(table: str, only: Sequence[str] = ()) -> list[Entry]:

@@ -163,6 +163,20 @@ def test_an_overlay_changes_every_row_but_not_what_the_rows_differ_in():
     assert l1[0].config.pretrain.adversarial.weight == 0
 
 
+@pytest.mark.parametrize("settings", [{}, {"scale": 0.1}, {"overlay": "small", "scale": 0.5}])
+def test_the_long_plain_row_sees_as_many_images_as_all_stages_of_srf(settings):
+    graph = graph_of("upsamplers", ["upsamplers_nn", "upsamplers_nn_long", "upsamplers_srf"], **settings)
+    whole = graph.ancestors(graph.results["upsamplers_srf", 0])
+    stages = [job for job in whole if job.key != graph.results["upsamplers_nn", 0]]
+    assert [job.kind for job in stages] == ["pretrain", "extract", "finetune"]
+    long, plain = (
+        graph.jobs[graph.results[row, 0]] for row in ("upsamplers_nn_long", "upsamplers_nn")
+    )
+    assert long.images == pytest.approx(sum(job.images for job in stages), rel=0.01)
+    share = [m / long.solver.iterations for m in long.solver.milestones]
+    assert share == pytest.approx([m / plain.solver.iterations for m in plain.solver.milestones], abs=0.01)
+
+
 def test_rows_are_compared_with_the_plain_detector_like_them():
     def baselines(table):
         rows = table_rows(table)
