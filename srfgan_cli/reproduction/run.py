@@ -104,7 +104,7 @@ def _run_job(
             pass_fds=[lock],
         )
         try:
-            code = _wait(process, job, folder, overall)
+            code = _wait(process, job, folder, overall, direct=not machine.prefix)
         finally:
             if answer is not None:
                 answer.close()
@@ -115,8 +115,14 @@ def _run_job(
     return None if folder.state(job) == "done" else "it ended without its result."
 
 
-def _wait(process: subprocess.Popen[bytes], job: Job, folder: JobFolder, overall: _Overall) -> int:
+def _wait(
+    process: subprocess.Popen[bytes], job: Job, folder: JobFolder, overall: _Overall, *, direct: bool
+) -> int:
     """Watch a job to its end.
+
+    Args:
+        direct: `process` is the job itself; srun, which starts it otherwise, passes on SIGTERM, but answers SIGINT
+            with its tasks' state.
 
     Raises:
         Stopped: a signal came; it was passed on, and the job has ended.
@@ -125,7 +131,7 @@ def _wait(process: subprocess.Popen[bytes], job: Job, folder: JobFolder, overall
         passed_on = 0
         while process.poll() is None:
             if len(received) > passed_on:
-                process.send_signal(received[passed_on])
+                process.send_signal(received[passed_on] if direct else signal.SIGTERM)
                 passed_on += 1
             time.sleep(POLL)
             overall.update(job, folder)

@@ -169,9 +169,7 @@ def test_the_long_plain_row_sees_as_many_images_as_all_stages_of_srf(settings):
     whole = graph.ancestors(graph.results["upsamplers_srf", 0])
     stages = [job for job in whole if job.key != graph.results["upsamplers_nn", 0]]
     assert [job.kind for job in stages] == ["pretrain", "extract", "finetune"]
-    long, plain = (
-        graph.jobs[graph.results[row, 0]] for row in ("upsamplers_nn_long", "upsamplers_nn")
-    )
+    long, plain = (graph.jobs[graph.results[row, 0]] for row in ("upsamplers_nn_long", "upsamplers_nn"))
     assert long.images == pytest.approx(sum(job.images for job in stages), rel=0.01)
     share = [m / long.solver.iterations for m in long.solver.milestones]
     assert share == pytest.approx([m / plain.solver.iterations for m in plain.solver.milestones], abs=0.01)

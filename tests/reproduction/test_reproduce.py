@@ -9,6 +9,11 @@ import time
 import pytest
 import yaml
 
+from srfgan_cli.reproduction.graph import Settings, build_graph
+from srfgan_cli.reproduction.jobs import Machine
+from srfgan_cli.reproduction.rows import table_rows
+from srfgan_cli.reproduction.run import Stopped, job_folders, run_jobs
+
 OVERLAY = {
     "base": "demo",
     "model": {"neck": {"channels": 16}, "box_head": {"fc_dim": 32}, "rpn": {"post_nms_topk_train": 40}},
@@ -92,6 +97,27 @@ def test_two_at_once_in_one_folder_are_refused(reproduce, tmp_path):
         fcntl.flock(lock, fcntl.LOCK_EX)
         refused = reproduce()
     assert refused.code == 2 and "is still running there" in refused.err
+
+
+SRUN = """#!/bin/bash
+trap 'echo "srun: step:[0]: running"' INT
+trap 'echo saved; exit 130' TERM
+touch started
+for _ in {1..100}; do sleep 0.1; done
+"""
+"""Stands in for srun and its task; gives up after ten seconds."""
+
+
+def test_an_interrupt_reaches_the_tasks_that_srun_has_started(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "srun").write_text(SRUN)
+    (tmp_path / "srun").chmod(0o755)
+    graph = build_graph(table_rows("table5", ["table5_nn"]), Settings())
+    _signal_when(tmp_path / "started", signal.SIGINT)
+    with pytest.raises(Stopped):
+        run_jobs(graph, tmp_path, Machine(prefix=(str(tmp_path / "srun"),)))
+    (folder,) = job_folders(graph, tmp_path).values()
+    assert folder.log.read_text() == "saved\n"
 
 
 def _signal_when(path, number):
