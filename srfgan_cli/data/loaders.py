@@ -75,6 +75,7 @@ def build_train_loader(
     dataset: DetectionDataset,
     *,
     batch_size: int,
+    pseudo: tuple[DetectionDataset, int] | None = None,
     accumulate: int = 1,
     rank: int = 0,
     world_size: int = 1,
@@ -88,6 +89,7 @@ def build_train_loader(
     Args:
         dataset: what to read.
         batch_size: images per optimizer step over all processes and accumulation steps.
+        pseudo: a second data set and its images per step, which every micro-batch has its share of.
         accumulate: micro-batches per optimizer step.
         rank, world_size: this process among all.
         seed: of order, sizes and flips.
@@ -98,54 +100,22 @@ def build_train_loader(
     Raises:
         InputError: the batch cannot be divided evenly; while iterating, an image cannot be used.
     """
-    batches = TrainingBatches(
-        dataset.sizes.numpy(),
-        batch_size=batch_size,
-        accumulate=accumulate,
-        rank=rank,
-        world_size=world_size,
-        seed=seed,
-        start=start,
-    )
-    return _build(dataset, batches, workers, device)
-
-
-def build_mixed_loader(
-    labelled: DetectionDataset,
-    pseudo: DetectionDataset,
-    *,
-    batch_sizes: tuple[int, int],
-    accumulate: int = 1,
-    rank: int = 0,
-    world_size: int = 1,
-    seed: int = 0,
-    start: int = 0,
-    workers: int = 0,
-    device: torch.device | str = "cpu",
-) -> Loader:
-    """As `build_train_loader`, with images of both data sets in every micro-batch.
-
-    Args:
-        labelled, pseudo: what to read.
-        batch_sizes: images of each per optimizer step, over all processes and accumulation steps.
-
-    Raises:
-        InputError: one of the two shares cannot be divided evenly; while iterating, an image cannot be used.
-    """
-    parts = [
+    batches = [
         TrainingBatches(
-            dataset.sizes.numpy(),
-            batch_size=batch_size,
+            part.sizes.numpy(),
+            batch_size=size,
             accumulate=accumulate,
             rank=rank,
             world_size=world_size,
             seed=seed,
             start=start,
         )
-        for dataset, batch_size in zip((labelled, pseudo), batch_sizes, strict=True)
+        for part, size in ((dataset, batch_size), *([pseudo] if pseudo else []))
     ]
-    batches = MixedBatches(parts[0], parts[1], len(labelled))
-    return _build(MixedDataset(labelled, pseudo), batches, workers, device)
+    if pseudo is None:
+        return _build(dataset, batches[0], workers, device)
+    mixed = MixedBatches(batches[0], batches[1], len(dataset))
+    return _build(MixedDataset(dataset, pseudo[0]), mixed, workers, device)
 
 
 def build_test_loader(

@@ -18,7 +18,7 @@ from srfgan_cli import __version__
 from srfgan_cli.config import Config
 from srfgan_cli.console import stderr
 from srfgan_cli.data.dataset import DetectionDataset
-from srfgan_cli.data.loaders import Batch, build_mixed_loader, build_train_loader
+from srfgan_cli.data.loaders import Batch, build_train_loader
 from srfgan_cli.data.open import check_same_categories, open_split
 from srfgan_cli.devices import Devices
 from srfgan_cli.distributed import World, open_world
@@ -180,19 +180,23 @@ def _finish(plan: Plan, stage: Stage, splits: Splits, trainer: Trainer, report: 
 
 def _batches(plan: Plan, splits: Splits, world: World, state: dict[str, Any] | None) -> Iterator[Batch]:
     solver, mixture = plan.solver, plan.config.finetune.self_training
-    common: dict[str, Any] = {
-        "accumulate": solver.accumulate,
-        "rank": world.rank,
-        "world_size": world.size,
-        "seed": plan.config.seed,
-        "start": state["iteration"] if state else 0,
-        "workers": plan.config.data.workers,
-        "device": world.device,
-    }
-    if splits.pseudo is None or mixture is None:
-        return iter(build_train_loader(splits.train, batch_size=solver.batch_size, **common))
-    sizes = mixture.shares(solver.batch_size)
-    return iter(build_mixed_loader(splits.train, splits.pseudo, batch_sizes=sizes, **common))
+    labelled, pseudo = solver.batch_size, None
+    if splits.pseudo is not None and mixture is not None:
+        labelled, share = mixture.shares(solver.batch_size)
+        pseudo = (splits.pseudo, share)
+    loader = build_train_loader(
+        splits.train,
+        batch_size=labelled,
+        pseudo=pseudo,
+        accumulate=solver.accumulate,
+        rank=world.rank,
+        world_size=world.size,
+        seed=plan.config.seed,
+        start=state["iteration"] if state else 0,
+        workers=plan.config.data.workers,
+        device=world.device,
+    )
+    return iter(loader)
 
 
 def _hooks(plan: Plan, stage: Stage, splits: Splits, world: World, reports: list[Report | None]) -> Hooks:
