@@ -58,6 +58,15 @@ Launcher = Annotated[
         "--launcher", help="How runs start their processes; `slurm`: by srun.", rich_help_panel="Machine"
     ),
 ]
+Jobs = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Runs at a time; the devices are dealt out among them.",
+        rich_help_panel="Machine",
+    ),
+]
 OutputDir = Annotated[
     Path,
     typer.Option("--output-dir", help="Where runs and reports go.", metavar="DIR", rich_help_panel="Output"),
@@ -78,6 +87,7 @@ def reproduce(
     batch_size: BatchSize = None,
     devices: Devices = "auto",
     launcher: Launcher = "auto",
+    jobs: Jobs = 1,
     precision: Precision = None,
     output_dir: OutputDir = Path("runs/reproduce"),
     dry_run: DryRun = False,
@@ -89,6 +99,7 @@ def reproduce(
     from srfgan_cli.reproduction.identity import data_identity, folder_identity
     from srfgan_cli.reproduction.jobs import Machine
     from srfgan_cli.reproduction.rows import table_rows
+    from srfgan_cli.reproduction.slots import deal_out
 
     wanted = table_rows(table, [name.strip() for name in rows.strip(",").split(",")] if rows else [])
     overrides = tuple(_overrides(dataset, batch_size, precision) + (set_ or []))
@@ -105,21 +116,28 @@ def reproduce(
     graph = build_graph(wanted, settings)
     prefix = ("srun", "--kill-on-bad-exit=1") if launcher == "slurm" else ()
     machine = Machine(None if built_in else data_root, unlabeled, devices, launcher, prefix)
+    machines = deal_out(machine, jobs)
     if dry_run:
         _show(graph, machine, output_dir, json)
         return
-    _run(table, graph, settings, machine, output_dir, json)
+    _run(table, graph, settings, machine, machines, output_dir, json)
 
 
 def _run(
-    table: str, graph: Graph, settings: Settings, machine: Machine, output_dir: Path, json: bool
+    table: str,
+    graph: Graph,
+    settings: Settings,
+    machine: Machine,
+    machines: list[Machine],
+    output_dir: Path,
+    json: bool,
 ) -> None:
     from srfgan_cli.launcher import INTERRUPTED
     from srfgan_cli.reproduction.run import Stopped, run_jobs
     from srfgan_cli.reproduction.session import report_table
 
     try:
-        outcome = run_jobs(graph, output_dir, machine)
+        outcome = run_jobs(graph, output_dir, machines)
     except Stopped:
         stderr.print("Interrupted; everything is kept. The same command continues.")
         raise typer.Exit(INTERRUPTED) from None

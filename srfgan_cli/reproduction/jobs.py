@@ -27,6 +27,7 @@ class Machine:
         data_root: `--data-root`, where the data set is a folder.
         unlabeled: `--unlabeled`, for the jobs that train with pseudo-labels.
         prefix: what starts a job's command, as `srun` in a SLURM job.
+        threads: per CPU process; None leaves it to the run.
     """
 
     data_root: Path | None = None
@@ -34,6 +35,7 @@ class Machine:
     devices: str = "auto"
     launcher: str = "auto"
     prefix: tuple[str, ...] = ()
+    threads: int | None = None
 
 
 @dataclass(frozen=True)

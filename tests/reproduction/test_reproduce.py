@@ -9,10 +9,12 @@ import time
 import pytest
 import yaml
 
+from models.errors import InputError
 from srfgan_cli.reproduction.graph import Settings, build_graph
 from srfgan_cli.reproduction.jobs import Machine
 from srfgan_cli.reproduction.rows import table_rows
 from srfgan_cli.reproduction.run import Stopped, job_folders, run_jobs
+from srfgan_cli.reproduction.slots import deal_out
 
 OVERLAY = {
     "base": "demo",
@@ -88,6 +90,47 @@ def test_a_table_survives_a_signal_and_a_failing_run(reproduce, tmp_path):
     assert {f"panel-{jobs[3].name}.png", "differences.png"} <= {path.name for path in folder.iterdir()}
 
 
+def test_runs_at_a_time_are_stopped_together_and_go_on(reproduce, tmp_path):
+    options = ["--rows", "upsamplers_nn,upsamplers_bilinear,upsamplers_bicubic", "--jobs", "2"]
+    planned = json.loads(reproduce(*options, "--dry-run", "--json").out)
+    jobs = [tmp_path / "runs" / "reproduce" / "jobs" / run["run"] for run in planned]
+
+    _signal_when(jobs[1] / "metrics.jsonl", signal.SIGTERM)
+    interrupted = reproduce(*options)
+    assert interrupted.code == 130, interrupted.err
+    assert all((job / "checkpoint.pt").exists() for job in jobs[:2]), "both have saved their state"
+    assert not jobs[2].exists(), "no other was started"
+
+    done = reproduce(*options, "--json")
+    assert done.code == 0, done.err
+    assert [run["state"] for run in json.loads(done.out)["runs"]] == ["done"] * 3
+
+
+@pytest.mark.parametrize(
+    "devices, gpus, jobs, dealt",
+    [
+        ("auto", 4, 2, ["0,1,", "2,3,"]),
+        ("4,6", 8, 2, ["4,", "6,"]),
+        ("1,", 2, 2, ["1,", "1,"]),
+        ("auto", 2, 4, ["0,", "1,", "0,", "1,"]),
+        ("auto", 0, 2, ["cpu:1", "cpu:1"]),
+        ("cpu:4", 0, 2, ["cpu:2", "cpu:2"]),
+    ],
+)
+def test_devices_are_dealt_out_evenly(devices, gpus, jobs, dealt, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    shares = deal_out(Machine(devices=devices), jobs)
+    assert [share.devices for share in shares] == dealt
+    assert {share.threads for share in shares} == ({None} if gpus else {4 if devices == "auto" else 2})
+
+
+@pytest.mark.parametrize("machine", [Machine(devices="cpu:3"), Machine(prefix=("srun",))])
+def test_devices_that_cannot_be_dealt_out_are_said_to_be_so(machine):
+    with pytest.raises(InputError, match="--jobs"):
+        deal_out(machine, 2)
+
+
 def test_two_at_once_in_one_folder_are_refused(reproduce, tmp_path):
     import fcntl
 
@@ -115,7 +158,7 @@ def test_an_interrupt_reaches_the_tasks_that_srun_has_started(tmp_path, monkeypa
     graph = build_graph(table_rows("table5", ["table5_nn"]), Settings())
     _signal_when(tmp_path / "started", signal.SIGINT)
     with pytest.raises(Stopped):
-        run_jobs(graph, tmp_path, Machine(prefix=(str(tmp_path / "srun"),)))
+        run_jobs(graph, tmp_path, [Machine(prefix=(str(tmp_path / "srun"),))])
     (folder,) = job_folders(graph, tmp_path).values()
     assert folder.log.read_text() == "saved\n"
 
