@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,12 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
         temporary.unlink(missing_ok=True)
         kept = " The last complete one is kept." if path.exists() else ""
         raise InputError(f"Cannot write {path}: {_reason(error)}.{kept}") from None
+
+
+def file_hash(path: Path) -> str:
+    """A file's sha256, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _reason(error: BaseException) -> str:

@@ -171,7 +171,7 @@ Teacher = Annotated[
     Path | None,
     Option(
         "--teacher",
-        help="Self-training: the trained detector that labels --unlabeled.",
+        help="Self-training: the trained detector that labels --unlabeled, or `published`.",
         metavar="FILE",
         rich_help_panel="Data",
     ),

@@ -36,6 +36,7 @@ class Plan:
         guide, generator, extractor: checkpoints of earlier stages that this run reads; None where it
             does not need them.
         weights: the detector that this run starts from; None where it does not start from one.
+        teacher: the detector that labels images for it, if any.
         finished: there is nothing left to do (`--auto-resume`).
     """
 
@@ -47,6 +48,7 @@ class Plan:
     generator: Path | None = None
     extractor: Path | None = None
     weights: Path | None = None
+    teacher: Path | None = None
     finished: bool = False
 
     @property
@@ -54,6 +56,12 @@ class Plan:
         """The stage's schedule."""
         solver: SolverConfig = getattr(self.config, self.stage).solver
         return solver
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The checkpoints that the run reads, by the options that name them."""
+        named = {name: getattr(self, name) for name in (*_WHAT, "weights", "teacher")}
+        return {name: path for name, path in named.items() if path is not None}
 
 
 def make_plan(options: TrainOptions) -> Plan:
@@ -164,8 +172,6 @@ def _with_self_training(config: Config, options: TrainOptions) -> Config:
         )
     if absent:
         return config
-    if options.teacher is not None and not options.teacher.is_file() and not options.dry_run:
-        raise InputError(f"--teacher: {options.teacher} does not exist.")
     if wanted:
         return config
     settings = SelfTrainingConfig()
@@ -212,11 +218,16 @@ def needed_sources(config: Config, stage: StageName) -> tuple[SourceName, ...]:
 
 
 def _sources(config: Config, options: TrainOptions) -> dict[str, Path]:
-    """The checkpoints that this stage reads: those of earlier stages, and the one that it starts from."""
-    start: dict[str, Path] = {}
-    if options.weights is not None and not options.resume:
-        start = {"weights": _start(options.weights, config, options)}
-    return start | {which: _source(which, config, options) for which in _chosen(config, options)}
+    """The checkpoints that this stage reads: those of earlier stages, what it starts from, and its teacher."""
+    files: dict[str, Path] = {which: _source(which, config, options) for which in _chosen(config, options)}
+    # A run that goes on has them already: they may be gone, but not be others.
+    if options.weights is not None and (not options.resume or options.weights.is_file()):
+        files["weights"] = _file(options.weights, config, options)
+    if options.teacher is not None:
+        files["teacher"] = _file(options.teacher, config, options)
+        if not files["teacher"].is_file() and not options.dry_run:
+            raise InputError(f"--teacher: {options.teacher} does not exist.")
+    return files
 
 
 def _chosen(config: Config, options: TrainOptions) -> tuple[SourceName, ...]:
@@ -242,7 +253,7 @@ def _source(which: SourceName, config: Config, options: TrainOptions) -> Path:
     stage, preset = source_presets(config)[which]
     given: Path | None = getattr(options, which)
     if given == PUBLISHED:
-        return _start(given, config if preset == config.name else load_preset(preset), options)
+        return _file(given, config if preset == config.name else load_preset(preset), options)
     path = given or Run.default(stage, preset).model
     if path.is_file() or options.dry_run:
         return path
@@ -252,19 +263,18 @@ def _source(which: SourceName, config: Config, options: TrainOptions) -> Path:
     raise InputError(f"{options.stage} needs {_WHAT[which]}: {path} does not exist.{command}")
 
 
-def _start(given: Path, config: Config, options: TrainOptions) -> Path:
+def _file(given: Path, config: Config, options: TrainOptions) -> Path:
     return published_file(config, download=not options.dry_run) if given == PUBLISHED else given
 
 
 def _as_dict(plan: Plan) -> dict[str, Any]:
     solver = plan.solver
-    files = {name: getattr(plan, name) for name in ("guide", "generator", "extractor", "weights")}
-    files |= {"unlabeled": plan.options.unlabeled, "teacher": plan.options.teacher}
+    files = plan.files | ({"unlabeled": plan.options.unlabeled} if plan.options.unlabeled else {})
     return {
         "stage": plan.stage,
         "preset": plan.config.name,
         "output_dir": str(plan.run.folder),
-        **{name: f"{path}{'' if path.exists() else ' (missing)'}" for name, path in files.items() if path},
+        **{name: f"{path}{'' if path.exists() else ' (missing)'}" for name, path in files.items()},
         "iterations": solver.iterations,
         "batch_size": solver.batch_size,
         "lr": solver.scaled_lr,

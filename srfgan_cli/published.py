@@ -10,7 +10,7 @@ from srfgan_cli.downloads.cache import cached_path, fetch
 from srfgan_cli.presets import list_presets, load_preset
 
 PUBLISHED = Path("published")
-"""The word that `--weights`, `--guide`, `--generator` and `--extractor` take instead of a file."""
+"""The word that `--weights`, `--guide`, `--generator`, `--extractor` and `--teacher` take instead of a file."""
 
 
 def published_row(config: Config) -> ReferenceConfig | None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from models.errors import InputError
 from srfgan_cli.config import Config
+from srfgan_cli.files import file_hash
 from srfgan_cli.presets import dump_yaml, flatten, load_preset
 
 RUNS_DIR = Path("runs")
@@ -56,6 +59,11 @@ class Run:
         return self.folder / "config.yaml"
 
     @property
+    def sources(self) -> Path:
+        """The files that the run was started from, with their hashes."""
+        return self.folder / "sources.json"
+
+    @property
     def metrics(self) -> Path:
         """One JSON object per logged iteration."""
         return self.folder / "metrics.jsonl"
@@ -91,19 +99,21 @@ class Run:
                 f"{self.folder} holds an unfinished run. --resume continues it, --overwrite starts it anew."
             )
 
-    def begin(self, config: Config, resume: bool) -> None:
-        """Make the folder and write the config; a run that starts anew removes what an old one left.
+    def begin(self, config: Config, files: Mapping[str, Path]) -> None:
+        """Make the folder, without what an old run left, and write the config and what the run starts from.
+
+        Args:
+            files: checkpoints of other runs, by the options that name them.
 
         Raises:
-            InputError: the folder cannot be made, or a resumed run's config differs from its own.
+            InputError: the folder cannot be made.
         """
-        if resume:
-            self.check_same(config)
-            return
         self.clear()
+        sources = _identified(files)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self.config.write_text(dump_yaml(config), encoding="utf-8")
+            self.sources.write_text(json.dumps(sources, indent=2) + "\n", encoding="utf-8")
         except OSError as error:
             raise InputError(f"Cannot write to {self.folder}: {error.strerror}.") from None
 
@@ -114,7 +124,14 @@ class Run:
             InputError: the folder cannot be written.
         """
         try:
-            for path in (self.checkpoint, self.model, self.metrics, self.results, self.evaluation):
+            for path in (
+                self.checkpoint,
+                self.model,
+                self.sources,
+                self.metrics,
+                self.results,
+                self.evaluation,
+            ):
                 path.unlink(missing_ok=True)
             shutil.rmtree(self.folder / "tensorboard", ignore_errors=True)
         except OSError as error:
@@ -139,10 +156,38 @@ class Run:
                 "Use the same options as then, or --overwrite to start anew."
             )
 
+    def check_sources(self, files: Mapping[str, Path]) -> None:
+        """Whether these are the files that the run in the folder was started from, wherever they lie now.
+
+        Raises:
+            InputError: one is another; names both.
+        """
+        if not self.sources.is_file():
+            return  # begun by a version that kept no record
+        began = json.loads(self.sources.read_bytes())
+        changed = [
+            f"{name}: {_described(began.get(name))} -> {_described(now)}"
+            for name, now in _identified(files).items()
+            if name not in began or began[name]["sha256"] != now["sha256"]
+        ]
+        if changed:
+            raise InputError(
+                f"--resume: {self.folder} was started from other files than these. Changed: {'; '.join(changed)}. "
+                "Name files of the same content, or --overwrite to start anew."
+            )
+
 
 def continued(began: Config, now: Config) -> Config:
     """The config with which a run can go on: as it began, with the values of `now` that are free to change."""
     return Config.model_validate(_taking_free(began.model_dump(), now.model_dump()))
+
+
+def _identified(files: Mapping[str, Path]) -> dict[str, dict[str, str]]:
+    return {name: {"file": str(path), "sha256": file_hash(path)} for name, path in files.items()}
+
+
+def _described(source: Mapping[str, str] | None) -> str:
+    return "none" if source is None else f"{source['file']} (sha256 {source['sha256'][:8]})"
 
 
 def is_free(key: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from models.errors import InputError
 from srfgan_cli.console import stderr
 from srfgan_cli.downloads.addresses import file_name
 from srfgan_cli.downloads.transfer import Report, TransferError, transfer
+from srfgan_cli.files import file_hash
 
 Check = Callable[[Path], object]
 """Reads a file that came and raises InputError if it is not what it should be."""
@@ -107,12 +107,6 @@ def _verify(path: Path, url: str) -> None:
 def _recorded(path: Path) -> str | None:
     record = _record(path)
     return record.read_text(encoding="utf-8").partition(" ")[0] if record.is_file() else None
-
-
-def file_hash(path: Path) -> str:
-    """A file's sha256, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _record(path: Path) -> Path:

@@ -27,7 +27,7 @@ from srfgan_cli.data.open import check_same_categories, policy
 from srfgan_cli.distributed import World
 from srfgan_cli.evaluation.results import Result
 from srfgan_cli.evaluation.run import predict
-from srfgan_cli.files import write_atomically
+from srfgan_cli.files import file_hash, write_atomically
 from srfgan_cli.plan import Plan
 from srfgan_cli.runs import RUNS_DIR
 from srfgan_cli.trained import load_trained
@@ -61,7 +61,7 @@ def open_pseudo_labels(plan: Plan, train: DetectionDataset, world: World) -> Det
     index = CocoIndex.load(path, folder)
     if not len(index.boxes):
         raise InputError(
-            f"The teacher {plan.options.teacher} finds nothing above {settings.threshold} in {folder}. "
+            f"The teacher {plan.teacher} finds nothing above {settings.threshold} in {folder}. "
             "Lower finetune.self_training.threshold."
         )
     if train.masks and not index.has_mask.any():
@@ -81,10 +81,10 @@ def open_pseudo_labels(plan: Plan, train: DetectionDataset, world: World) -> Det
 def _labels_path(plan: Plan, train: DetectionDataset) -> Path:
     """The labels' place, named after teacher, images, categories, test size and threshold."""
     data, options, settings = plan.config.data, plan.options, plan.config.finetune.self_training
-    assert options.unlabeled is not None and options.teacher is not None and settings is not None
+    assert options.unlabeled is not None and plan.teacher is not None and settings is not None
     decisive = {
         "version": _VERSION,
-        "teacher": _sha256(options.teacher),
+        "teacher": file_hash(plan.teacher),
         "images": [(path.name, path.stat().st_size) for path in list_images(options.unlabeled)],
         "categories": train.categories.to_records(),
         "size": (data.test_short_side, data.test_max_side),
@@ -99,7 +99,7 @@ def _label(
     plan: Plan, settings: SelfTrainingConfig, path: Path, train: DetectionDataset, world: World
 ) -> None:
     """Run the teacher over the folder and write its labels."""
-    folder, teacher = plan.options.unlabeled, plan.options.teacher
+    folder, teacher = plan.options.unlabeled, plan.teacher
     assert folder is not None and teacher is not None
     detector = load_trained(
         _with_threshold(plan.config, settings.threshold), teacher, train.categories
@@ -140,7 +140,7 @@ def _label(
 
 def _no_masks(plan: Plan) -> InputError:
     return InputError(
-        f"The teacher {plan.options.teacher} gives no masks, which preset '{plan.config.name}' trains on. Give a "
+        f"The teacher {plan.teacher} gives no masks, which preset '{plan.config.name}' trains on. Give a "
         "teacher with masks."
     )
 
@@ -181,8 +181,3 @@ def _area(result: Result) -> float:
 def _write(path: Path, document: dict[str, Any]) -> None:
     text = json.dumps(document, separators=(",", ":"))
     write_atomically(path, lambda file: file.write(text.encode()))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -66,14 +66,17 @@ def train_stage(plan: Plan, devices: Devices) -> Report | None:
             announce(plan)
             _warn_of_separate_norms(world)
         _check_same_folder(plan, world)
+        if world.is_main and plan.options.resume:
+            plan.run.check_same(plan.config)
+            plan.run.check_sources(plan.files)
         splits = _open_data(plan, world)
         config = plan.config
         model = _fitted(config, len(splits.train.categories))
         torch.manual_seed(config.seed)
         stage = build_stage(plan, model, world)
         torch.manual_seed(config.seed + 1 + world.rank)
-        if world.is_main:
-            plan.run.begin(config, plan.options.resume)
+        if world.is_main and not plan.options.resume:
+            plan.run.begin(config, plan.files)
         report = _run(plan, stage, splits, world)
         if world.is_main:
             _conclude(plan, report)

@@ -193,9 +193,12 @@ def test_the_generators_stages_killed_at_any_moment_equal_ones_never_killed(driv
             for folder in (name, f"{name} in parts")
         ]
         job = [*made[1], "--auto-resume"]
-        runs += [(made[0], NEVER), *attempts(job, job, points), (job, NEVER)]
+        other = ([*job, "--guide", "guide/checkpoint.pt"], NEVER)
+        begun = attempts(job, job, points)
+        runs += [(made[0], NEVER), *begun[:2], other, *begun[2:], (job, NEVER)]
     ends, said = drive(runs)
-    assert ends == [0, *[0, -KILL, -KILL, 130, -KILL, 0, 0] * 2], said
+    assert ends == [0, *[0, -KILL, -KILL, 2, 130, -KILL, 0, 0] * 2], said
+    assert "guide: guide/model.pt (sha256" in said and "-> guide/checkpoint.pt (sha256" in said
     assert "The run in stage 2 in parts is finished" in said
     for name in ("stage 1", "stage 2"):
         assert_same_run(tmp_path / name, tmp_path / f"{name} in parts")

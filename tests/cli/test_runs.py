@@ -1,4 +1,4 @@
-"""With which config an unfinished run can go on."""
+"""With which config and files an unfinished run can go on."""
 
 import pytest
 
@@ -18,10 +18,30 @@ from srfgan_cli.runs import Run
 )
 def test_a_run_goes_on_with_its_own_config_only(tmp_path, began, now, changed):
     run = Run(tmp_path / "run")
-    run.begin(load_preset("mask_rcnn_r50_fpn_nn", began), resume=False)
+    run.begin(load_preset("mask_rcnn_r50_fpn_nn", began), {})
     config = load_preset("mask_rcnn_r50_fpn_nn", now)
     if changed is None:
-        run.begin(config, resume=True)
+        run.check_same(config)
         return
     with pytest.raises(InputError, match=f"was started with another config. Changed: {changed}"):
-        run.begin(config, resume=True)
+        run.check_same(config)
+
+
+def test_a_run_goes_on_with_the_content_of_its_own_files_only(tmp_path):
+    guide, moved, other = (tmp_path / name for name in ("guide.pt", "moved.pt", "other.pt"))
+    for path, content in ((guide, b"first"), (moved, b"first"), (other, b"other")):
+        path.write_bytes(content)
+    run = Run(tmp_path / "run")
+    run.begin(load_preset("mask_rcnn_r18_fpn"), {"guide": guide})
+    run.check_sources({"guide": guide})
+    run.check_sources({"guide": moved})
+    guide.write_bytes(b"new!!")  # of the same name and size
+    for files, changed in (
+        ({"guide": guide}, rf"guide: {guide} \(sha256 a7937b64\) -> {guide} \(sha256 \w+\)\."),
+        ({"guide": other}, rf"guide: {guide} .* -> {other} .*\)\."),
+        ({"extractor": moved}, rf"extractor: none -> {moved} \(sha256 a7937b64\)\."),
+    ):
+        with pytest.raises(InputError, match=f"was started from other files than these. Changed: {changed}"):
+            run.check_sources(files)
+    run.sources.unlink()
+    run.check_sources({"guide": other})  # a run of a version that kept no record goes on

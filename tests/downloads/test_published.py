@@ -167,6 +167,8 @@ def test_a_dry_run_fetches_nothing(web, monkeypatch, tmp_path):
     nn, srf = load_preset("cascade_s101_pafpn_nn"), load_preset("cascade_s101_pafpn")
     assert plan.guide == cached_path(nn.references[0].weights)
     assert plan.weights == cached_path(srf.references[0].weights)
+    taught = {"stage": "finetune", "unlabeled": tmp_path, "teacher": Path("published")}
+    assert make_plan(TrainOptions(**{**vars(options), **taught})).teacher == plan.weights
     assert web.requests == []
 
 

@@ -54,7 +54,7 @@ def test_a_run_that_one_table_began_goes_on_in_another(tmp_path):
     folder = JobFolder(tmp_path)
     assert "--resume" in command(same, {job.key: folder}, Machine())
     resumed = load_preset(folder.preset)
-    run.begin(resumed, resume=True)  # refuses a config that differs
+    run.check_same(resumed)  # refuses a config that differs
     assert resumed.data.workers == 0 and resumed.finetune.solver.evaluate_every == 45_000
 
 
