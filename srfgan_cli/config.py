@@ -204,7 +204,8 @@ class SourcesConfig(StrictConfig):
 
 
 class TTAConfig(StrictConfig):
-    """Multi-scale testing (test-time augmentation) by `srfgan eval`; scores during a training are without it.
+    """Multi-scale testing (test-time augmentation) by `srfgan eval` and at the end of a training; its scores on the
+    way are at one scale.
 
     The numbers are detectron2's.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,6 +102,12 @@ class DetectionDataset(Dataset[Sample]):
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def at_original_size(self) -> DetectionDataset:
+        """The same images as their files have them."""
+        twin = copy.copy(self)
+        twin.policy = OriginalSize()
+        return twin
 
     def image_path(self, position: int) -> Path:
         """The file of the image at this position."""

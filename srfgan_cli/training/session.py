@@ -34,6 +34,7 @@ from srfgan_cli.training.metrics import MetricsLog
 from srfgan_cli.training.progress import TrainingProgress
 from srfgan_cli.training.self_training import open_pseudo_labels
 from srfgan_cli.training.stage import Stage
+from srfgan_cli.tta import MultiScale
 
 
 @dataclass(frozen=True)
@@ -161,11 +162,11 @@ def _run(plan: Plan, stage: Stage, splits: Splits, world: World) -> Report | Non
     if stage.detector is None:
         world.barrier()
         report = None
+    elif reports and not plan.config.evaluation.tta.enabled:
+        report = reports[-1]
     else:
         # A run that was killed in its last evaluation has nothing left to train, but still to score.
-        report = (
-            reports[-1] if reports else _evaluate(plan, trainer.average.modules["detector"], splits, world)
-        )
+        report = _evaluate(plan, trainer.average.modules["detector"], splits, world, last=True)
     if world.is_main:
         _finish(plan, stage, splits, trainer, report)
     return report
@@ -231,18 +232,26 @@ def _header(plan: Plan, stage: Stage, splits: Splits) -> dict[str, Any]:
     }
 
 
-def _evaluate(plan: Plan, detector: nn.Module, splits: Splits, world: World) -> Report | None:
+def _evaluate(
+    plan: Plan, detector: nn.Module, splits: Splits, world: World, *, last: bool = False
+) -> Report | None:
+    """Score as `srfgan eval` does, in fp32 whatever the training's precision.
+
+    Args:
+        last: with multi-scale testing, where the preset has it; the loop's own scores are at one scale.
+    """
     assert isinstance(detector, Detector) and splits.val is not None
     world.share_buffers(detector)
+    tta = plan.config.evaluation.tta
+    several = last and tta.enabled
     return evaluate(
-        detector,
-        splits.val,
+        MultiScale(detector, tta) if several else detector,
+        splits.val.at_original_size() if several else splits.val,
         preset=plan.config.name,
         max_detections=plan.config.evaluation.max_detections,
         reference=plan.config.references[0] if plan.config.references else None,
         results_path=plan.run.results,
         workers=plan.config.data.workers,
-        precision=plan.solver.precision,
         world=world,
     )
 

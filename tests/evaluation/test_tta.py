@@ -255,6 +255,19 @@ def test_through_the_command_line(srfgan, tiny, tmp_path):
     again = json.loads(srfgan(*options, "--tta", "--from", folder / "results_tta.json").out)
     assert again["tta"] and again["box"] == scored["box"]
 
+    # A training can end with it.
+    several = tiny("model.inference.score_threshold=0.0", "evaluation.tta.enabled=true")
+    short = ["--iterations", 1, "--output-dir", "several", "--json"]
+    done = srfgan("finetune", "--preset", plain, *several, *scales, *short, "--precision", "bf16")
+    assert done.code == 0 and done.err.count("4 views of each image") == 1, done.err
+    ended = json.loads(done.out)["evaluation"]
+    scored = json.loads(srfgan(*options, "--tta", *scales, "--weights", "several/model.pt").out)
+    assert ended["tta"] and ended["box"] == scored["box"] and ended["mask"] == scored["mask"]
+    single = json.loads(srfgan(*options, "--weights", "several/model.pt", "--output-dir", "x").out)
+    logged = [json.loads(line) for line in (tmp_path / "several/metrics.jsonl").read_text().splitlines()]
+    assert [line["evaluation"]["box"] for line in logged if "evaluation" in line] == [single["box"]]
+    assert single["box"] != scored["box"] or single["mask"] != scored["mask"]
+
     drawn = [
         "visualize",
         "detections",
