@@ -97,7 +97,7 @@ def reproduce(
     from srfgan_cli.presets import load_preset
     from srfgan_cli.reproduction.graph import Settings, build_graph
     from srfgan_cli.reproduction.identity import data_identity, folder_identity
-    from srfgan_cli.reproduction.jobs import Machine
+    from srfgan_cli.reproduction.jobs import Machine, job_folder
     from srfgan_cli.reproduction.rows import table_rows
     from srfgan_cli.reproduction.slots import deal_out
 
@@ -113,7 +113,7 @@ def reproduce(
         data="shapes" if built_in else data_identity(data_root),
         unlabeled=folder_identity(unlabeled) if unlabeled else "",
     )
-    graph = build_graph(wanted, settings)
+    graph = build_graph(wanted, settings, lambda key: job_folder(output_dir, key).began)
     prefix = ("srun", "--kill-on-bad-exit=1") if launcher == "slurm" else ()
     machine = Machine(None if built_in else data_root, unlabeled, devices, launcher, prefix)
     machines = deal_out(machine, jobs)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -17,10 +17,12 @@ from models.errors import InputError
 from srfgan_cli.config import Config, SolverConfig
 from srfgan_cli.plan import needed_sources, source_presets
 from srfgan_cli.presets import load_preset
-from srfgan_cli.reproduction.identity import as_trained, scoring, what_decides
+from srfgan_cli.reproduction.identity import scoring, what_decides
 from srfgan_cli.reproduction.rows import AS_MANY_IMAGES
 from srfgan_cli.tables import Entry
 
+Began = Callable[[str], Config | None]
+"""By a training's key, the config that a run of it is done with or goes on with; None where it starts anew."""
 JobKind = Literal["pretrain", "extract", "finetune", "eval"]
 
 
@@ -110,8 +112,11 @@ class Graph:
         return list(dict.fromkeys(needing))
 
 
-def build_graph(rows: Sequence[Entry], settings: Settings) -> Graph:
+def build_graph(rows: Sequence[Entry], settings: Settings, began: Began = lambda _: None) -> Graph:
     """Every run that the rows need.
+
+    A training is scored as the settings say, if they do not find it done or begun with another scoring, which does
+    not make it another training: then the scoring that they ask for is an evaluation of its own.
 
     Raises:
         InputError: a preset that the settings make invalid, or a row that rests on a stage that is not run.
@@ -119,7 +124,7 @@ def build_graph(rows: Sequence[Entry], settings: Settings) -> Graph:
     graph = Graph(list(rows), settings.seeds)
     for seed in range(settings.seeds):
         for row in rows:
-            graph.results[row.preset, seed] = _scored_job(graph, row.preset, seed, settings)
+            graph.results[row.preset, seed] = _scored_job(graph, row.preset, seed, settings, began)
     return graph
 
 
@@ -140,12 +145,12 @@ def scaled(config: Config, settings: Settings, seed: int) -> Config:
     return config.model_copy(update={**stages, "seed": config.seed + seed})
 
 
-def _scored_job(graph: Graph, preset: str, seed: int, settings: Settings) -> str:
+def _scored_job(graph: Graph, preset: str, seed: int, settings: Settings, began: Began) -> str:
     """The job whose evaluation is the row's: its last stage, or that detector scored once more in another way."""
     config = _config(graph, preset, seed, settings)
     source = _config(graph, config.sources.detector or preset, seed, settings)
     trained = _training(graph, source, source.stages[-1], seed, settings)
-    if scoring(as_trained(source)) == scoring(config):
+    if scoring(began(trained) or graph.jobs[trained].config) == scoring(config):
         return trained
     return _add(graph, "eval", config, {"weights": trained}, {"scoring": scoring(config), "weights": trained})
 
@@ -166,7 +171,7 @@ def _training(graph: Graph, config: Config, stage: Any, seed: int, settings: Set
     return _add(
         graph,
         stage,
-        as_trained(config),
+        config,
         sources,
         what_decides(config, stage, settings.unlabeled) | {"sources": sources, "data": settings.data},
     )

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from models.errors import InputError
 from srfgan_cli.config import Config
-from srfgan_cli.presets import flatten, load_preset
+from srfgan_cli.presets import flatten
 from srfgan_cli.runs import FREE_TO_CHANGE
 
 
@@ -21,10 +20,12 @@ def what_decides(config: Config, stage: str, unlabeled: str) -> dict[str, Any]:
     if stage != "pretrain":
         sections |= {"model", "initial_weights"}
     kept = {key: value for key, value in _given(config).items() if key.split(".")[0] in sections}
-    unused = ["model.inference", *FREE_TO_CHANGE, *(["data.degradation"] if stage == "finetune" else [])]
-    kept = {key: value for key, value in kept.items() if not _belongs(key, unused)}
+    unused = [*FREE_TO_CHANGE, *(["data.degradation"] if stage == "finetune" else [])]
     if stage == "finetune" and config.finetune.self_training is not None:
         kept["unlabeled"] = unlabeled
+    else:
+        unused.append("model.inference")  # which decides what a teacher finds
+    kept = {key: value for key, value in kept.items() if not _belongs(key, unused)}
     if stage == "pretrain":
         kept["generator"] = [config.model.neck.upsampler, config.model.neck.channels]
     else:
@@ -79,23 +80,6 @@ def folder_identity(folder: Path) -> str:
     if not names:
         raise InputError(f"--unlabeled {folder}: there is no such folder, or nothing in it.")
     return f"{folder.name} {len(names)}"
-
-
-def as_trained(config: Config) -> Config:
-    """A config with its preset's own scoring, whatever the settings say of it.
-
-    They do not make another training, so that one which is done may have been scored otherwise: what they ask for
-    is an evaluation of its own.
-    """
-    own = _as_shipped(config.name)
-    inference = own.model.inference.model_copy(update=_proposing(config))
-    model = config.model.model_copy(update={"inference": inference})
-    return config.model_copy(update={"model": model, "evaluation": own.evaluation})
-
-
-@cache
-def _as_shipped(preset: str) -> Config:
-    return load_preset(preset)
 
 
 def _proposing(config: Config) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from srfgan_cli.config import Config
 from srfgan_cli.files import write_atomically
 from srfgan_cli.presets import dump_yaml, load_preset
 from srfgan_cli.reproduction.graph import Job
@@ -73,6 +74,16 @@ class JobFolder:
             return "failed"
         return "begun" if self.run.checkpoint.is_file() else "new"
 
+    @property
+    def began(self) -> Config | None:
+        """The config that a training is done with or goes on with; None where it starts anew.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        kept = self.run.checkpoint.is_file() or self.run.model.is_file()
+        return load_preset(self.run.config) if kept else None
+
     def scores(self) -> dict[str, dict[str, float | None]]:
         """`{"box": {"AP": ...}, "mask": {...}}` in percent; empty where nothing was scored."""
         found = _read_json(self.run.evaluation)
@@ -109,6 +120,11 @@ class JobFolder:
         return str(_read_json(self.failure).get("message", ""))
 
 
+def job_folder(output_dir: Path, key: str) -> JobFolder:
+    """The folder of a job; tables share them."""
+    return JobFolder(output_dir / "jobs" / key)
+
+
 def command(job: Job, folders: dict[str, JobFolder], machine: Machine) -> list[str]:
     """The command that runs or resumes a job; writes its preset first.
 
@@ -116,11 +132,9 @@ def command(job: Job, folders: dict[str, JobFolder], machine: Machine) -> list[s
         InputError: its folder cannot be written, or what a job that goes on began with not be read.
     """
     folder = folders[job.key]
-    resumes = job.kind != "eval" and folder.run.checkpoint.is_file()
-    config = job.config
-    if resumes:
-        # Another table's row, by another name, may have begun the run.
-        config = continued(load_preset(folder.run.config), job.config)
+    # Another table's row, by another name, may have begun the run.
+    began = None if job.kind == "eval" else folder.began
+    config = continued(began, job.config) if began else job.config
     write_atomically(folder.preset, lambda file: file.write(dump_yaml(config).encode()))
     # -P keeps the current folder off the path: it may hold a foreign `models/`.
     parts = [*machine.prefix, sys.executable, "-P", "-m", "srfgan_cli", job.kind]
@@ -134,7 +148,7 @@ def command(job: Job, folders: dict[str, JobFolder], machine: Machine) -> list[s
     parts += ["--devices", machine.devices, "--launcher", machine.launcher]
     if job.kind == "eval":
         return [*parts, "--json"]
-    return [*parts, "--resume" if resumes else "--overwrite"]
+    return [*parts, "--resume" if began else "--overwrite"]
 
 
 def _read_json(path: Path) -> dict[str, Any]:

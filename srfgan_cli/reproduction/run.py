@@ -17,7 +17,7 @@ from rich.markup import escape
 from models.errors import InputError
 from srfgan_cli.console import stderr
 from srfgan_cli.reproduction.graph import Graph, Job
-from srfgan_cli.reproduction.jobs import JobFolder, Machine
+from srfgan_cli.reproduction.jobs import JobFolder, Machine, job_folder
 from srfgan_cli.reproduction.overall import Overall, overall_progress
 from srfgan_cli.reproduction.process import RunningJob, start_job
 
@@ -43,8 +43,8 @@ class Outcome:
 
 
 def job_folders(graph: Graph, output_dir: Path) -> dict[str, JobFolder]:
-    """The folder of each job; tables share them."""
-    return {key: JobFolder(output_dir / "jobs" / key) for key in graph.jobs}
+    """The folder of each job."""
+    return {key: job_folder(output_dir, key) for key in graph.jobs}
 
 
 def run_jobs(graph: Graph, output_dir: Path, machines: Sequence[Machine]) -> Outcome:

@@ -79,7 +79,7 @@ def open_pseudo_labels(plan: Plan, train: DetectionDataset, world: World) -> Det
 
 
 def _labels_path(plan: Plan, train: DetectionDataset) -> Path:
-    """The labels' place, named after teacher, images, categories, test size and threshold."""
+    """The labels' place, named after teacher, images, categories, test size, threshold and `model.inference`."""
     data, options, settings = plan.config.data, plan.options, plan.config.finetune.self_training
     assert options.unlabeled is not None and plan.teacher is not None and settings is not None
     decisive = {
@@ -90,6 +90,7 @@ def _labels_path(plan: Plan, train: DetectionDataset) -> Path:
         "size": (data.test_short_side, data.test_max_side),
         "precision": plan.solver.precision,
         "threshold": settings.threshold,
+        "inference": plan.config.model.inference.model_dump(),
     }
     key = hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
     return RUNS_DIR / "pseudo_labels" / f"{key[:16]}.json"

@@ -99,14 +99,23 @@ def test_a_multi_scale_row_scores_the_detector_of_the_plain_row_once_more():
     "override",
     ["evaluation.max_detections=10", "evaluation.tta.enabled=true", "model.inference.nms_iou=0.4"],
 )
-def test_another_scoring_is_an_evaluation_of_its_own_and_no_other_training(override):
-    """A training that is done was scored as its preset says, and is not scored again with the settings of now."""
+def test_another_scoring_makes_no_other_training(override):
+    """A training that begins is scored as the settings say; one that is done otherwise is scored once more."""
     plain = graph_of("table5", ["table5_nn"])
-    changed = graph_of("table5", ["table5_nn"], overrides=[override])
-    training, evaluation = changed.jobs.values()
-    assert training.key == plain.results["table5_nn", 0] == evaluation.sources["weights"]
-    assert training.config == plain.jobs[training.key].config
-    assert evaluation.kind == "eval" and evaluation.key == changed.results["table5_nn", 0]
+    (key,) = plain.jobs
+    done = {key: plain.jobs[key].config}
+    rows, settings = table_rows("table5", ["table5_nn"]), Settings(overrides=(override,))
+    fresh = build_graph(rows, settings)
+    assert list(fresh.jobs) == [key] and fresh.results == plain.results
+    config = fresh.jobs[key].config
+    assert config != done[key]
+    assert build_graph(rows, settings, {key: config}.get).results == plain.results
+
+    training, evaluation = build_graph(rows, settings, done.get).jobs.values()
+    assert training.key == key == evaluation.sources["weights"] and evaluation.kind == "eval"
+    assert (evaluation.config.evaluation, evaluation.config.model) == (config.evaluation, config.model)
+    back = build_graph(rows, Settings(), {key: config}.get)
+    assert back.results["table5_nn", 0] not in (key, evaluation.key), "nor is it the preset's own scoring"
 
 
 def test_nms_decides_what_centermask_trains_on():
@@ -133,6 +142,10 @@ def test_self_training_rows_are_taught_by_their_own_recipe_without_pseudo_labels
     teacher = graph.jobs[student.sources["teacher"]]
     assert teacher.config.finetune.self_training is None and student.config.finetune.self_training is not None
     assert teacher.sources == {"extractor": student.sources["extractor"]} and teacher.kind == "finetune"
+    nms = ["model.inference.nms_iou=0.4"]
+    other = graph_of("afigan_repository", [row], unlabeled="unlabeled2017 123403", overrides=nms)
+    first, *taught = graph.jobs
+    assert first in other.jobs and not set(taught) & set(other.jobs), "a teacher's NMS decides what it labels"
     with pytest.raises(
         InputError, match=r"Row cascade_rcnn_swin_t_bifpn.* trains with pseudo-labels: name images"
     ):

@@ -89,9 +89,18 @@ def test_a_table_survives_a_signal_and_a_failing_run(reproduce, tmp_path):
     assert json.loads((folder / "report.json").read_text())["rows"] == report["rows"]
     assert {f"panel-{jobs[3].name}.png", "differences.png"} <= {path.name for path in folder.iterdir()}
 
+    fewer = reproduce("--rows", "upsamplers_nn", "--set", "evaluation.max_detections=10", "--json")
+    assert fewer.code == 0, fewer.err
+    runs = json.loads(fewer.out)["runs"]
+    assert [(run["kind"], run["state"]) for run in runs] == [("finetune", "done"), ("eval", "done")]
+    again = json.loads((jobs[0].parent / runs[1]["run"] / "evaluation.json").read_text())
+    assert again["max_detections"] == 10
+    assert before[0] == (jobs[0] / "model.pt").stat().st_mtime_ns, "a training that is done is scored once more"
+
 
 def test_runs_at_a_time_are_stopped_together_and_go_on(reproduce, tmp_path):
     options = ["--rows", "upsamplers_nn,upsamplers_bilinear,upsamplers_bicubic", "--jobs", "2"]
+    options += ["--set", "evaluation.max_detections=10"]
     planned = json.loads(reproduce(*options, "--dry-run", "--json").out)
     jobs = [tmp_path / "runs" / "reproduce" / "jobs" / run["run"] for run in planned]
 
@@ -104,6 +113,7 @@ def test_runs_at_a_time_are_stopped_together_and_go_on(reproduce, tmp_path):
     done = reproduce(*options, "--json")
     assert done.code == 0, done.err
     assert [run["state"] for run in json.loads(done.out)["runs"]] == ["done"] * 3
+    assert all(json.loads((job / "evaluation.json").read_text())["max_detections"] == 10 for job in jobs)
 
 
 @pytest.mark.parametrize(

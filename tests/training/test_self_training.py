@@ -73,6 +73,8 @@ def test_the_teachers_labels_are_made_once_and_trained_on(finetune, teacher):
     labels()
     other = finetune(*teacher, "--overwrite", overrides=("finetune.self_training.threshold=0.13",))
     assert other.code == 0 and len(list(Path("runs/pseudo_labels").iterdir())) == 2
+    assert finetune(*teacher, "--overwrite", overrides=(LOW, "model.inference.nms_iou=0.4")).code == 0
+    assert len(list(Path("runs/pseudo_labels").iterdir())) == 3
 
 
 def test_what_a_user_may_get_wrong(finetune, teacher):
