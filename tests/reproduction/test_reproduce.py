@@ -95,7 +95,9 @@ def test_a_table_survives_a_signal_and_a_failing_run(reproduce, tmp_path):
     assert [(run["kind"], run["state"]) for run in runs] == [("finetune", "done"), ("eval", "done")]
     again = json.loads((jobs[0].parent / runs[1]["run"] / "evaluation.json").read_text())
     assert again["max_detections"] == 10
-    assert before[0] == (jobs[0] / "model.pt").stat().st_mtime_ns, "a training that is done is scored once more"
+    assert before[0] == (jobs[0] / "model.pt").stat().st_mtime_ns, (
+        "a training that is done is scored once more"
+    )
 
 
 def test_runs_at_a_time_are_stopped_together_and_go_on(reproduce, tmp_path):
