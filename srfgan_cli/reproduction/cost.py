@@ -20,8 +20,8 @@ ASPECT = 1216 / 800
 """Long side over short side of the image that costs are counted on: a usual one of COCO."""
 BACKWARD = 2
 """A backward pass costs about two forward passes."""
-JUDGED = 8
-"""Forward passes that D's work on one map is worth: real and fake forward and backward, and once through to G."""
+JUDGED = 7
+"""Forward passes that D's work on one map is worth: real and fake forward and backward, and once back to G."""
 
 
 def job_gmacs(job: Job) -> float:

@@ -8,6 +8,8 @@ the top left, where images and their halves agree.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,34 +18,66 @@ from torch.nn import functional as F
 
 Maps = dict[str, Tensor]
 """Level name -> (N, C, H, W)."""
-Judge = Callable[[Tensor], Tensor]
-"""(N, C, H, W) features -> (N, 1, H, W) logits of being real."""
+
+
+@dataclass
+class Judgement:
+    """What the discriminator says of the generated maps, for both networks.
+
+    Attributes:
+        loss: L_adv of equation (2), scalar float32; its gradient reaches the maps and no weight of D.
+        logits: of each map, (N, 1, H, W); their gradient reaches D and not the maps.
+    """
+
+    loss: Tensor
+    logits: list[Tensor]
+
+
+Judge = Callable[[Sequence[Tensor]], Judgement]
 
 
 def as_judge(discriminator: nn.Module) -> Judge:
-    """The discriminator as the generator's fixed judge.
+    """The discriminator as the generator's judge, whose one forward pass serves D's own step too.
 
-    Gradients flow through it to the features but not into its weights, and its batch-norm statistics stay
-    untouched: both belong to its own step.
+    D is updated after both steps, so both would compute the same activations. Its batch-norm statistics move once.
     """
-    weights = {name: parameter.detach() for name, parameter in discriminator.named_parameters()}
 
-    def judge(features: Tensor) -> Tensor:
-        buffers = {name: buffer.clone() for name, buffer in discriminator.named_buffers()}
-        logits: Tensor = functional_call(discriminator, {**weights, **buffers}, (features,))
-        return logits
+    def judge(fake: Sequence[Tensor]) -> Judgement:
+        inputs = [f.detach().requires_grad_() for f in fake]
+        # Of several processes, DDP writes the first one's statistics over all before D's step, whose backward pass
+        # goes through this graph too: it gets copies.
+        statistics = {name: buffer.clone() for name, buffer in discriminator.named_buffers()}
+        logits = [functional_call(discriminator, statistics, (f,)) for f in inputs]
+        for name, buffer in discriminator.named_buffers():
+            buffer.copy_(statistics[name])
+        loss = _total(F.softplus(-x.float()).mean() for x in logits)
+        return Judgement(_ThroughInputs.apply([loss], inputs, *fake), logits)
 
     return judge
+
+
+class _ThroughInputs(torch.autograd.Function):
+    """A loss of `inputs`, as a function of the maps that they are detached copies of and of nothing else.
+
+    Its graph is kept for the discriminator's step, and no weight's gradient is computed.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, loss: list[Tensor], inputs: list[Tensor], *maps: Tensor) -> Tensor:
+        """The value of the loss, the only item of a list, which keeps its graph out of this one."""
+        ctx.loss, ctx.inputs = loss[0], inputs
+        return loss[0].detach()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of the maps."""
+        gradients = torch.autograd.grad(ctx.loss, ctx.inputs, gradient, retain_graph=True)
+        return (None, None, *gradients)
 
 
 def content_loss(fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
     """Sum over levels of the mean absolute difference: L_L1 of equation (2). Scalar, float32."""
     return _total(F.l1_loss(f.float(), r.float()) for f, r in zip(fake, real, strict=True))
-
-
-def generator_loss(judge: Judge, fake: Sequence[Tensor]) -> Tensor:
-    """Sum over levels of mean -log D(fake): L_adv of equation (2). Scalar, float32."""
-    return _total(F.softplus(-judge(f).float()).mean() for f in fake)
 
 
 class DiscriminatorLosses(nn.Module):
@@ -54,10 +88,15 @@ class DiscriminatorLosses(nn.Module):
         self.discriminator = discriminator
 
     def forward(self, fake: Sequence[Tensor], real: Sequence[Tensor]) -> dict[str, Tensor]:
-        """Sums over levels of mean -log D(real) and of mean -log(1 - D(fake)); gradients reach D alone."""
+        """Sums over levels of mean -log D(real) and of mean -log(1 - D(fake)); gradients reach D alone.
+
+        Args:
+            fake: logits of the generated maps, from the judge.
+            real: target maps.
+        """
         return {
             "loss_d_real": _total(F.softplus(-self.discriminator(r.detach()).float()).mean() for r in real),
-            "loss_d_fake": _total(F.softplus(self.discriminator(f.detach()).float()).mean() for f in fake),
+            "loss_d_fake": _total(F.softplus(x.float()).mean() for x in fake),
         }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch._functorch.config
 from torch import nn
 
 from models.detector import Detector
@@ -21,6 +22,8 @@ def compile_networks(stage: Stage, device: torch.device) -> None:
         InputError: torch has no compiler for this device here.
     """
     _require_compiler(device)
+    # The discriminator's graph is gone through for the generator's step and again for its own.
+    torch._functorch.config.donated_buffer = False
     guide = getattr(stage, "guide", None)
     for module in (*stage.modules.values(), *([guide] if guide is not None else [])):
         for network in _networks(module):

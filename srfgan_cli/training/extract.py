@@ -20,7 +20,6 @@ from srfgan_cli.training.adversarial import (
     Maps,
     as_judge,
     content_loss,
-    generator_loss,
     paired,
     random_windows,
 )
@@ -40,15 +39,16 @@ class ExtractorLosses(nn.Module):
     def forward(
         self, images: list[Tensor], targets: list[Target], real: Maps, judge: Judge
     ) -> tuple[dict[str, Tensor], list[Tensor], list[Tensor]]:
-        """The named losses, and the (fake, real) maps, or windows, that the discriminator's step takes."""
+        """The named losses; D's logits of the fake maps, or windows, and the real ones, for its own step."""
         batch, sizes = self.detector.preprocess(images)
         pyramid = self.detector.pyramid(batch)
         fake, target = paired(self._super_resolved(pyramid, list(real)), real)
         losses: dict[str, Tensor] = self.detector.losses_from_pyramid(pyramid, sizes, targets)
         losses["loss_content"] = content_loss(fake, target)
         fake, target = random_windows(fake, target, self.config.window)
-        losses["loss_adversarial"] = self.config.weight * generator_loss(judge, fake)
-        return losses, fake, target
+        judgement = judge(fake)
+        losses["loss_adversarial"] = self.config.weight * judgement.loss
+        return losses, judgement.logits, target
 
     def _super_resolved(self, pyramid: Maps, levels: list[str]) -> Maps:
         if self.pairing == "same":
@@ -96,9 +96,9 @@ class ExtractStage:
         """L_INT of equation (3), then L_D of equation (1) on the same maps."""
         images, targets, real = self._inputs(batch)
         judge = as_judge(self.modules["discriminator"])
-        losses, fake, target = self._extractor_losses(images, targets, real, judge)
+        losses, logits, target = self._extractor_losses(images, targets, real, judge)
         yield losses
-        yield self._discriminator_losses(fake, target)
+        yield self._discriminator_losses(logits, target)
 
     def _inputs(self, batch: Batch) -> tuple[list[Tensor], list[Target], Maps]:
         """M's images and targets, and the maps of F that its own are compared with."""

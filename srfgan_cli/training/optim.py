@@ -22,10 +22,10 @@ def build_optimizer(module: nn.Module, solver: SolverConfig) -> Optimizer:
     unless `solver.decay_all`.
     """
     groups = _parameter_groups(module, solver)
+    # Fused is one pass over the weights instead of several: a seventh of the time on a CPU.
     if solver.optimizer == "adamw":
-        # Fused is one pass over the weights instead of several: a seventh of the time on a CPU.
         return AdamW(groups, lr=solver.scaled_lr, fused=True)
-    return SGD(groups, lr=solver.scaled_lr, momentum=solver.momentum)
+    return SGD(groups, lr=solver.scaled_lr, momentum=solver.momentum, fused=True)
 
 
 def lr_factor(iteration: int, solver: SolverConfig) -> float:

@@ -19,7 +19,6 @@ from srfgan_cli.training.adversarial import (
     Maps,
     as_judge,
     content_loss,
-    generator_loss,
     paired,
     random_windows,
 )
@@ -37,13 +36,14 @@ class GeneratorLosses(nn.Module):
     def forward(
         self, low: Maps, real: Maps, judge: Judge
     ) -> tuple[dict[str, Tensor], list[Tensor], list[Tensor]]:
-        """The named losses, and the (fake, real) maps, or windows, that the discriminator's step takes."""
+        """The named losses; D's logits of the fake maps, or windows, and the real ones, for its own step."""
         generated = {level: self.generator(features) for level, features in low.items()}
         fake, target = paired(generated, real)
         losses = {"loss_content": content_loss(fake, target)}
         fake, target = random_windows(fake, target, self.config.window)
-        losses["loss_adversarial"] = self.config.weight * generator_loss(judge, fake)
-        return losses, fake, target
+        judgement = judge(fake)
+        losses["loss_adversarial"] = self.config.weight * judgement.loss
+        return losses, judgement.logits, target
 
 
 class PretrainStage:
@@ -87,9 +87,9 @@ class PretrainStage:
             require_normalisable(halves, max(self._levels))
             low = guide_maps(self.guide, halves, self._levels)
         judge = as_judge(self.modules["discriminator"])
-        losses, fake, target = self._generator_losses(low, real, judge)
+        losses, logits, target = self._generator_losses(low, real, judge)
         yield losses
-        yield self._discriminator_losses(fake, target)
+        yield self._discriminator_losses(logits, target)
 
 
 def guide_maps(guide: Detector, images: list[Tensor], levels: Sequence[str]) -> Maps:

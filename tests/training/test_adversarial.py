@@ -1,5 +1,6 @@
 """The adversarial losses: who gets a gradient, whose statistics move, and the equations' values."""
 
+import copy
 import math
 
 import pytest
@@ -13,7 +14,6 @@ from srfgan_cli.training.adversarial import (
     DiscriminatorLosses,
     as_judge,
     content_loss,
-    generator_loss,
     paired,
     random_windows,
 )
@@ -47,32 +47,43 @@ def test_the_gradient_is_that_of_the_discriminator_itself(networks, maps):
     generator, discriminator = networks
     low, _ = maps
     fake = generator(low["p2"])
-    (judged,) = torch.autograd.grad(generator_loss(as_judge(discriminator), [fake]), fake, retain_graph=True)
-    plain = F.binary_cross_entropy_with_logits(discriminator(fake), torch.ones(2, 1, 12, 16))
+    judgement = as_judge(discriminator)([fake])
+    (judged,) = torch.autograd.grad(3 * judgement.loss, fake, retain_graph=True)
+    plain = 3 * F.binary_cross_entropy_with_logits(discriminator(fake), torch.ones(2, 1, 12, 16))
     (expected,) = torch.autograd.grad(plain, fake)
     torch.testing.assert_close(judged, expected)
 
 
-def test_the_generators_step_leaves_the_discriminator_alone(networks, maps):
+def test_the_generators_step_leaves_the_discriminators_weights_alone(networks, maps):
     generator, discriminator = networks
-    before = {name: value.clone() for name, value in discriminator.state_dict().items()}
     losses, _, _ = GeneratorLosses(generator, AdversarialConfig(weight=1.0))(*maps, as_judge(discriminator))
     sum(losses.values()).backward()
     assert all(parameter.grad is None for parameter in discriminator.parameters())
-    for name, value in discriminator.state_dict().items():
-        torch.testing.assert_close(value, before[name], rtol=0, atol=0, msg=name)
 
 
-def test_the_discriminators_step_leaves_the_generator_alone(networks, maps):
+def test_the_discriminators_step_takes_the_judges_pass_and_leaves_the_generator_alone(networks, maps):
+    """One pass over each map serves both steps; D's gradients and statistics are those of passes of its own."""
     generator, discriminator = networks
-    low, real = maps
-    fake = [generator(features) for features in low.values()]
-    losses = DiscriminatorLosses(discriminator)(fake, list(real.values()))
+    alone = copy.deepcopy(discriminator)
+    calls = []
+    discriminator.register_forward_hook(lambda *_: calls.append(1))
+    losses, logits, real = GeneratorLosses(generator, AdversarialConfig())(*maps, as_judge(discriminator))
     sum(losses.values()).backward()
-    assert all(parameter.grad is None for parameter in generator.parameters())
-    assert all(
-        parameter.grad.abs().sum() > 0 for parameter in discriminator.parameters() if parameter.dim() > 1
-    )
+    before = {name: parameter.grad.clone() for name, parameter in generator.named_parameters()}
+    sum(DiscriminatorLosses(discriminator)(logits, real).values()).backward()
+    assert len(calls) == len(maps[1]) * 2
+    for name, parameter in generator.named_parameters():
+        assert torch.equal(parameter.grad, before[name]), name
+
+    with torch.no_grad():
+        fake = [generator(features) for features in maps[0].values()]
+    sum(F.softplus(alone(f)).mean() for f in fake).backward()
+    sum(F.softplus(-alone(r)).mean() for r in maps[1].values()).backward()
+    for (name, parameter), expected in zip(discriminator.named_parameters(), alone.parameters(), strict=True):
+        assert parameter.dim() == 1 or expected.grad.abs().sum() > 0, name
+        torch.testing.assert_close(parameter.grad, expected.grad, msg=name)
+    for name, value in discriminator.named_buffers():
+        torch.testing.assert_close(value, alone.get_buffer(name), msg=name)
 
 
 def test_values_are_the_equations(networks, maps):
@@ -82,7 +93,8 @@ def test_values_are_the_equations(networks, maps):
     expected = sum(float(r.abs().mean()) for r in real.values())
     assert math.isclose(float(content_loss(fake, list(real.values()))), expected, rel_tol=1e-6)
     discriminator.eval()
-    losses = DiscriminatorLosses(discriminator)(fake, list(real.values()))
+    logits = as_judge(discriminator)(fake).logits
+    losses = DiscriminatorLosses(discriminator)(logits, list(real.values()))
     on_real = sum(-torch.log(torch.sigmoid(discriminator(r))).mean() for r in real.values())
     on_fake = sum(-torch.log(1 - torch.sigmoid(discriminator(f))).mean() for f in fake)
     torch.testing.assert_close(losses["loss_d_real"], on_real)
@@ -123,16 +135,19 @@ def test_windows_are_the_same_of_fake_and_real_and_follow_the_random_stream():
 def test_with_windows_l1_stays_whole_and_a_large_window_changes_nothing(networks, maps, side):
     generator, discriminator = networks
     discriminator.eval(), generator.eval()
-    whole, fake, target = GeneratorLosses(generator, AdversarialConfig())(*maps, as_judge(discriminator))
+    judge = as_judge(discriminator)
+    whole, logits, target = GeneratorLosses(generator, AdversarialConfig())(*maps, judge)
     config = AdversarialConfig(window=side)
-    losses, cut_fake, cut_real = GeneratorLosses(generator, config)(*maps, as_judge(discriminator))
+    losses, cut_logits, cut_real = GeneratorLosses(generator, config)(*maps, judge)
     assert torch.equal(losses["loss_content"], whole["loss_content"])
     if side == 16:
         assert torch.equal(losses["loss_adversarial"], whole["loss_adversarial"])
-        assert all(torch.equal(a, b) for a, b in zip([*cut_fake, *cut_real], [*fake, *target], strict=True))
+        assert all(
+            torch.equal(a, b) for a, b in zip([*cut_logits, *cut_real], [*logits, *target], strict=True)
+        )
         return
-    assert [tuple(m.shape[-2:]) for m in cut_fake] == [(8, 8), (6, 8)]
-    expected = sum(F.softplus(-discriminator(f)).mean() for f in cut_fake)
+    assert [tuple(m.shape[-2:]) for m in cut_logits] == [(8, 8), (6, 8)]
+    expected = sum(F.softplus(-x).mean() for x in cut_logits)
     torch.testing.assert_close(losses["loss_adversarial"], config.weight * expected)
     losses["loss_adversarial"].backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in generator.parameters())

@@ -103,9 +103,9 @@ def test_a_half_padded_to_128_meets_the_whole_from_the_top_left():
     seen = []
     for losses in stage.losses(batch()):
         sum(losses.values()).backward()
-    (low, real, _), (_, fake, target) = seen[0]
+    (low, real, _), (_, logits, target) = seen[0]
     assert low["p3"].shape[-2:] == (16, 16) == real["p3"].shape[-2:]
-    assert [x.shape for x in fake] == [x.shape for x in target]
+    assert [x.shape[-2:] for x in logits] == [x.shape[-2:] for x in target]
     assert [x.shape[-1] for x in target] == [16, 8, 4, 2, 1]
     assert all(p.grad is not None for p in stage.modules["generator"].parameters())
     with pytest.raises(InputError, match="A half-size image of 64x48 has a single pixel at p7"):
