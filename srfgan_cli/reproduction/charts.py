@@ -69,7 +69,7 @@ def _differences(rows: Sequence[Mapping[str, Any]]) -> bytes:
         _tidy(axes)
     panels[0].set_yticks(range(len(shown)), [row["preset"] for row in shown], fontsize=9)
     panels[0].set_ylim(len(shown) - 0.5, -0.5)
-    _legend(panels[-1])
+    _legend(panels[-1], printed=any(row["printed_difference"] for row in shown))
     return _png(figure)
 
 
@@ -90,10 +90,11 @@ def _draw_row(axes: Axes, line: int, measured: Mapping[str, Any] | None, printed
         axes.plot(printed, line, "D", markerfacecolor="none", markeredgecolor=PRINTED, markersize=6.5)
 
 
-def _legend(axes: Axes) -> None:
+def _legend(axes: Axes, *, printed: bool) -> None:
     axes.plot([], [], "o", color=MEASURED, label="measured, mean and spread")
     axes.plot([], [], "|", color=MEASURED, label="one seed")
-    axes.plot([], [], "D", markerfacecolor="none", markeredgecolor=PRINTED, label="printed in the paper")
+    if printed:
+        axes.plot([], [], "D", markerfacecolor="none", markeredgecolor=PRINTED, label="printed in the paper")
     axes.figure.legend(loc="outside upper right", ncols=3, fontsize=8, frameon=False)
 
 
