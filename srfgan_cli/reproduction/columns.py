@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from scipy.special import stdtrit
+
 from srfgan_cli.pages import signed
 from srfgan_cli.reproduction.summary import TASKS
 
@@ -90,9 +92,10 @@ def _signed(value: float | None) -> str:
 
 
 def _direction(found: Mapping[str, Any] | None) -> str:
-    """`up` or `down` where a difference exceeds two standard errors over the seeds: chance alone seldom does that."""
+    """`up` or `down` where the 95% interval of a difference, by Student's t over the seeds, leaves out zero."""
     if not found or found["spread"] is None:
         return ""
-    if abs(found["mean"]) <= 2 * found["spread"] / len(found["values"]) ** 0.5:
+    seeds = len(found["values"])
+    if abs(found["mean"]) <= stdtrit(seeds - 1, 0.975) * found["spread"] / seeds**0.5:
         return ""
     return "up" if found["mean"] > 0 else "down"

@@ -65,7 +65,7 @@ def _row(
     job = graph.jobs[graph.results[row.preset, 0]]
     return {
         "preset": row.preset,
-        "description": row.config.description,
+        "description": _description(row, graph),
         "baseline": baseline.preset if baseline else None,
         "split": row.reference.split,
         "upsampler": row.config.model.neck.upsampler,
@@ -86,6 +86,12 @@ def _row(
             None,
         ),
     }
+
+
+def _description(row: Entry, graph: Graph) -> str:
+    """The row's own, and the backbone where the settings put another in its place."""
+    own, run = row.config.model.backbone.name, graph.loaded[row.preset].model.backbone.name
+    return row.config.description + (f"; here on {run}" if run != own else "")
 
 
 def _scores(

@@ -6,12 +6,13 @@ from html.parser import HTMLParser
 import pytest
 
 from srfgan_cli.reproduction.charts import draw_charts
+from srfgan_cli.reproduction.columns import columns
 from srfgan_cli.reproduction.graph import Settings, build_graph
 from srfgan_cli.reproduction.measure import Cost
 from srfgan_cli.reproduction.report import markdown, verdict, write_report
 from srfgan_cli.reproduction.rows import table_rows
 from srfgan_cli.reproduction.run import job_folders
-from srfgan_cli.reproduction.summary import summarize
+from srfgan_cli.reproduction.summary import spread, summarize
 
 SETTINGS = Settings(scale=0.01, seeds=3)
 SCORES = {
@@ -97,6 +98,15 @@ def test_runs_say_how_far_they_are_and_why_not_further(summary):
     assert len(done) == 9 and all(run["training_seconds"] == 1800 for run in done)
 
 
+@pytest.mark.parametrize(
+    "values, coloured", [([2.9, 3.1], "up"), ([2.0, 4.0], ""), ([-2.0, -3.0, -4.0], "down")]
+)
+def test_few_seeds_need_large_differences_to_count(summary, values, coloured):
+    found = {**row(summary, "table5_srf"), "difference": {"box": spread(values)}}
+    (column,) = [column for column in columns([found]) if (column.group, column.head) == ("box AP", "diff.")]
+    assert column.style(found) == coloured
+
+
 def test_the_verdict_says_what_is_missing(summary):
     said = verdict(summary)
     assert "3 of 4 rows measured, 3 seeds each." in said and "2 runs failed" in said
@@ -117,7 +127,7 @@ def test_the_files_hold_the_same_numbers(summary, finished, tmp_path):
         assert number in html
     references = References(html)
     assert references.outside == [], "the page works offline"
-    assert '<td class="up">+3.0' in html, "larger than two standard errors"
+    assert '<td class="up">+3.0' in html, "its 95% interval over three seeds is 1.8 to 4.2"
 
 
 class References(HTMLParser):
