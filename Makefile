@@ -5,16 +5,19 @@ BIN := $(VENV)/bin
 # One thread per test process: they share the cores. GPUs are hidden: the tests are about the CPU.
 PYTEST := CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: demo test test-slow lint format clean
+.PHONY: demo test test-slow fuzz lint format clean
 
 demo: $(VENV)/installed
 	$(BIN)/srfgan demo
 
 test: lint
-	$(PYTEST) -n 2 -m "not slow"
+	$(PYTEST) -n 2 -m "not slow and not fuzz"
 
 test-slow: $(VENV)/installed-dev
 	$(PYTEST) -m slow
+
+fuzz: $(VENV)/installed-dev
+	$(PYTEST) -n 2 -m fuzz
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check
