@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from models.factory import build_detector, build_discriminator, build_generator, build_upsampler
-    from models.structures import Detections, Target
+    from models.structures import Detections, MaskPatch, Polygons, Target
     from models.torchvision_fpn import replace_upsampling
 
 __all__ = [
     "Detections",
+    "MaskPatch",
+    "Polygons",
     "Target",
     "build_detector",
     "build_discriminator",
@@ -27,6 +29,8 @@ __all__ = [
 
 _HOME = {
     "Detections": "models.structures",
+    "MaskPatch": "models.structures",
+    "Polygons": "models.structures",
     "Target": "models.structures",
     "build_detector": "models.factory",
     "build_discriminator": "models.factory",

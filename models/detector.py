@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from models.config import ModelConfig
+from models.inputs import check_images, check_targets, check_weights
 from models.ops.boxes import Size
 from models.ops.masks import paste_masks
 from models.structures import Detections, Target
@@ -71,14 +72,20 @@ class Detector(nn.Module):
         """Losses in training mode, detections with pasted masks in evaluation mode.
 
         Args:
-            images: (3, H, W) RGB, uint8 or float in 0..255; sizes may differ.
-            targets: ground truth of each image, needed in training mode.
+            images: (3, H, W) RGB each, uint8 or of any other number type, in 0..255 and not normalised; sizes may
+                differ. A batch (N, 3, H, W) counts as its N images, and an empty list detects nothing. On any device.
+            targets: ground truth of each image, needed in training mode and ignored in evaluation mode.
+
+        Raises:
+            InputError: images or targets are not as said above. Their values are looked at on the CPU only; of floats
+                that are most likely scaled to 0..1 it warns.
         """
         if self.training:
-            if targets is None:
-                raise ValueError("a detector in training mode needs targets; call model.eval() to detect")
-            batch, sizes = self.preprocess(images)
-            return self.losses_from_pyramid(self.pyramid(batch), sizes, targets)
+            check_weights(self.pixel_mean.dtype)
+            check_images(images)
+            check_targets(targets, images, self.config)
+            assert targets is not None
+            return self.losses(images, targets)
         detections = self.detect(images)
         for found, image in zip(detections, images, strict=True):
             if found.mask_probs is not None:
@@ -86,8 +93,17 @@ class Detector(nn.Module):
                 found.masks = paste_masks(found.mask_probs, found.boxes, (height, width))
         return detections
 
+    def losses(self, images: Sequence[Tensor], targets: Sequence[Target]) -> dict[str, Tensor]:
+        """As training-mode `forward`, of images and targets that need no check."""
+        batch, sizes = self.preprocess(images)
+        return self.losses_from_pyramid(self.pyramid(batch), sizes, targets)
+
     def detect(self, images: Sequence[Tensor]) -> list[Detections]:
         """As evaluation-mode `forward`, but with masks left as `mask_probs`, for pasting elsewhere."""
+        check_weights(self.pixel_mean.dtype)
+        check_images(images)
+        if not len(images):
+            return []
         batch, sizes = self.preprocess(images)
         return self.detect_from_pyramid(self.pyramid(batch), sizes)
 
@@ -108,11 +124,11 @@ class Detector(nn.Module):
             device=self.pixel_mean.device,
             memory_format=torch.channels_last,
         ).zero_()
-        for row, image, (rows, columns) in zip(batch, images, sizes, strict=True):
+        for index, (image, (rows, columns)) in enumerate(zip(images, sizes, strict=True)):
             pixels = image.to(batch.device, non_blocking=True).to(torch.float32)
             if self.config.pixel.order == "BGR":
                 pixels = pixels.flip(0)
-            row[:, :rows, :columns] = (pixels - self.pixel_mean) / self.pixel_std
+            batch[index, :, :rows, :columns] = (pixels - self.pixel_mean) / self.pixel_std
         return batch, sizes
 
     def pyramid(self, batch: Tensor) -> dict[str, Tensor]:

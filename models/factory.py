@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any, get_args
 
 import torch
 from torch import nn
@@ -11,9 +12,17 @@ from models.backbones.resnest import build_resnest
 from models.backbones.resnet import ResNet, build_resnet
 from models.backbones.swin import Swin
 from models.backbones.vovnet import VoVNet
-from models.config import FCOS, BackboneConfig, DiscriminatorConfig, ModelConfig, NeckConfig
+from models.config import (
+    FCOS,
+    BackboneConfig,
+    DiscriminatorConfig,
+    ModelConfig,
+    NeckConfig,
+    UpsamplerName,
+)
 from models.detector import Detector
 from models.discriminator import Discriminator
+from models.errors import InputError, kind_of
 from models.heads.box_head import BoxHead
 from models.heads.cascade_head import CascadeBoxHead
 from models.heads.centermask_head import CenterMaskHead
@@ -43,7 +52,12 @@ RES_LEVELS = ("res2", "res3", "res4", "res5")
 
 
 def build_detector(config: ModelConfig) -> Detector:
-    """A detector with random weights; nothing is downloaded."""
+    """A detector with random weights; nothing is downloaded.
+
+    Raises:
+        InputError: `config` is something else, as a preset's name or a whole preset.
+    """
+    _check_config(config, ModelConfig, "build_detector", "as load_preset(name).model has it")
     used = [name for name in RES_LEVELS if name.replace("res", "p") in config.levels]
     backbone = build_backbone(config.backbone, used)
     widths = {name: backbone.channels[name] for name in used}
@@ -140,8 +154,10 @@ def build_upsampler(name: str, channels: int) -> nn.Module:
     """Any x2 upsampler by its config name (`models.config.UpsamplerName`), for maps of `channels`.
 
     Raises:
-        ValueError: for any other name.
+        InputError: for any other name, or channels that it cannot have.
     """
+    _check_name(name, get_args(UpsamplerName), "upsampler")
+    _check_channels(channels, "channels", 4 if name == "dysample" else 1)
     modes = {"nn": "nearest", "bilinear": "bilinear", "bicubic": "bicubic"}
     if name in modes:
         return Interpolation(modes[name])
@@ -160,15 +176,42 @@ def build_generator(name: str, channels: int = 256) -> nn.Module:
     """The generator G: `srf` (the paper's body) or `afi` (the published checkpoints' body).
 
     Raises:
-        ValueError: for any other name.
+        InputError: for any other name, or channels that it cannot have.
     """
-    if name == "srf":
-        return SRFGenerator(channels)
-    if name == "afi":
-        return AFIGenerator(channels)
-    raise ValueError(f"no generator named {name!r}: choose 'srf' or 'afi'")
+    _check_name(name, ("srf", "afi"), "generator")
+    _check_channels(channels, "channels")
+    return SRFGenerator(channels) if name == "srf" else AFIGenerator(channels)
 
 
 def build_discriminator(config: DiscriminatorConfig, in_channels: int = 256) -> Discriminator:
-    """The discriminator D for feature maps of `in_channels`."""
+    """The discriminator D for feature maps of `in_channels`.
+
+    Raises:
+        InputError: `config` is something else, or channels that it cannot have.
+    """
+    _check_config(
+        config, DiscriminatorConfig, "build_discriminator", "as load_preset(name).discriminator has it"
+    )
+    _check_channels(in_channels, "in_channels")
+    for width in config.widths:
+        _check_channels(width, "config.widths")
     return Discriminator(in_channels, config.widths, config.kernel)
+
+
+def _check_config(config: Any, wanted: type, function: str, where: str) -> None:
+    if not isinstance(config, wanted):
+        given = repr(config) if isinstance(config, str) else kind_of(config)
+        raise InputError(f"{function} takes a {wanted.__name__}, {where}, and got {given}")
+
+
+def _check_name(name: Any, names: Sequence[str], what: str) -> None:
+    if name not in names:
+        raise InputError(
+            f"no {what} named {name!r}: choose {', '.join(map(repr, names[:-1]))} or {names[-1]!r}"
+        )
+
+
+def _check_channels(channels: Any, name: str, unit: int = 1) -> None:
+    if type(channels) is not int or channels < 1 or channels % unit:
+        wanted = "a whole number from 1" if unit == 1 else f"a multiple of {unit}"
+        raise InputError(f"{name} must be {wanted}, got {channels!r}")

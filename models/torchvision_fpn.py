@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 
-from models.errors import InputError
+from models.errors import InputError, kind_of
 
 
 def replace_upsampling(fpn: FeaturePyramidNetwork, upsample: nn.Module) -> FeaturePyramidNetwork:
@@ -22,8 +24,37 @@ def replace_upsampling(fpn: FeaturePyramidNetwork, upsample: nn.Module) -> Featu
 
     Returns:
         A pyramid with the original's names in its state dict, and `upsample.` before those of the module.
+
+    Raises:
+        InputError: `fpn` is no such pyramid, or `upsample` does not double maps of its width.
     """
+    if not isinstance(fpn, FeaturePyramidNetwork):
+        inside = "; a detector's is detector.backbone.fpn" if isinstance(fpn, nn.Module) else ""
+        raise InputError(f"fpn is {kind_of(fpn)}, not torchvision's FeaturePyramidNetwork{inside}")
+    if not isinstance(upsample, nn.Module):
+        raise InputError(f"upsample is {kind_of(upsample)}, not a module, as build_upsampler makes one")
+    _check_doubles(upsample, next(fpn.layer_blocks.parameters()))
     return UpsamplingPyramid(fpn, upsample)
+
+
+def _check_doubles(upsample: nn.Module, weight: Tensor) -> None:
+    """Try `upsample` on a small map as wide as the pyramid, whose 3x3 convolutions have `weight`."""
+    channels = weight.shape[0]
+    own = next(upsample.parameters(), weight)
+    modes = {module: module.training for module in upsample.modules()}
+    try:
+        with torch.no_grad():
+            found: Any = upsample.eval()(own.new_zeros(1, channels, 4, 6)).shape
+    except Exception as error:
+        found = str(error).split("\n")[0]
+    for module, training in modes.items():
+        module.training = training
+    if found != (1, channels, 8, 12):
+        got = tuple(found) if isinstance(found, torch.Size) else found
+        raise InputError(
+            f"upsample must map (1, {channels}, 4, 6) to (1, {channels}, 8, 12), the pyramid being {channels} channels "
+            f"wide; {type(upsample).__name__} gives: {got}"
+        )
 
 
 class UpsamplingPyramid(FeaturePyramidNetwork):  # type: ignore[misc]

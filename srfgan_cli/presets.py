@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from models.errors import InputError
+from models.errors import InputError, kind_of
 from srfgan_cli.config import Config
 
 OWN = ("name", "description", "references")
@@ -41,8 +41,14 @@ def load_preset(name: str | Path, overrides: Iterable[str] = (), overlay: str | 
         overlay: a preset's or base's name, or a YAML file, whose values replace the preset's own.
 
     Raises:
-        InputError: no such preset or file, broken YAML, an unknown key, a value of a wrong type.
+        InputError: no such preset or file, broken YAML, an unknown key, a value of a wrong type; or arguments of
+            other types.
     """
+    for given in (name, *([overlay] if overlay is not None else [])):
+        if not isinstance(given, str | Path):
+            raise InputError(f"a preset is a name or the path of a YAML file, not {kind_of(given)}")
+    if isinstance(overrides, str | Mapping) or not isinstance(overrides, Iterable):
+        raise InputError(f"overrides is {kind_of(overrides)}; give a list, as ['model.neck.upsampler=afi']")
     path = find_preset(name)
     values = _merged(path)
     if overlay is not None:
@@ -121,6 +127,8 @@ def _merge(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
 def _build(values: dict[str, Any], overrides: Iterable[str], path: Path) -> Config:
     values.setdefault("name", path.stem)
     for override in overrides:
+        if not isinstance(override, str):
+            raise InputError(f"an override is a text, as 'model.neck.upsampler=afi', not {kind_of(override)}")
         _apply_override(values, override)
     try:
         return Config.model_validate(values)

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from models.config import ModelConfig
-from models.errors import InputError
+from models.errors import InputError, kind_of
 from models.weights.names import all_to_ours, is_derived
 from models.weights.unpickle import ARRAY_NAMES, RefusedPickleError, load_arrays
 
@@ -69,8 +69,11 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read a weight file.
 
     Raises:
-        InputError: if the file is missing, truncated, no checkpoint, or a pickle of anything but arrays.
+        InputError: if `path` is no path, if the file is missing, truncated, no checkpoint, or a pickle of anything
+            but arrays.
     """
+    if not isinstance(path, str | Path):
+        raise InputError(f"a weight file is named by its path, not by {kind_of(path)}")
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such weight file")

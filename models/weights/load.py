@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import timm
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from models.backbones import resnest, resnet, swin, vovnet
 from models.detector import Detector
 from models.discriminator import Discriminator
-from models.errors import InputError
+from models.errors import InputError, kind_of
 from models.upsamplers import AFIGenerator, SRFGenerator
 from models.weights.files import Checkpoint, read_checkpoint
 from models.weights.names import all_to_ours, is_derived
@@ -80,11 +81,25 @@ def load_weights(
         strict: refuse a file that does not fit in every tensor.
 
     Raises:
-        InputError: if the file cannot be read, if it fits less than half of the (parts of the) module, or
-            with `strict` if anything does not fit. The module is then unchanged.
+        InputError: if the arguments are of other types, if the file cannot be read, if it fits less than half of
+            the (parts of the) module, or with `strict` if anything does not fit. The module is then unchanged.
     """
+    _check_arguments(module, source, parts)
     checkpoint = source if isinstance(source, Checkpoint) else read_checkpoint(source)
     return _load(module, _relevant(module, checkpoint.tensors), str(checkpoint.path), parts, strict)
+
+
+def _check_arguments(module: Any, source: Any, parts: Any) -> None:
+    if not isinstance(module, nn.Module):
+        raise InputError(
+            f"load_weights takes a module and a file, in this order; module is {kind_of(module)}"
+        )
+    if isinstance(source, Mapping):
+        raise InputError(
+            f"source is {kind_of(source)}; load_weights reads files, module.load_state_dict takes tensors"
+        )
+    if isinstance(parts, str) or not isinstance(parts, Sequence):
+        raise InputError(f"parts is {parts!r}; give a list of names, as ['backbone', 'neck']")
 
 
 def load_imagenet(model: Detector, folder: Path) -> LoadReport:

@@ -30,7 +30,7 @@ class DetectionLosses(nn.Module):
 
     def forward(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
         """The detector's named losses."""
-        losses: dict[str, Tensor] = self.detector(images, targets)
+        losses = self.detector.losses(images, targets)
         if self.enhancement is None:
             return losses
         return losses | enhancement_losses(self.detector.backbone, self.enhancement)
