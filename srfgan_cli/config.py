@@ -40,6 +40,11 @@ class DataConfig(StrictConfig):
     """How stages 1 and 2 make the half-size image (SRF-GAN, table 6)."""
     workers: int = Field(4, ge=0)
     """Data loading processes per training process."""
+    outside: bool = False
+    """Use image files outside the image folder, to which the json's file names lead by `..`, as absolute paths or
+    through links. The folder itself may be a link."""
+    max_pixels: int = Field(100_000_000, ge=1)
+    """Images of more pixels are refused: reading takes some ten bytes of memory a pixel, in every loading process."""
 
 
 class SolverConfig(StrictConfig):

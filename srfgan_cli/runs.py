@@ -17,6 +17,8 @@ from srfgan_cli.presets import dump_yaml, flatten, load_preset
 RUNS_DIR = Path("runs")
 FREE_TO_CHANGE = (
     "data.workers",
+    "data.outside",
+    "data.max_pixels",
     "log_every",
     "checkpoint_every",
     "evaluate_every",

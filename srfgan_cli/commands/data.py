@@ -8,7 +8,10 @@ from typing import Annotated
 
 import typer
 
-from srfgan_cli.options import Json
+from srfgan_cli.options import Json, Preset, Set
+
+DEFAULT_PRESET = "mask_rcnn_r50_fpn"
+"""Whose `data` says which image files may be used: what the base of all presets says."""
 
 app = typer.Typer(help="Check data sets.", no_args_is_help=True)
 
@@ -23,13 +26,16 @@ def check(
     root: Annotated[
         Path, typer.Argument(help="COCO layout: train2017/, val2017/, annotations/.", metavar="DIR")
     ],
+    preset: Preset = DEFAULT_PRESET,
+    set_: Set = None,
     json: Json = False,
 ) -> None:
     """Check every annotation and open every image; exit code 2 if the data set cannot be used."""
     from srfgan_cli.console import stderr, stdout
     from srfgan_cli.data.image_check import check_root
+    from srfgan_cli.presets import load_preset
 
-    reports = check_root(root)
+    reports = check_root(root, load_preset(preset or DEFAULT_PRESET, set_ or []).data)
     for report in reports:
         (stderr if json else stdout).print(report.table())
     if json:

@@ -6,7 +6,7 @@ an id that means two things, would make results wrong in silence, so these stop.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,12 +40,12 @@ class Checked:
     image_rows: np.ndarray
 
 
-def check_records(records: Records, missing: np.ndarray | None = None) -> Checked:
+def check_records(records: Records, files: Sequence[Kind] = ()) -> Checked:
     """Find every problem that the json itself shows; no image is opened.
 
     Args:
         records: the parsed json.
-        missing: (N,) bool, images without a file, if the folder was listed.
+        files: what is wrong with the images' files, (N,) each, if the folder was listed (`places`).
     """
     image_rows = _rows_of(records.annotation_images, records.image_ids)
     known = image_rows >= 0
@@ -65,7 +65,7 @@ def check_records(records: Records, missing: np.ndarray | None = None) -> Checke
     keep = ~np.any([*dropped, masks.bad_polygon & ~masks.has_mask, labels < 0], axis=0)
 
     problems = [
-        _problem(*kind, lambda row: describe_image(records, row)) for kind in _image_kinds(records, missing)
+        _problem(*kind, lambda row: describe_image(records, row)) for kind in _image_kinds(records, files)
     ]
     problems += [
         _problem(*kind, lambda row: _describe_annotation(records, image_rows, row)) for kind in kinds
@@ -75,14 +75,14 @@ def check_records(records: Records, missing: np.ndarray | None = None) -> Checke
     return Checked(report, keep, boxes, labels, image_rows)
 
 
-def _image_kinds(records: Records, missing: np.ndarray | None) -> list[Kind]:
+def _image_kinds(records: Records, files: Sequence[Kind]) -> list[Kind]:
     sides = records.sizes
-    kinds: list[Kind] = [
+    return [
         ("duplicate image id", "stops", _repeated(records.image_ids)),
         ("image size below one pixel", "stops", sides.min(axis=1) < 1),
         ("image of a single pixel", "dropped", (sides == 1).all(axis=1)),
+        *files,
     ]
-    return kinds if missing is None else [*kinds, ("missing image file", "stops", missing)]
 
 
 def _mask_kinds(records: Records, known: np.ndarray, sizes: np.ndarray) -> list[Kind]:

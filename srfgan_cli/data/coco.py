@@ -17,6 +17,8 @@ from torch import Tensor
 from models.structures import InstanceMask, Polygons
 from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.data.check import Checked, check_records
+from srfgan_cli.data.images import MAX_PIXELS
+from srfgan_cli.data.places import file_kinds
 from srfgan_cli.data.ragged import offsets
 from srfgan_cli.data.records import Records, read_records
 from srfgan_cli.data.report import Report
@@ -68,19 +70,32 @@ class CocoIndex:
     runs_of: Tensor
 
     @classmethod
-    def load(cls, path: Path, image_folder: Path | None = None) -> CocoIndex:
+    def load(
+        cls,
+        path: Path,
+        image_folder: Path | None = None,
+        *,
+        outside: bool = False,
+        max_pixels: int = MAX_PIXELS,
+    ) -> CocoIndex:
         """Read and check a json.
 
         Args:
             path: the json file.
             image_folder: where its images are; missing ones are an error. None: not looked at.
+            outside: images may be outside that folder.
+            max_pixels: larger images are an error.
 
         Raises:
             InputError: a file or data set that cannot be used, with the first offenders.
         """
         records = read_records(path)
-        missing = None if image_folder is None else missing_files(records.file_names, image_folder)
-        checked = check_records(records, missing)
+        files = (
+            []
+            if image_folder is None
+            else file_kinds(records, image_folder, outside=outside, max_pixels=max_pixels)
+        )
+        checked = check_records(records, files)
         checked.report.raise_if_fatal()
         return build_index(records, checked)
 
@@ -90,7 +105,7 @@ class CocoIndex:
     def file_name(self, image: int) -> str:
         """Path of the image at this row, relative to the image folder."""
         start, end = self.name_first[image : image + 2].tolist()
-        return bytes(self.name_bytes[start:end].numpy()).decode()
+        return bytes(self.name_bytes[start:end].numpy()).decode(errors="surrogatepass")
 
     def rows(self, image: int) -> range:
         """The annotations of the image at this row."""
@@ -116,7 +131,8 @@ def build_index(records: Records, checked: Checked) -> CocoIndex:
     kept = np.flatnonzero(checked.keep)
     kept = kept[np.argsort(place[checked.image_rows[kept]], kind="stable")]
     counts = np.bincount(place[checked.image_rows[kept]], minlength=len(image_order))
-    names = [records.file_names[row].encode() for row in image_order]
+    # Bytes of a file's name that are no UTF-8 are lone surrogates in Python's texts, which come back as they were.
+    names = [records.file_names[row].encode(errors="surrogatepass") for row in image_order]
     masks = records.segmentations.select(kept)
     arrays = {
         "image_ids": records.image_ids[image_order],
@@ -138,16 +154,3 @@ def build_index(records: Records, checked: Checked) -> CocoIndex:
     }
     tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
     return CocoIndex(records.path, records.categories, records.annotated, checked.report, **tensors)
-
-
-def missing_files(names: list[str], folder: Path) -> np.ndarray:
-    """Which of the named files are not there, (N,) bool; lists each folder once instead of asking per file."""
-    listed: dict[Path, set[str]] = {}
-    missing = np.zeros(len(names), bool)
-    for row, name in enumerate(names):
-        parent, slash, base = name.rpartition("/")
-        place = folder / parent if slash else folder
-        if place not in listed:
-            listed[place] = {entry.name for entry in place.iterdir()} if place.is_dir() else set()
-        missing[row] = base not in listed[place]
-    return missing

@@ -3,27 +3,41 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from threading import Lock
 
+from srfgan_cli.config import DataConfig
 from srfgan_cli.console import stderr
 from srfgan_cli.data.check import check_records, describe_image
-from srfgan_cli.data.coco import missing_files
-from srfgan_cli.data.images import ImageError, read_image
+from srfgan_cli.data.images import Decoded, ImageError, decode
 from srfgan_cli.data.layout import find_split, present_splits
+from srfgan_cli.data.places import file_kinds
 from srfgan_cli.data.records import Records, read_records
-from srfgan_cli.data.report import SHOWN, Problem, Report
+from srfgan_cli.data.report import SHOWN, Fate, Problem, Report
 from srfgan_cli.progress import progress_bar
 
+_LARGE = 10_000_000
+"""Images of more pixels are read one at a time, so that many threads do not need the memory of many."""
 
-def check_root(root: Path) -> list[Report]:
+Finding = tuple[str, Fate, str]
+"""What is wrong with an image, what happens, and how it shows."""
+
+
+def check_root(root: Path, config: DataConfig | None = None) -> list[Report]:
     """Check every split of a data set in COCO layout, with a progress bar on stderr.
+
+    Args:
+        root: the folder.
+        config: which image files may be used; the defaults where there is none.
 
     Raises:
         InputError: `root` has not the layout, or a json has not COCO's structure.
     """
+    config = config or DataConfig()
     reports = []
     present, without_images = present_splits(root)
     for split in without_images:
@@ -32,38 +46,72 @@ def check_root(root: Path) -> list[Report]:
         for split in present:
             files = find_split(root, split)
             records = read_records(files.json)
-            report = check_records(records, missing_files(records.file_names, files.images)).report
+            kinds = file_kinds(records, files.images, outside=config.outside, max_pixels=config.max_pixels)
+            report = check_records(records, kinds).report
             task = progress.add_task(f"reading {files.images.name}", total=report.images)
-            unusable = check_images(records, files.images, partial(progress.advance, task))
+            stopped = {int(row) for _, _, found in kinds for row in found.nonzero()[0]}
+            unusable = check_images(records, files.images, partial(progress.advance, task), stopped)
             reports.append(report.extended(unusable))
     return reports
 
 
-def check_images(records: Records, folder: Path, advance: Callable[[], object]) -> list[Problem]:
+def check_images(
+    records: Records, folder: Path, advance: Callable[[], object], without: Collection[int]
+) -> list[Problem]:
     """Read every image in threads.
 
     Args:
         records: the parsed json.
         folder: the image folder.
         advance: called once per image, for a progress bar.
+        without: rows of images that are not opened, as other problems stop them.
 
     Returns:
-        One problem per kind found. Missing files are left out: `check_records` lists those.
+        One problem per kind found.
     """
+    large = Lock()
 
-    def fault_of(row: int) -> ImageError | None:
+    def findings_of(row: int) -> list[Finding]:
+        if row in without:
+            return []
         height, width = records.sizes[row].tolist()
-        try:
-            read_image(folder / records.file_names[row], (height, width))
-        except ImageError as error:
-            return error
-        return None
+        with large if height * width > _LARGE else nullcontext():
+            return list(_findings(folder / records.file_names[row], (height, width)))
 
-    found: dict[str, list[str]] = {}
+    found: dict[tuple[str, Fate], list[str]] = {}
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as threads:
-        for row, fault in enumerate(threads.map(fault_of, range(len(records.file_names)))):
+        for row, findings in enumerate(threads.map(findings_of, range(len(records.file_names)))):
             advance()
-            if fault is not None and fault.kind != "missing image file":
-                reason = str(fault).removeprefix(f"{folder / records.file_names[row]}: ")
-                found.setdefault(fault.kind, []).append(f"{describe_image(records, row)}: {reason}")
-    return [Problem(kind, "stops", len(names), tuple(names[:SHOWN])) for kind, names in found.items()]
+            for kind, fate, how in findings:
+                found.setdefault((kind, fate), []).append(f"{describe_image(records, row)}: {how}")
+    return [
+        Problem(kind, fate, len(names), tuple(names[:SHOWN])) for (kind, fate), names in sorted(found.items())
+    ]
+
+
+def _findings(path: Path, size: tuple[int, int]) -> Iterator[Finding]:
+    try:
+        image = decode(path, size, count_frames=True)
+    except ImageError as error:
+        yield error.kind, "stops", str(error).removeprefix(f"{path}: ")
+    else:
+        yield from _oddities(image)
+
+
+def _oddities(image: Decoded) -> Iterator[Finding]:
+    """What is odd about an image that can be read."""
+    if image.levels is not None and image.levels.sliver:
+        low, high, full = image.levels.low, image.levels.high, image.levels.full
+        yield (
+            "image that uses less than a quarter of its bit depth, so it is read dark or flat",
+            "used as it is",
+            f"values {low} to {high} of 0 to {full}",
+        )
+    if image.frames > 1:
+        yield (
+            "animation, or file of several pages: only the first is used",
+            "used as it is",
+            f"{image.frames} pictures",
+        )
+    if image.unturned:
+        yield "EXIF data that cannot be read", "used as it is", image.unturned

@@ -44,7 +44,7 @@ def open_split(
             " annotations/instances_*.json), or --dataset shapes"
         )
     files = find_split(root, split)
-    index = CocoIndex.load(files.json, files.images)
+    index = CocoIndex.load(files.json, files.images, outside=config.outside, max_pixels=config.max_pixels)
     if training and not index.annotated:
         raise InputError(f"{files.json}: there is no 'annotations' key, so nothing to train on")
     return DetectionDataset(

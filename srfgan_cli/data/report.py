@@ -12,7 +12,7 @@ from rich.text import Text
 
 from models.errors import InputError
 
-Fate = Literal["stops", "dropped", "clipped", "boxes only"]
+Fate = Literal["stops", "dropped", "clipped", "boxes only", "used as it is"]
 SHOWN = 10
 """How many offenders of each kind are named."""
 
@@ -23,8 +23,8 @@ class Problem:
 
     Attributes:
         kind: what is wrong.
-        fate: what happens: the run `stops`, the annotation or image is `dropped`, its box is `clipped`, or
-            it counts for `boxes only`.
+        fate: what happens: the run `stops`, the annotation or image is `dropped`, its box is `clipped`,
+            it counts for `boxes only`, or it is `used as it is`, which may not be what was meant.
         count: how many annotations or images have it.
         first: the first ten of them, by annotation id, image id and file.
     """

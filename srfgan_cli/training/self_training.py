@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def open_pseudo_labels(plan: Plan, train: DetectionDataset, world: World) -> Det
         _label(plan, settings, path, train, world)
     elif world.is_main:
         stderr.print(f"Pseudo-labels are there: {path}", soft_wrap=True)
-    index = CocoIndex.load(path, folder)
+    index = CocoIndex.load(path, folder, outside=True, max_pixels=plan.config.data.max_pixels)
     if not len(index.boxes):
         raise InputError(
             f"The teacher {plan.teacher} finds nothing above {settings.threshold} in {folder}. "
@@ -110,10 +111,11 @@ def _label(
     listing = path.with_suffix(".images")
     document = {"images": [], "categories": train.categories.to_records()}
     if world.is_main:
-        document["images"] = _image_records(folder)
+        document["images"] = _image_records(folder, plan.config.data.max_pixels)
         _write(listing, document)
     world.barrier()
-    index = CocoIndex.load(listing, folder)
+    # The folder was named by the user, not by somebody's json: links in it may lead anywhere.
+    index = CocoIndex.load(listing, folder, outside=True, max_pixels=plan.config.data.max_pixels)
     dataset = DetectionDataset(
         index, folder, policy(plan.config.data, training=False), masks=False, skip_empty=False
     )
@@ -156,10 +158,10 @@ def _with_threshold(config: Config, threshold: float) -> Config:
     return config.model_copy(update={"model": config.model.model_copy(update={"inference": inference})})
 
 
-def _image_records(folder: Path) -> list[dict[str, Any]]:
+def _image_records(folder: Path, max_pixels: int) -> list[dict[str, Any]]:
     paths = list_images(folder)
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as threads:
-        sizes = list(threads.map(read_size, paths))
+        sizes = list(threads.map(partial(read_size, max_pixels=max_pixels), paths))
     return [
         {"id": number, "file_name": path.name, "height": height, "width": width}
         for number, (path, (height, width)) in enumerate(zip(paths, sizes, strict=True), start=1)
