@@ -5,12 +5,14 @@ No torch is imported until a command runs: `srfgan --help` answers at once.
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import os
 import sys
 import time
 from functools import cache
 from pathlib import Path
+from typing import Any, NoReturn
 
 import typer
 
@@ -18,6 +20,9 @@ from srfgan_cli import __version__
 
 OTHERS_TURN = 3
 """Seconds that a process of several leaves the main one to say what went wrong."""
+
+_ClickError: Any = typer.BadParameter.__mro__[2]
+"""click's exception for a wrong command line; which click typer brings depends on typer's version."""
 
 app = typer.Typer(
     name="srfgan",
@@ -66,26 +71,47 @@ def _register() -> None:
 def run() -> None:
     """Entry point: one message and an exit code instead of a traceback.
 
-    Exit codes: 0 done, 1 failed while running, 2 bad usage, config or data, 130 interrupted.
+    Exit codes: 0 done, 1 failed while running, 2 bad usage, config or data, 130 interrupted, 141 nobody reads stdout.
     """
     _find_own_models()
     from models.errors import InputError
+    from srfgan_cli.console import abandon_output, end_output
 
     _register()
+    code = 0
     try:
-        app()
+        code = app(standalone_mode=False) or 0
+        end_output()
+    except _ClickError as error:
+        if not error.format_message():
+            sys.exit(2)  # no arguments: the help has been shown
+        _fail(InputError(_usage(error)), 2)
     except InputError as error:
         _fail(error, 2)
     except KeyboardInterrupt as error:
         _fail(error, 130)
+    except OSError as error:
+        if error.filename is not None:
+            _fail(InputError(f"{error.filename}: {error.strerror}."), 2)
+        if error.errno == errno.ENOSPC:
+            abandon_output()
+            _fail(InputError("Cannot write the output: no space left on the device."), 2)
+        _fail(error, 1)
     except Exception as error:
         _fail(error, 1)
+    sys.exit(code)
 
 
-def _fail(error: BaseException, code: int) -> None:
+def _usage(error: Any) -> str:
+    """What is wrong with a command line, and where its options are explained."""
+    command = error.ctx.command_path if getattr(error, "ctx", None) else "srfgan"
+    return f"{error.format_message()}\n`{command} --help` shows what it takes."
+
+
+def _fail(error: BaseException, code: int) -> NoReturn:
     if os.environ.get("SRFGAN_DEBUG"):
         raise error
-    from srfgan_cli.console import stderr
+    from srfgan_cli.console import stderr, styled
 
     rank = int(os.environ.get("RANK", "0"))
     if rank:
@@ -95,21 +121,14 @@ def _fail(error: BaseException, code: int) -> None:
     if code == 130:
         stderr.print("Interrupted.")
     elif code == 2:
-        stderr.print(f"[red bold]Error:[/] {_escaped(error)}", soft_wrap=True)
+        stderr.print(styled(("Error:", "red bold"), f" {error}"))
     else:
-        kind = type(error).__name__
-        stderr.print(f"[red bold]Failed:[/] {kind}: {_escaped(error)}", soft_wrap=True)
+        stderr.print(styled(("Failed:", "red bold"), f" {type(error).__name__}: {error}"))
         stderr.print("`srfgan --debug ...` shows where.")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         sys.stderr.flush()
         os._exit(code)  # an orderly end would wait for processes that wait for this one
     sys.exit(code)
-
-
-def _escaped(error: BaseException) -> str:
-    from rich.markup import escape
-
-    return escape(str(error))
 
 
 def _find_own_models() -> None:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import typer
-from rich.table import Table
-
 from models.errors import InputError
 from srfgan_cli.config import Config, SelfTrainingConfig, SolverConfig
-from srfgan_cli.console import stderr, stdout
+from srfgan_cli.console import print_json, stderr, stdout, styled
 from srfgan_cli.launcher import is_worker
 from srfgan_cli.options import StageName, TrainOptions
 from srfgan_cli.presets import dump_yaml, load_preset
@@ -100,25 +96,26 @@ def make_plan(options: TrainOptions) -> Plan:
 def show_plan(plan: Plan, as_json: bool) -> None:
     """Print what would run."""
     if as_json:
-        typer.echo(jsonlib.dumps(_as_dict(plan)))
+        print_json(_as_dict(plan))
         return
-    shown = Table(box=None, show_header=False, pad_edge=False)
-    shown.add_column(style="bold")
-    for key, value in _as_dict(plan).items():
-        if key != "config":
-            shown.add_row(key, str(value))
-    stdout.print(shown)
-    stdout.print("\n[bold]config[/]")
-    typer.echo(dump_yaml(plan.config), nl=False)
+    facts = _as_dict(plan)
+    del facts["config"]
+    width = max(map(len, facts))
+    for key, value in facts.items():
+        stdout.print(styled((f"{key:{width}}", "bold"), f"  {value}"))
+    stdout.print(styled("\n", ("config", "bold")))
+    stdout.print(dump_yaml(plan.config, stdout.encoding), end="")
 
 
 def announce(plan: Plan) -> None:
     """Say what is about to run, and how the learning rate follows the batch size."""
     solver = plan.solver
     stderr.print(
-        f"[bold]{plan.stage}[/] {plan.config.name}: {solver.iterations} iterations of {solver.batch_size} images, "
-        f"{solver.optimizer}, lr {solver.scaled_lr:.3g}, {solver.precision} -> {plan.run.folder}",
-        soft_wrap=True,
+        styled(
+            (plan.stage, "bold"),
+            f" {plan.config.name}: {solver.iterations} iterations of {solver.batch_size} images, "
+            f"{solver.optimizer}, lr {solver.scaled_lr:.3g}, {solver.precision} -> {plan.run.folder}",
+        )
     )
     if solver.batch_size != solver.lr_batch_size:
         stderr.print(

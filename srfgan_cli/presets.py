@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from models.errors import InputError, kind_of
 from srfgan_cli.config import Config
+from srfgan_cli.console import visible
 
 OWN = ("name", "description", "references")
 """What a row is called and reports belongs to that row alone: not inherited, not overlaid."""
@@ -81,9 +82,16 @@ def flatten(config: BaseModel) -> dict[str, Any]:
     return dict(_walk(config.model_dump(), ""))
 
 
-def dump_yaml(config: Config) -> str:
-    """The fully resolved config as YAML text that `load_preset` reads back to an equal config."""
-    return yaml.safe_dump(config.model_dump(exclude_none=True), sort_keys=False, width=100)
+def dump_yaml(config: Config, encoding: str = "utf-8") -> str:
+    """The fully resolved config as YAML text that `load_preset` reads back to an equal config.
+
+    Letters stand as they are, but where one of the text cannot be encoded or shown: then in YAML's own escapes.
+    """
+    values = config.model_dump(exclude_none=True)
+    text = yaml.safe_dump(values, sort_keys=False, width=100, allow_unicode=True)
+    if visible(text, encoding) == text:
+        return text
+    return yaml.safe_dump(values, sort_keys=False, width=100)
 
 
 def _preset_files() -> dict[str, Path]:

@@ -7,12 +7,26 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
-from srfgan_cli.console import stderr
+from srfgan_cli.console import stderr, styled
+
+
+class WordsColumn(ProgressColumn):
+    """What a task is called, or what one of its fields says, as it is."""
+
+    def __init__(self, field: str | None = None) -> None:
+        super().__init__()
+        self._field = field
+
+    def render(self, task: Task) -> Text:
+        """The text of the moment."""
+        return styled((task.description, "bold")) if self._field is None else styled(task.fields[self._field])
 
 
 def progress_bar(*more: ProgressColumn, show: bool = True) -> Progress:
@@ -23,7 +37,7 @@ def progress_bar(*more: ProgressColumn, show: bool = True) -> Progress:
         show: whether to draw it at all, as on the main process only.
     """
     return Progress(
-        TextColumn("[bold]{task.description}"),
+        WordsColumn(),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

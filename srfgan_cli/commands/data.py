@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from pathlib import Path
 from typing import Annotated
 
@@ -31,7 +30,7 @@ def check(
     json: Json = False,
 ) -> None:
     """Check every annotation and open every image; exit code 2 if the data set cannot be used."""
-    from srfgan_cli.console import stderr, stdout
+    from srfgan_cli.console import print_json, stderr, stdout
     from srfgan_cli.data.image_check import check_root
     from srfgan_cli.presets import load_preset
 
@@ -39,6 +38,6 @@ def check(
     for report in reports:
         (stderr if json else stdout).print(report.table())
     if json:
-        typer.echo(jsonlib.dumps([report.as_json() for report in reports]))
+        print_json([report.as_json() for report in reports])
     if any(report.fatal for report in reports):
         raise typer.Exit(2)

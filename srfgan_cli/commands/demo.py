@@ -22,7 +22,7 @@ def demo(
     overwrite: Overwrite = False,
 ) -> None:
     """The whole method in minutes on a CPU: train a baseline and the three stages, compare, and show a page."""
-    from srfgan_cli.console import stderr, stdout
+    from srfgan_cli.console import print_path, stderr
     from srfgan_cli.demo.report import comparison_table, write_report
     from srfgan_cli.demo.run import one_device, run_demo
     from srfgan_cli.launcher import INTERRUPTED
@@ -35,4 +35,4 @@ def demo(
         raise typer.Exit(INTERRUPTED) from None
     page = write_report(outcome, output_dir)
     stderr.print(comparison_table(outcome))
-    stdout.print(str(page), soft_wrap=True)
+    print_path(page)

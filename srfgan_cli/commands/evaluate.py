@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -105,9 +104,9 @@ def evaluate(
     )
     if report is None:
         return
-    from srfgan_cli.console import stderr, stdout
+    from srfgan_cli.console import print_json, stderr, stdout
     from srfgan_cli.evaluation.table import report_table
 
     (stderr if json else stdout).print(report_table(report, per_class=per_class))
     if json:
-        typer.echo(jsonlib.dumps(report.as_json(per_class=per_class)))
+        print_json(report.as_json(per_class=per_class))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -37,4 +36,6 @@ def export(
         raise InputError("Name the experiment with --preset, as --preset mask_rcnn_r50_fpn.")
     report = export_preset(load_preset(preset, set_ or []), weights, format_, output)
     if json:
-        typer.echo(jsonlib.dumps(report.as_json()))
+        from srfgan_cli.console import print_json
+
+        print_json(report.as_json())

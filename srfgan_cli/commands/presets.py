@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from models.errors import InputError
-from srfgan_cli.console import stdout
+from srfgan_cli.console import print_json, stdout, styled
 from srfgan_cli.options import Json, Set
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ def list_(
         raise InputError(f"There is no table '{table}'. Tables: {', '.join(load_tables())}.")
     chosen = tables if table is None else {table: tables[table]}
     if json_:
-        typer.echo(json.dumps([_row(entry) for entries in chosen.values() for entry in entries]))
+        print_json([_row(entry) for entries in chosen.values() for entry in entries])
         return
     longest = max(len(entry.preset) for entries in tables.values() for entry in entries)
     for name, entries in chosen.items():
@@ -49,9 +48,8 @@ def list_(
             reference = entry.reference
             scores = (_number(reference.box), _number(reference.mask))
             shown.add_row(entry.preset, *scores, entry.config.description)
-        stdout.print(
-            f"[bold]{load_tables()[name].title if name else 'no row of a table'}[/]", shown, "", sep="\n"
-        )
+        title = load_tables()[name].title if name else "no row of a table"
+        stdout.print(styled((title, "bold")), shown, "", sep="\n")
 
 
 @app.command()
@@ -63,11 +61,11 @@ def show(name: PresetArgument, set_: Set = None, json_: Json = False) -> None:
 
     config = load_preset(name, set_ or [])
     if json_:
-        typer.echo(json.dumps(summary(config)))
+        print_json(summary(config))
         return
     for line in (*summary_lines(config), f"published weights: {describe_published(config)}"):
-        typer.echo(f"# {line}")
-    typer.echo(dump_yaml(config), nl=False)
+        stdout.print("\n".join(f"# {part}" for part in line.splitlines()))
+    stdout.print(dump_yaml(config, stdout.encoding), end="")
 
 
 @app.command()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 import shlex
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from srfgan_cli.console import stderr, stdout
+from srfgan_cli.console import print_json, print_path, stderr, stdout
 from srfgan_cli.options import (
     BatchSize,
     DataRoot,
@@ -143,9 +142,9 @@ def _run(
         raise typer.Exit(INTERRUPTED) from None
     page, summary = report_table(table, graph, settings, machine, output_dir, outcome, _command())
     if json:
-        typer.echo(jsonlib.dumps(summary))
+        print_json(summary)
     else:
-        stdout.print(str(page), soft_wrap=True)
+        print_path(page)
     if outcome.failed:
         stderr.print(f"{len(outcome.failed)} run(s) failed; the same command tries them again.")
         raise typer.Exit(1)
@@ -157,7 +156,7 @@ def _show(graph: Graph, machine: Machine, output_dir: Path, json: bool) -> None:
 
     runs = planned(graph, output_dir, parse_devices(machine.devices))
     if json:
-        typer.echo(jsonlib.dumps(runs))
+        print_json(runs)
         return
     stdout.print(planned_table(runs))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from srfgan_cli.console import stderr
+from srfgan_cli.console import print_json, stderr
 from srfgan_cli.options import (
     AutoResume,
     BatchSize,
@@ -177,4 +177,4 @@ def _say_finished(plan: Plan) -> None:
         scores = plan.run.evaluation
         evaluation = jsonlib.loads(scores.read_bytes()) if scores.is_file() else None
         document = {"stage": plan.stage, "preset": plan.config.name, "weights": str(plan.run.model)}
-        typer.echo(jsonlib.dumps(document | {"evaluation": evaluation}))
+        print_json(document | {"evaluation": evaluation})

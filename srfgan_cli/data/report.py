@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from models.errors import InputError
+from srfgan_cli.console import styled
 
 Fate = Literal["stops", "dropped", "clipped", "boxes only", "used as it is"]
 SHOWN = 10
@@ -61,20 +63,18 @@ class Report:
         together = sorted([*self.problems, *problems], key=lambda problem: problem.fate != "stops")
         return replace(self, problems=tuple(together))
 
-    def table(self) -> Table | Text:
+    def table(self) -> Group | Text:
         """The report for a terminal; a single line where there is no problem."""
         title = f"{self.path}: {self.images} images, {self.annotations} annotations"
         if not self.problems:
-            return Text(f"{title}, no problems")
+            return styled(f"{title}, no problems")
         table = Table("problem", "count", "what happens", "first offenders", show_lines=True)
-        table.title, table.title_justify = Text(title), "left"
         for problem in self.problems:
             more = [f"... and {problem.count - SHOWN} more"] if problem.count > SHOWN else []
-            # Text, because square brackets in a file name are not markup.
-            offenders = Text("\n".join([*problem.first, *more]))
-            fate = Text(problem.fate, "red" if problem.fate == "stops" else "yellow")
+            offenders = styled("\n".join([*problem.first, *more]))
+            fate = styled((problem.fate, "red" if problem.fate == "stops" else "yellow"))
             table.add_row(problem.kind, str(problem.count), fate, offenders)
-        return table
+        return Group(styled(title), table)
 
     def as_json(self) -> dict[str, Any]:
         """The report as plain data."""

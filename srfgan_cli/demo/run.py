@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from rich.markup import escape
 
 from models.errors import InputError
 from srfgan_cli.config import Config, SolverConfig
-from srfgan_cli.console import stderr
+from srfgan_cli.console import stderr, styled
 from srfgan_cli.demo.pictures import Pictures, draw_pictures
 from srfgan_cli.devices import Devices, parse_devices
 from srfgan_cli.evaluation.report import Report
@@ -159,11 +158,10 @@ def run_demo(
     steps: dict[str, Finished] = {}
     with _one_thread():
         for number, step in enumerate(STEPS, start=1):
-            stderr.print(
-                f"\n[bold]{number}/{len(STEPS)}  {step.title}[/]\n[dim]{escape(step.explanation)}[/]"
-            )
+            title = (f"\n{number}/{len(STEPS)}  {step.title}\n", "bold")
+            stderr.print(styled(title, (step.explanation, "dim")))
             steps[step.name] = _run_step(_plan(step, output_dir, seed, overrides), step, devices)
-        stderr.print("\n[bold]Pictures[/]")
+        stderr.print("\nPictures", style="bold")
         runs = {name: finished.run for name, finished in steps.items()}
         pictures = draw_pictures(steps["finetune"].config, runs, output_dir / "images", devices.device())
     return Outcome(steps, pictures, time.perf_counter() - started, _device_name(devices))

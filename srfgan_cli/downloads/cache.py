@@ -12,7 +12,6 @@ from rich.progress import (
     BarColumn,
     DownloadColumn,
     Progress,
-    TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
@@ -22,6 +21,7 @@ from srfgan_cli.console import stderr
 from srfgan_cli.downloads.addresses import file_name
 from srfgan_cli.downloads.transfer import Report, TransferError, transfer
 from srfgan_cli.files import file_hash
+from srfgan_cli.progress import WordsColumn
 
 Check = Callable[[Path], object]
 """Reads a file that came and raises InputError if it is not what it should be."""
@@ -70,7 +70,7 @@ def fetch(url: str, check: Check) -> Path:
 def _download(url: str, path: Path, check: Check) -> None:
     part = path.with_name(f"{path.stem}.part{path.suffix}")
     by_hand = f"Fetch it by hand, as in a browser, and put it to {path}."
-    stderr.print(f"Fetching {url}", soft_wrap=True, markup=False)
+    stderr.print(f"Fetching {url}")
     try:
         with _bar(path.name) as report:
             transfer(url, part, report)
@@ -90,7 +90,7 @@ def _download(url: str, path: Path, check: Check) -> None:
         )
     _record(path).write_text(f"{found}  {path.name}\n", encoding="utf-8")
     part.replace(path)
-    stderr.print(f"Saved to {path}, sha256 {found}", soft_wrap=True, markup=False)
+    stderr.print(f"Saved to {path}, sha256 {found}")
 
 
 def _verify(path: Path, url: str) -> None:
@@ -121,7 +121,7 @@ def _alone(path: Path, url: str) -> Iterator[None]:
         lock.acquire(timeout=1)
     except Timeout:
         if os.environ.get("RANK", "0") == "0":
-            stderr.print(f"Waiting for the process that fetches {url}", soft_wrap=True, markup=False)
+            stderr.print(f"Waiting for the process that fetches {url}")
         lock.acquire()
     try:
         yield
@@ -133,6 +133,6 @@ def _alone(path: Path, url: str) -> Iterator[None]:
 def _bar(name: str) -> Iterator[Report]:
     """A progress bar on stderr; gives what to call with the bytes done and the file's size."""
     columns = (BarColumn(bar_width=24), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(TextColumn("[bold]{task.description}"), *columns, console=stderr) as bar:
+    with Progress(WordsColumn(), *columns, console=stderr) as bar:
         task = bar.add_task(name, total=None)
         yield lambda done, size: bar.update(task, completed=done, total=size)

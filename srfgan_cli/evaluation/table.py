@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
 
 from srfgan_cli.config import ReferenceConfig, Scores
+from srfgan_cli.console import styled
 from srfgan_cli.evaluation.report import METRICS, Report
 
 COCO_IMAGES = {"val2017": 5000, "test-dev": 20288}
@@ -16,15 +16,16 @@ COCO_IMAGES = {"val2017": 5000, "test-dev": 20288}
 def report_table(report: Report, *, per_class: bool = False) -> RenderableType:
     """The report for a terminal: one table, and with `per_class` a second one with each class's AP."""
     if not report.scores:
-        return escape(
+        return (
             f"{report.preset} on {report.split}: {_images(report)} without annotations, nothing to score; "
             f"results in {report.results}"
         )
-    parts: list[RenderableType] = [_overall_table(report)]
+    title = styled((f"{report.preset} on {report.split}", "table.title"))
+    parts: list[RenderableType] = [title, _overall_table(report)]
     if report.reference is not None and not _same_data(report, report.reference):
         split = report.reference.split
         note = f"The paper's numbers are of COCO {split}, {COCO_IMAGES[split]} images: other data than these."
-        parts.append(f"[yellow]{note}[/yellow]")
+        parts.append(styled((note, "yellow")))
     if per_class:
         parts.append(_per_class_table(report))
     return Group(*parts)
@@ -32,7 +33,6 @@ def report_table(report: Report, *, per_class: bool = False) -> RenderableType:
 
 def _overall_table(report: Report) -> Table:
     table = Table(
-        title=escape(f"{report.preset} on {report.split}"),
         caption=f"percent, {_images(report)}, at most {report.max_detections} detections per image",
     )
     table.add_column("")
@@ -56,7 +56,7 @@ def _per_class_table(report: Report) -> Table:
         table.add_column(task, justify="right")
     columns = [scores.per_class for scores in report.scores.values()]
     for name in columns[0] if columns else ():
-        table.add_row(escape(name), *(_cell(column[name]) for column in columns))
+        table.add_row(name, *(_cell(column[name]) for column in columns))
     return table
 
 

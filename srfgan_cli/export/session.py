@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.markup import escape
 from rich.table import Table
 
 from models.errors import InputError
 from srfgan_cli.config import Config
-from srfgan_cli.console import stderr
+from srfgan_cli.console import stderr, styled
 from srfgan_cli.export.check import Difference, ExportMismatchError, agree, check_images, compare_on
 from srfgan_cli.export.contract import contract
 from srfgan_cli.export.detectron2_config import require_expressible
@@ -89,7 +88,7 @@ def export_preset(config: Config, weights: Path | None, format: Format, output: 
     output = output or _default_output(config, weights, source, format)
     _check_output(output, format, source)
     trained = load_trained(config, source)
-    stderr.print(f"Weights: {escape(str(source))}\nWriting {escape(output.name)} ...", soft_wrap=True)
+    stderr.print(f"Weights: {source}\nWriting {output.name} ...")
     unchecked = output.with_name(f"{output.stem}.unchecked{output.suffix}")
     files = {unchecked: output}
     if format == "detectron2":
@@ -104,7 +103,7 @@ def export_preset(config: Config, weights: Path | None, format: Format, output: 
             file.unlink(missing_ok=True)
     size = output.stat().st_size / 1e6
     names = " and ".join(str(place) for place in files.values())
-    stderr.print(f"[bold]Done.[/] {escape(names)}, {size:.1f} MB", soft_wrap=True)
+    stderr.print(styled(("Done.", "bold"), f" {names}, {size:.1f} MB"))
     return ExportReport(config.name, source, format, output, differences)
 
 
@@ -170,8 +169,10 @@ def _check_agreement(differences: list[Difference], output: Path) -> None:
         )
     if not any(one.expected for one in differences):
         stderr.print(
-            "[yellow]Nothing is detected on these images, so only empty results were compared.[/] "
-            "--set model.inference.score_threshold=0.0 exports a file that can be compared."
+            styled(
+                ("Nothing is detected on these images, so only empty results were compared.", "yellow"),
+                " --set model.inference.score_threshold=0.0 exports a file that can be compared.",
+            )
         )
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from srfgan_cli.console import stderr
+from srfgan_cli.progress import WordsColumn
 from srfgan_cli.reproduction.cost import work
 from srfgan_cli.reproduction.graph import Graph, Job
 from srfgan_cli.reproduction.jobs import JobFolder
@@ -62,13 +63,13 @@ class Overall:
 def overall_progress(graph: Graph, folders: Mapping[str, JobFolder]) -> Iterator[Overall]:
     """The bar on stderr, with time passed and left."""
     bar = Progress(
-        TextColumn("[bold]{task.description}"),
+        WordsColumn(),
         BarColumn(bar_width=24),
         TextColumn("{task.percentage:>3.0f}%"),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[job]}"),
+        WordsColumn("job"),
         console=stderr,
         refresh_per_second=2,
     )

@@ -12,10 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from rich.markup import escape
-
 from models.errors import InputError
-from srfgan_cli.console import stderr
+from srfgan_cli.console import stderr, styled
 from srfgan_cli.reproduction.graph import Graph, Job
 from srfgan_cli.reproduction.jobs import JobFolder, Machine, job_folder
 from srfgan_cli.reproduction.overall import Overall, overall_progress
@@ -134,8 +132,7 @@ class _Schedule:
         one.folder.failed(problem)
         rows = ", ".join(self.graph.rows_of(one.job.key))
         stderr.print(
-            f"[red bold]Failed:[/] {one.job.key} (rows {rows}): {escape(problem)} Log: {one.folder.log}",
-            soft_wrap=True,
+            styled(("Failed:", "red bold"), f" {one.job.key} (rows {rows}): {problem} Log: {one.folder.log}")
         )
 
     def _stop_all(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from srfgan_cli.console import stderr
+from srfgan_cli.console import stderr, styled
 from srfgan_cli.devices import parse_devices
 from srfgan_cli.reproduction.charts import draw_charts
 from srfgan_cli.reproduction.graph import Graph, Settings
@@ -35,7 +35,7 @@ def report_table(
     Raises:
         InputError: a run cannot be read, or a file not be written.
     """
-    stderr.print(f"[bold]report[/] {table}: timing and drawing")
+    stderr.print(styled(("report", "bold"), f" {table}: timing and drawing"))
     devices = parse_devices(machine.devices)
     device = devices.device()
     folders, folder = job_folders(graph, output_dir), output_dir / table

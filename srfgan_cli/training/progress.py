@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from rich.progress import TextColumn
-
 from srfgan_cli.console import stderr
-from srfgan_cli.progress import progress_bar
+from srfgan_cli.progress import WordsColumn, progress_bar
 
 
 class TrainingProgress:
@@ -20,7 +18,7 @@ class TrainingProgress:
         self._total = total
         self._start = start
         self._since = time.monotonic()
-        self._bar = progress_bar(TextColumn("{task.fields[losses]}"), show=stderr.is_terminal)
+        self._bar = progress_bar(WordsColumn("losses"), show=stderr.is_terminal)
         self._title = title
         self._task = self._bar.add_task(title, total=total, completed=start, losses="")
 

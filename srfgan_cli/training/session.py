@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import typer
 from torch import nn
 
 from models.config import ModelConfig
@@ -16,7 +15,7 @@ from models.detector import Detector
 from models.errors import InputError
 from srfgan_cli import __version__
 from srfgan_cli.config import Config
-from srfgan_cli.console import stderr
+from srfgan_cli.console import print_json, stderr, styled
 from srfgan_cli.data.dataset import DetectionDataset
 from srfgan_cli.data.loaders import Batch, build_train_loader
 from srfgan_cli.data.open import check_same_categories, open_split
@@ -262,7 +261,7 @@ def _conclude(plan: Plan, report: Report | None) -> None:
         stderr.print(report_table(report))
     if torch.cuda.is_initialized():
         stderr.print(f"Peak memory of the first GPU: {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
-    stderr.print(f"[bold]Done.[/] Weights: {plan.run.model}", soft_wrap=True)
+    stderr.print(styled(("Done.", "bold"), f" Weights: {plan.run.model}"))
     if plan.options.json:
         document = {"stage": plan.stage, "preset": plan.config.name, "weights": str(plan.run.model)}
-        typer.echo(json.dumps(document | {"evaluation": report.as_json() if report else None}))
+        print_json(document | {"evaluation": report.as_json() if report else None})

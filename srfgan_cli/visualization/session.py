@@ -18,7 +18,7 @@ from models.ops.masks import paste_masks
 from models.structures import Detections
 from models.weights import load_weights
 from srfgan_cli.config import Config
-from srfgan_cli.console import stderr, stdout
+from srfgan_cli.console import print_path, stderr, styled
 from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.data.images import list_images, read_image
 from srfgan_cli.data.open import policy
@@ -60,7 +60,10 @@ def draw_level(request: Request, level: str, methods: Sequence[str]) -> Path:
     if trained is None:
         torch.manual_seed(config.seed)
         stderr.print(
-            "[yellow]No trained weights found: the maps are those of random weights.[/] Name some with --weights."
+            styled(
+                ("No trained weights found: the maps are those of random weights.", "yellow"),
+                " Name some with --weights.",
+            )
         )
         detector = build_detector(config.model).eval()
     else:
@@ -78,7 +81,8 @@ def draw_level(request: Request, level: str, methods: Sequence[str]) -> Path:
     if shown.untrained and trained is not None:
         note = f"untrained: {', '.join(shown.untrained)}"
         stderr.print(
-            f"[yellow]The weights hold no generator for {', '.join(shown.untrained)}: its map is of random weights.[/]"
+            f"The weights hold no generator for {', '.join(shown.untrained)}: its map is of random weights.",
+            style="yellow",
         )
     output = request.output or Path(f"{level}.png")
     _save(p2_panel(image, shown.maps, level=level.lower(), note=note), output)
@@ -186,4 +190,4 @@ def _save(picture: Image.Image, path: Path) -> None:
         picture.save(path)
     except (OSError, ValueError) as error:
         raise InputError(f"Cannot write {path}: {error}.") from None
-    stdout.print(str(path), soft_wrap=True)
+    print_path(path)

@@ -23,7 +23,7 @@ def report(**changed):
 
 
 def printed(what, **options):
-    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+    console = Console(width=80, markup=False, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
     console.print(report_table(what, **options))
     return console.export_text()
 
