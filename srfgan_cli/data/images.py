@@ -248,4 +248,4 @@ def _frames(image: Image.Image) -> int:
 
 @cache
 def _warn_once(text: str) -> None:
-    stderr.print(text, style="yellow", markup=False, soft_wrap=True)
+    stderr.print(text, style="yellow")

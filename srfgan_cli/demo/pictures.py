@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
@@ -25,6 +25,7 @@ from srfgan_cli.visualization.curves import curves
 from srfgan_cli.visualization.detections import draw
 from srfgan_cli.visualization.feature_maps import level_maps
 from srfgan_cli.visualization.maps import p2_panel
+from srfgan_cli.visualization.text import Lettering
 
 EXAMPLES = 4
 """The first images of the val split are shown, so that nothing is picked by how well it went."""
@@ -117,9 +118,7 @@ def _side_by_side(pictures: Mapping[str, Tensor]) -> Image.Image:
     pen = ImageDraw.Draw(strip)
     for column, (title, picture) in enumerate(zip(pictures, scaled, strict=True)):
         left = column * (width + _GAP)
-        pen.text(
-            (left + 2, _TITLE / 2), title, font=ImageFont.load_default(24), fill=(30, 30, 30), anchor="lm"
-        )
+        Lettering(22).draw(pen, (left + 2, _TITLE / 2 + 8), title, (30, 30, 30))
         strip.paste(picture, (left, _TITLE))
     return strip
 

@@ -17,6 +17,7 @@ from srfgan_cli.files import write_atomically
 from srfgan_cli.reproduction.graph import Graph
 from srfgan_cli.reproduction.jobs import JobFolder
 from srfgan_cli.visualization.curves import curves
+from srfgan_cli.visualization.text import chart_fonts, chart_text
 
 MEASURED, PRINTED, SOFT = "#0b6e6e", "#b3541e", "#8a919a"
 
@@ -67,7 +68,9 @@ def _differences(rows: Sequence[Mapping[str, Any]]) -> bytes:
         axes.axvline(0, color=SOFT, linewidth=1)
         axes.set_xlabel(f"{task} AP, difference to the baseline", fontsize=9)
         _tidy(axes)
-    panels[0].set_yticks(range(len(shown)), [row["preset"] for row in shown], fontsize=9)
+    names = [row["preset"] for row in shown]
+    labels = [chart_text(name) for name in names]
+    panels[0].set_yticks(range(len(shown)), labels, fontsize=9, fontfamily=chart_fonts(names))
     panels[0].set_ylim(len(shown) - 0.5, -0.5)
     _legend(panels[-1], printed=any(row["printed_difference"] for row in shown))
     return _png(figure)
@@ -122,13 +125,13 @@ def _training(histories: Mapping[str, Sequence[tuple[int, float]]]) -> bytes:
         if points:
             iterations, values = zip(*points, strict=True)
             style = ("-", "--", ":")[index // 10 % 3]
-            axes.plot(
-                iterations, values, style, color=f"C{index % 10}", marker="o", markersize=3.5, label=row
-            )
+            colour, label = f"C{index % 10}", chart_text(row)
+            axes.plot(iterations, values, style, color=colour, marker="o", markersize=3.5, label=label)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("iteration of the last stage", fontsize=9)
     axes.set_ylabel("box AP, percent, mean over seeds", fontsize=9)
-    axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    font = {"size": 8, "family": chart_fonts(list(histories))}
+    axes.legend(prop=font, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     _tidy(axes)
     return _png(figure)
 

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from models.errors import InputError
+from srfgan_cli.visualization.text import chart_text
 
 _LOG_FROM = 8.0
 """A loss axis is logarithmic when the plotted values span more than this factor."""
@@ -101,13 +102,15 @@ def _draw_losses(axes: Axes, losses: Mapping[str, Sequence[tuple[float, float]]]
         smooth = _moving_average(points[:, 1])
         colour = f"C{index % 10}"
         axes.plot(points[:, 0], points[:, 1], color=colour, alpha=0.22, linewidth=0.8)
-        axes.plot(points[:, 0], smooth, color=colour, linewidth=1.8, label=name.removeprefix("loss_"))
+        axes.plot(
+            points[:, 0], smooth, color=colour, linewidth=1.8, label=chart_text(name.removeprefix("loss_"))
+        )
         positive = smooth[np.isfinite(smooth) & (smooth > 0)]
         if positive.size:
             smallest, largest = min(smallest, positive.min()), max(largest, positive.max())
     if all((points[:, 1] > 0).all() for points in series.values()) and largest > _LOG_FROM * smallest:
         axes.set_yscale("log")
-    axes.set_title(title, fontsize=11)
+    axes.set_title(chart_text(title), fontsize=11)
     axes.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3)
     _tidy(axes)
 
@@ -116,7 +119,9 @@ def _draw_precisions(axes: Axes, task: str, runs: Mapping[str, _Run]) -> None:
     for index, (title, run) in enumerate(runs.items()):
         if task in run.precisions:
             iterations, values = zip(*run.precisions[task], strict=True)
-            axes.plot(iterations, values, color=f"C{index % 10}", marker="o", markersize=4, label=title)
+            axes.plot(
+                iterations, values, color=f"C{index % 10}", marker="o", markersize=4, label=chart_text(title)
+            )
     axes.set_ylim(bottom=0)
     axes.set_title(f"{task} AP, percent", fontsize=11)
     axes.legend(fontsize=8, loc="lower right")

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn import functional
 
 from models.structures import Detections
 from srfgan_cli.visualization.colours import Colour, distinct_colour
-from srfgan_cli.visualization.labels import Font, Label, draw_labels
+from srfgan_cli.visualization.labels import Label, draw_labels
+from srfgan_cli.visualization.text import Lettering, class_texts
 
 SMALLEST_SIDE = 640
 """Images whose longer side is smaller are enlarged by a whole factor, so that lines and text stay fine."""
@@ -46,7 +47,7 @@ def draw(
     Args:
         image: (3, H, W) uint8 RGB.
         detections: in the image's pixels, masks pasted or None.
-        class_names: name of each label.
+        class_names: name of each label; where no font can show one, the label's number stands for it.
         score_threshold: detections below it are left out.
         scores: write them; ground truth has none.
 
@@ -54,6 +55,7 @@ def draw(
         (3, H', W') uint8 RGB: the image enlarged by a whole factor where it or its objects are small, and
         the caption.
     """
+    class_names = class_texts(class_names, range(len(class_names)))
     shown = _above(detections, score_threshold)
     factor = _enlargement(image, shown.boxes)
     canvas = _enlarged(image, factor)
@@ -74,7 +76,7 @@ def draw(
             shown.labels.tolist(), shown.scores.tolist(), boxes, colours, strict=True
         )
     ]
-    draw_labels(pen, [label for label in labels if label.text], _font(picture.size, crowded), picture.size)
+    draw_labels(pen, [label for label in labels if label.text], _letters(picture.size, crowded), picture.size)
     captioned = _with_caption(picture, _caption(shown, class_names, score_threshold if scores else None))
     return torch.from_numpy(np.array(captioned)).permute(2, 0, 1)
 
@@ -148,29 +150,28 @@ def _text(class_names: Sequence[str], label: int, score: float | None, crowded: 
     return class_names[label] if crowded else f"{class_names[label]} {percent}".rstrip()
 
 
-def _font(size: tuple[int, int], crowded: bool) -> Font:
-    height = max(11, round(min(size) / (64 if crowded else 38)))
-    return ImageFont.load_default(height)
+def _letters(size: tuple[int, int], crowded: bool) -> Lettering:
+    return Lettering(max(10, round(min(size) / (70 if crowded else 42))))
 
 
-def _caption(shown: Detections, class_names: Sequence[str], threshold: float | None) -> str:
+def _caption(shown: Detections, class_names: Sequence[str], threshold: float | None) -> list[str]:
+    """How many of each class there are, in parts of which names are parts of their own."""
     counts = torch.bincount(shown.labels, minlength=len(class_names)).tolist()
     present = sorted(((n, name) for name, n in zip(class_names, counts, strict=True) if n), reverse=True)
-    listed = ", ".join(f"{n} {name}" for n, name in present) or "nothing found"
-    return listed if threshold is None else f"score at least {100 * threshold:g} %: {listed}"
+    start = "" if threshold is None else f"score at least {100 * threshold:g} %: "
+    parts = [part for n, name in present for part in (f", {n} ", name)] or ["  nothing found"]
+    return [start + parts[0][2:], *parts[1:]]
 
 
-def _with_caption(picture: Image.Image, text: str) -> Image.Image:
+def _with_caption(picture: Image.Image, parts: Sequence[str]) -> Image.Image:
     """The picture with one line of text below it, cut to its width."""
-    size = max(12, round(min(picture.size) / 42))
-    font = ImageFont.load_default(size)
-    pen = ImageDraw.Draw(picture)
-    while len(text) > 4 and pen.textlength(text, font=font) > picture.width - 12:
-        text = text.removesuffix("...")[:-1] + "..."
-    height = round(size * 1.7)
+    letters = Lettering(max(11, round(min(picture.size) / 46)))
+    height = round(letters.size * 1.8)
     framed = Image.new("RGB", (picture.width, picture.height + height), (24, 24, 24))
     framed.paste(picture)
-    ImageDraw.Draw(framed).text(
-        (6, picture.height + height / 2), text, font=font, fill=(235, 235, 235), anchor="lm"
-    )
+    pen = ImageDraw.Draw(framed)
+    x, base = 6.0, picture.height + height / 2 + 0.36 * letters.size
+    # Part by part: a name written from right to left would carry the next one's number to its other side.
+    for part in letters.fitted(parts, picture.width - 12):
+        x = letters.draw(pen, (x, base), part, (235, 235, 235))
     return framed

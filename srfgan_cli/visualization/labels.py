@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import ImageDraw, ImageFont
+from PIL import ImageDraw
 
 from srfgan_cli.visualization.colours import Colour, text_colour
+from srfgan_cli.visualization.text import Lettering
 
 Box = tuple[float, float, float, float]
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 @dataclass(frozen=True)
@@ -29,23 +29,25 @@ class Label:
     colour: Colour
 
 
-def draw_labels(draw: ImageDraw.ImageDraw, labels: Sequence[Label], font: Font, size: tuple[int, int]) -> int:
+def draw_labels(
+    draw: ImageDraw.ImageDraw, labels: Sequence[Label], letters: Lettering, size: tuple[int, int]
+) -> int:
     """Draw labels, most important first, each where it covers no other; returns how many found a place.
 
     A label is tried above its box, below it and inside its corners. In a crowd it is left out rather than
-    drawn over another or over more than a third of its own object.
+    drawn over another or over more than a third of its own object; so is one wider than the picture.
 
     Args:
         draw: what to draw on.
         labels: in order of importance.
-        font: their font.
+        letters: their size.
         size: (width, height) of the picture.
     """
     taken = np.zeros((0, 4))
     drawn = 0
     for label in labels:
-        left, top, right, bottom = draw.textbbox((0, 0), label.text, font=font)
-        pad = max(1.0, (bottom - top) / 6)
+        left, top, right, bottom = letters.bounds(label.text)
+        pad = max(2.0, letters.size / 6)
         width, height = right - left + 2 * pad, bottom - top + 2 * pad
         place = _free_place(label.box, width, height, taken, size)
         if place is None:
@@ -53,7 +55,7 @@ def draw_labels(draw: ImageDraw.ImageDraw, labels: Sequence[Label], font: Font, 
         taken = np.concatenate([taken, [place]])
         draw.rectangle(place, fill=(*label.colour, 225))
         origin = (place[0] + pad - left, place[1] + pad - top)
-        draw.text(origin, label.text, font=font, fill=(*text_colour(label.colour), 255))
+        letters.draw(draw, origin, label.text, (*text_colour(label.colour), 255))
         drawn += 1
     return drawn
 
@@ -61,6 +63,8 @@ def draw_labels(draw: ImageDraw.ImageDraw, labels: Sequence[Label], font: Font, 
 def _free_place(
     box: Box, width: float, height: float, taken: np.ndarray, size: tuple[int, int]
 ) -> Box | None:
+    if width > size[0]:
+        return None
     x1, y1, x2, y2 = box
     outside = [(x1, y1 - height), (x2 - width, y1 - height), (x1, y2), (x2 - width, y2)]
     inside = [(x1, y1), (x2 - width, y1), (x1, y2 - height), (x2 - width, y2 - height)]

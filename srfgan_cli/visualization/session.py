@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from models.weights import load_weights
 from srfgan_cli.config import Config
 from srfgan_cli.console import print_path, stderr, styled
 from srfgan_cli.data.categories import CategoryMap
-from srfgan_cli.data.images import list_images, read_image
+from srfgan_cli.data.images import is_image_name, list_images, read_image
 from srfgan_cli.data.open import policy
 from srfgan_cli.data.shapes import example_image
 from srfgan_cli.plan import GENERATORS
@@ -32,9 +33,30 @@ from srfgan_cli.tta import MultiScale
 from srfgan_cli.visualization.detections import draw
 from srfgan_cli.visualization.feature_maps import level_maps
 from srfgan_cli.visualization.maps import p2_panel
+from srfgan_cli.visualization.outputs import (
+    check_output,
+    is_ours,
+    is_picture_name,
+    picture_names,
+    save_as,
+    save_beside,
+)
+from srfgan_cli.visualization.text import class_texts
 
 FALLBACK_PRESET = "mask_rcnn_r18_fpn"
 """What is drawn with random weights where there is neither a preset nor a run."""
+
+
+_NAMED = 10
+"""How many skipped files, and classes shown by their ids, are named."""
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What `--image` names: the images, and the names of a folder's other entries."""
+
+    paths: list[Path]
+    others: list[str]
 
 
 @dataclass(frozen=True)
@@ -56,6 +78,11 @@ def draw_level(request: Request, level: str, methods: Sequence[str]) -> Path:
     Raises:
         InputError: an unknown method, or a detector or image that cannot be read.
     """
+    images = _images(request.image).paths
+    if len(images) > 1:
+        raise InputError(f"--image {request.image}: one image makes one panel; name a file.")
+    if request.output is not None:
+        check_output(request.output, images)
     config, trained = _detector(request)
     if trained is None:
         torch.manual_seed(config.seed)
@@ -70,10 +97,7 @@ def draw_level(request: Request, level: str, methods: Sequence[str]) -> Path:
         stderr.print(f"Weights: {trained.path}")
         detector = trained.detector
     detector.to(request.device)
-    images = _images(request.image)
-    if len(images) > 1:
-        raise InputError(f"--image {request.image}: one image makes one panel; name a file.")
-    image = _resized(config, read_image(images[0]) if images else example_image())
+    image = _resized(config, _read(images[0], config) if images else example_image())
     shown = level_maps(
         detector, image, methods, level=level.lower(), generators=_generators(request, config, detector)
     )
@@ -84,33 +108,86 @@ def draw_level(request: Request, level: str, methods: Sequence[str]) -> Path:
             f"The weights hold no generator for {', '.join(shown.untrained)}: its map is of random weights.",
             style="yellow",
         )
-    output = request.output or Path(f"{level}.png")
-    _save(p2_panel(image, shown.maps, level=level.lower(), note=note), output)
-    return output
+    panel = p2_panel(image, shown.maps, level=level.lower(), note=note)
+    if request.output is not None:
+        save_as(panel, request.output)
+        return _told(request.output)
+    return _told(save_beside(panel, Path(f"{level}.png"), of=_source(level, images), images=images))
 
 
 def draw_detections(request: Request, score_threshold: float) -> list[Path]:
     """Draw a trained detector's findings into every image, and return the pictures' paths.
 
+    Files of a folder that are no images are named; so are, at the end, images that cannot be read.
+
     Raises:
-        InputError: no trained detector, or an image that cannot be read.
+        InputError: no trained detector, or an image that cannot be read, after the others are drawn.
     """
+    found = _images(request.image)
+    one_file = request.output is not None and is_picture_name(request.output) and not request.output.is_dir()
+    if request.output is not None and one_file:
+        if len(found.paths) > 1:
+            raise InputError(
+                f"--output {request.output}: several images make several pictures; name a folder."
+            )
+        check_output(request.output, found.paths)
     config, trained = _detector(request)
     if trained is None:
         raise InputError("There is no trained detector to draw with: name a checkpoint with --weights.")
     stderr.print(f"Weights: {trained.path}")
     detector = trained.detector.to(request.device)
-    names = _names(trained.categories, detector.config.num_classes)
-    paths = _images(request.image)
+    class_names = _class_names(trained.categories, detector.config.num_classes)
+
+    def drawn(image: Tensor) -> Image.Image:
+        detections = _detect(detector, config, image)
+        picture: Image.Image = to_pil_image(
+            draw(image, detections, class_names, score_threshold=score_threshold)
+        )
+        return picture
+
+    if request.output is not None and one_file:
+        image = _read(found.paths[0], config) if found.paths else example_image()
+        save_as(drawn(image), request.output)
+        return [_told(request.output)]
     folder = request.output or Path("detections")
-    written: list[Path] = []
-    for name in [path.stem for path in paths] or ["example"]:
-        image = read_image(paths[len(written)]) if paths else example_image()
-        found = _detect(detector, config, image)
-        one_file = folder.suffix and len(paths) <= 1
-        output = folder if one_file else folder / f"{name}.png"
-        _save(to_pil_image(draw(image, found, names, score_threshold=score_threshold)), output)
-        written.append(output)
+    if not found.paths:
+        example = save_beside(drawn(example_image()), folder / "example.png", of="example", images=())
+        return [_told(example)]
+    return _draw_all(found, folder, config, drawn)
+
+
+def _draw_all(
+    found: _Found, folder: Path, config: Config, drawn: Callable[[Tensor], Image.Image]
+) -> list[Path]:
+    """One picture in `folder` for each image that can be read.
+
+    Raises:
+        InputError: those that cannot, all of them, after the others are drawn.
+    """
+    # Where pictures go beside their images, those of an earlier run are no images to draw into.
+    earlier = [path for path in found.paths if path.parent.resolve() == folder.resolve() and is_ours(path)]
+    images = [path for path in found.paths if path not in earlier]
+    others = [*found.others, *(path.name for path in earlier)]
+    written, unreadable = [], []
+    for path, name in zip(images, picture_names(images), strict=True):
+        try:
+            image = _read(path, config)
+        except InputError as error:
+            unreadable.append(str(error))
+            continue
+        of = _source("detections", [path])
+        written.append(_told(save_beside(drawn(image), folder / name, of=of, images=images)))
+    if others:
+        shown = ", ".join(others[:_NAMED]) + (", ..." if len(others) > _NAMED else "")
+        text = f"Skipped, as no images or pictures of an earlier run: {len(others)} ({shown})"
+        stderr.print(text)
+    if unreadable:
+        if len(images) == 1:
+            raise InputError(unreadable[0])
+        lines = "".join(f"\n  {line}" for line in unreadable)
+        raise InputError(
+            f"{len(unreadable)} of {len(images)} images cannot be read; the others are drawn:{lines}"
+        )
     return written
 
 
@@ -150,14 +227,26 @@ def _generators(request: Request, config: Config, detector: Detector) -> dict[st
     return {method: generator}
 
 
-def _images(path: Path | None) -> list[Path]:
+def _images(path: Path | None) -> _Found:
     if path is None:
-        return []
+        return _Found([], [])
     if path.is_dir():
-        return list_images(path)
-    if not path.is_file():
+        others = sorted(
+            entry.name + "/" * entry.is_dir() for entry in path.iterdir() if not is_image_name(entry.name)
+        )
+        return _Found(list_images(path), others)
+    if not path.exists():
         raise InputError(f"--image {path} does not exist.")
-    return [path]
+    return _Found([path], [])
+
+
+def _read(path: Path, config: Config) -> Tensor:
+    return read_image(path, max_pixels=config.data.max_pixels)
+
+
+def _source(what: str, images: Sequence[Path]) -> str:
+    """What a picture is of, by which an earlier one of the same is known."""
+    return " ".join([what, *(os.path.realpath(path) for path in images)])
 
 
 def _resized(config: Config, image: Tensor) -> Tensor:
@@ -180,14 +269,25 @@ def _detect(detector: Detector, config: Config, image: Tensor) -> Detections:
     return Detections(boxes, found.scores, found.labels, masks)
 
 
-def _names(categories: CategoryMap | None, count: int) -> Sequence[str]:
-    return categories.names if categories is not None else [str(label) for label in range(count)]
+def _class_names(categories: CategoryMap | None, count: int) -> list[str]:
+    """What pictures call the classes; says which of them are shown by their ids."""
+    if categories is None:
+        return [str(label) for label in range(count)]
+    shown = class_texts(categories.names, categories.ids)
+    ids = [
+        id_
+        for name, id_, text in zip(categories.names, categories.ids, shown, strict=True)
+        if text == str(id_) and name != text
+    ]
+    if ids:
+        listed = ", ".join(map(str, ids[:_NAMED])) + (", ..." if len(ids) > _NAMED else "")
+        text = (
+            f"No font here has the letters of {len(ids)} class name(s): pictures show their ids ({listed})."
+        )
+        stderr.print(text, style="yellow")
+    return shown
 
 
-def _save(picture: Image.Image, path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"Cannot write {path}: {error}.") from None
+def _told(path: Path) -> Path:
     print_path(path)
+    return path

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from models.structures import Detections
 from srfgan_cli.visualization.colours import distinct_colour, text_colour
 from srfgan_cli.visualization.detections import draw
 from srfgan_cli.visualization.labels import Label, draw_labels
+from srfgan_cli.visualization.text import Lettering
 
 GREY = torch.full((3, 480, 640), 90, dtype=torch.uint8)
 
@@ -99,7 +100,7 @@ def test_labels_never_overlap_and_most_find_a_place():
     pen = ImageDraw.Draw(picture, "RGBA")
     rectangle = pen.rectangle
     pen.rectangle = lambda place, **more: (boxes.append(place), rectangle(place, **more))
-    drawn = draw_labels(pen, labels, ImageFont.load_default(12), picture.size)
+    drawn = draw_labels(pen, labels, Lettering(12), picture.size)
     assert drawn == len(boxes) > 75
     places = np.array(boxes)
     assert (places[:, :2] >= 0).all() and (places[:, 2:] <= 640).all()
