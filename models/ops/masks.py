@@ -20,6 +20,10 @@ _MAX_PASTED_PIXELS = 2**26
 """Most pixels pasted at once on an accelerator: 256 MB of float32."""
 
 
+_REACH = 4096.0
+"""How far from its box, in bins of the grid, a vertex may lie: drawing an outline takes as long as it is long."""
+
+
 def mask_targets(masks: Sequence[InstanceMask], boxes: Tensor, matched: Tensor, resolution: int) -> Tensor:
     """The part of each box's instance mask inside the box, on a grid.
 
@@ -54,7 +58,7 @@ def _rasterize(outlines: Sequence[Polygons], boxes: np.ndarray, resolution: int)
     first: list[int] = []
     for outline, corner, factor in zip(outlines, boxes[:, :2], scale, strict=True):
         first.append(len(parts))
-        parts += [((part - corner) * factor).ravel() for part in outline.parts]
+        parts += [((part - corner) * factor).clip(-_REACH, _REACH).ravel() for part in outline.parts]
     codes = coco_mask.frPyObjects(parts, resolution, resolution)
     bitmaps = coco_mask.decode(codes).transpose(2, 0, 1)
     return torch.from_numpy(np.maximum.reduceat(bitmaps, first, axis=0).astype(bool))

@@ -29,7 +29,7 @@ def check(
     set_: Set = None,
     json: Json = False,
 ) -> None:
-    """Check every annotation and open every image; exit code 2 if the data set cannot be used."""
+    """Check every annotation, open every image, count what is there; exit code 2 if it cannot be used."""
     from srfgan_cli.console import print_json, stderr, stdout
     from srfgan_cli.data.image_check import check_root
     from srfgan_cli.presets import load_preset
@@ -37,6 +37,8 @@ def check(
     reports = check_root(root, load_preset(preset or DEFAULT_PRESET, set_ or []).data)
     for report in reports:
         (stderr if json else stdout).print(report.table())
+        if report.overview is not None:
+            (stderr if json else stdout).print(report.overview.table())
     if json:
         print_json([report.as_json() for report in reports])
     if any(report.fatal for report in reports):

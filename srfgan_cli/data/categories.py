@@ -68,5 +68,8 @@ class CategoryMap:
 
 def _is_category(record: Any) -> bool:
     return (
-        isinstance(record, Mapping) and type(record.get("id")) is int and isinstance(record.get("name"), str)
+        isinstance(record, Mapping)
+        and type(record.get("id")) is int
+        and -(2**63) <= record["id"] < 2**63
+        and isinstance(record.get("name"), str)
     )

@@ -1,7 +1,8 @@
 """What is wrong with a data set, found before anything is trained on it.
 
 Harmless problems are dropped or clipped and listed; the others stop the run. An image that is missing, or
-an id that means two things, would make results wrong in silence, so these stop.
+an id that means two things, would make results wrong in silence, so these stop. A bad outline costs the mask
+and not the box. What comes out is what both training and scoring see.
 """
 
 from __future__ import annotations
@@ -11,14 +12,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from srfgan_cli.data.hints import annotation_hints, image_hints
+from srfgan_cli.data.outlines import LONGEST, bounds, tame
 from srfgan_cli.data.records import Records
 from srfgan_cli.data.report import SHOWN, Fate, Problem, Report
+from srfgan_cli.data.segmentations import Segmentations
 
 Kind = tuple[str, Fate, np.ndarray]
 """What is wrong, what happens, and where: bool over the images or annotations."""
 
 _SLACK = 1.0  # pixels that a box may leave the image by rounding before it is worth a line
-_BAD_POLYGON = "polygon with fewer than 3 points, or not finite"
+_MOST_PIXELS = 2**31  # run lengths, and the evaluator's, are 32-bit numbers
+_LARGEST_AREA = 1e10  # what the evaluator takes for the largest object; it ignores larger ones
 
 
 @dataclass(frozen=True)
@@ -29,15 +34,22 @@ class Checked:
         report: what was found.
         keep: (A,) bool, the annotations that are used.
         boxes: (A, 4) float64 xyxy in pixels, clipped to the image; meaningful where `keep`.
+        truth: (A, 4) float64 x, y, width, height as the json has them, which scores refer to as pycocotools' do;
+            clipped where the box goes far outside the image. Meaningful where `keep`.
+        areas: (A,) float64, the json's, or `truth`'s where that is no area. Meaningful where `keep`.
         labels: (A,) int64, 0-based; -1 for unknown categories.
         image_rows: (A,) int64, each annotation's row among the images; -1 for unknown ones.
+        masks: the usable outlines and run lengths only.
     """
 
     report: Report
     keep: np.ndarray
     boxes: np.ndarray
+    truth: np.ndarray
+    areas: np.ndarray
     labels: np.ndarray
     image_rows: np.ndarray
+    masks: Segmentations
 
 
 def check_records(records: Records, files: Sequence[Kind] = ()) -> Checked:
@@ -52,17 +64,22 @@ def check_records(records: Records, files: Sequence[Kind] = ()) -> Checked:
     sizes = np.where(known[:, None], records.sizes[image_rows.clip(min=0)], np.iinfo(np.int32).max)
     labels = records.categories.labels(records.annotation_categories)
     boxes, box_kinds = _box_kinds(records.boxes, sizes)
+    masks, mask_kinds = _mask_kinds(records.segmentations, known, sizes)
+    truth = _truth_boxes(records.boxes, boxes, sizes)
+    areas, odd_areas = _areas(records, truth)
     kinds: list[Kind] = [
         ("duplicate annotation id", "stops", _repeated(records.annotation_ids)),
         ("unknown category id", "stops", labels < 0),
         ("unknown image id", "dropped", ~known),
         *box_kinds,
-        *_mask_kinds(records, known, sizes),
+        *mask_kinds,
+        ("area is no number from 0 to 1e10", "the box's area", odd_areas),
+        ("iscrowd is neither 0 nor 1", "read as 0", records.odd_crowd & ~records.crowd),
+        ("iscrowd is neither 0 nor 1", "read as 1", records.odd_crowd & records.crowd),
     ]
-    # An outline may lose one polygon and keep others: that kind alone does not drop its annotation.
-    masks = records.segmentations
-    dropped = [found for kind, fate, found in kinds if fate == "dropped" and kind != _BAD_POLYGON]
-    keep = ~np.any([*dropped, masks.bad_polygon & ~masks.has_mask, labels < 0], axis=0)
+    unusable = [~known, *(found for _, fate, found in box_kinds if fate == "dropped")]
+    leaves = np.any([found for kind, _, found in box_kinds if kind in _OUTSIDE], axis=0)
+    kinds += [(kind, "used as it is", found) for kind, found in annotation_hints(records, sizes, leaves)]
 
     problems = [
         _problem(*kind, lambda row: describe_image(records, row)) for kind in _image_kinds(records, files)
@@ -72,7 +89,8 @@ def check_records(records: Records, files: Sequence[Kind] = ()) -> Checked:
     ]
     report = Report(records.path, len(records.image_ids), len(records.annotation_ids), ())
     report = report.extended([problem for problem in problems if problem.count])
-    return Checked(report, keep, boxes, labels, image_rows)
+    keep = ~np.any([*unusable, labels < 0], axis=0)
+    return Checked(report, keep, boxes, truth, areas, labels, image_rows, masks)
 
 
 def _image_kinds(records: Records, files: Sequence[Kind]) -> list[Kind]:
@@ -80,40 +98,74 @@ def _image_kinds(records: Records, files: Sequence[Kind]) -> list[Kind]:
     return [
         ("duplicate image id", "stops", _repeated(records.image_ids)),
         ("image size below one pixel", "stops", sides.min(axis=1) < 1),
+        ("image of more than 2^31 pixels", "stops", sides.astype(np.float64).prod(axis=1) >= _MOST_PIXELS),
         ("image of a single pixel", "dropped", (sides == 1).all(axis=1)),
+        *((kind, "used as it is", found) for kind, found in image_hints(records)),
         *files,
     ]
 
 
-def _mask_kinds(records: Records, known: np.ndarray, sizes: np.ndarray) -> list[Kind]:
-    masks = records.segmentations
-    nothing = ~masks.has_mask & ~masks.malformed & ~masks.bad_polygon
-    return [
-        ("segmentation is neither polygons nor RLE", "dropped", masks.malformed),
-        (_BAD_POLYGON, "dropped", masks.bad_polygon),
-        ("RLE of the wrong size", "dropped", known & masks.wrong_runs(sizes)),
-        ("mask without a pixel", "dropped", masks.blank_runs()),
-        ("no mask", "boxes only", nothing & bool(masks.has_mask.any())),
+def _mask_kinds(
+    given: Segmentations, known: np.ndarray, sizes: np.ndarray
+) -> tuple[Segmentations, list[Kind]]:
+    """The usable masks, and what was wrong with the others."""
+    wrong, blank = known & given.wrong_runs(sizes), given.blank_runs()
+    masks, far, long = tame(given, sizes)
+    masks = masks.only(np.ones(len(masks.part_first) - 1, bool), ~(wrong | blank))
+    left = masks.has_mask
+    nothing = ~given.has_mask & ~given.malformed & ~given.bad_polygon
+    polygons: list[Kind] = [
+        ("polygon with fewer than 3 points, or not finite", "dropped", given.bad_polygon),
+        ("polygon far outside the image", "clipped", far),
+        (f"polygon with an outline longer than {LONGEST} pixels", "dropped", long),
     ]
+    return masks, [
+        ("segmentation is neither polygons nor RLE", "boxes only", given.malformed),
+        # An outline may lose one polygon and keep others.
+        *((kind, fate, found & left) for kind, fate, found in polygons),
+        *((kind, "boxes only", found & ~left) for kind, _, found in polygons),
+        ("RLE of the wrong size", "boxes only", wrong),
+        ("mask without a pixel", "boxes only", blank),
+        ("no mask", "boxes only", nothing & bool(left.any())),
+    ]
+
+
+_OUTSIDE = ("box outside the image", "box partly outside the image")
 
 
 def _box_kinds(xywh: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, list[Kind]]:
     """Boxes as xyxy clipped to their images, and what was wrong with them."""
     finite = np.isfinite(xywh).all(axis=1)
-    corners = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
-    limits = sizes[:, [1, 0, 1, 0]]
-    clipped = np.clip(corners, 0, limits)
-    positive = (xywh[:, 2:] > 0).all(axis=1)
-    inside = (clipped[:, 2:] > clipped[:, :2]).all(axis=1)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
+        corners = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
+        clipped = np.clip(corners, 0, sizes[:, [1, 0, 1, 0]])
         over = (np.abs(clipped - corners) > _SLACK).any(axis=1)
-    usable = finite & positive & inside
+    inside = (clipped[:, 2:] > clipped[:, :2]).all(axis=1)
+    # As training has them: float32 may leave nothing of a sliver.
+    single = clipped.astype(np.float32)
+    positive = (xywh[:, 2:] > 0).all(axis=1) & (~inside | (single[:, 2:] > single[:, :2]).all(axis=1))
+    outside, partly = _OUTSIDE
     return clipped, [
         ("box with NaN, infinite or missing numbers", "dropped", ~finite),
         ("box of zero or negative size", "dropped", finite & ~positive),
-        ("box outside the image", "dropped", finite & positive & ~inside),
-        ("box partly outside the image", "clipped", usable & over),
+        (outside, "dropped", finite & positive & ~inside),
+        (partly, "clipped", finite & positive & inside & over),
     ]
+
+
+def _truth_boxes(xywh: np.ndarray, clipped: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Boxes as the json has them, xywh, but for those far outside their image: of those, the clipped ones."""
+    lowest, highest = bounds(sizes)
+    with np.errstate(over="ignore", invalid="ignore"):
+        far = ((xywh[:, :2] < lowest) | (xywh[:, :2] + xywh[:, 2:] > highest)).any(axis=1)
+        cut = np.concatenate([clipped[:, :2], clipped[:, 2:] - clipped[:, :2]], axis=1)
+    return np.where(far[:, None], cut, xywh)
+
+
+def _areas(records: Records, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Areas that size an object small, medium or large, and which of the json's are none."""
+    good = (records.areas >= 0) & (records.areas <= _LARGEST_AREA)
+    return np.where(good, records.areas, boxes[:, 2] * boxes[:, 3]), records.area_stated & ~good
 
 
 def _rows_of(wanted: np.ndarray, ids: np.ndarray) -> np.ndarray:

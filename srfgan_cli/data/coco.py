@@ -39,12 +39,14 @@ class CocoIndex:
         name_bytes, name_first: UTF-8 bytes of all file names, and (N + 1,) offsets.
         first: (N + 1,) int64, each image's first annotation.
         annotation_ids: (A,) int64.
-        boxes: (A, 4) float32 xyxy in pixels of the file's image, clipped to it, never empty.
+        boxes: (A, 4) float32 xyxy in pixels of the file's image, clipped to it, never empty: what is trained on.
+        truth_boxes: (A, 4) float64 x, y, width, height as the json has them: what is scored. float32 would move
+            scores in their last digits.
         labels: (A,) int64, contiguous and 0-based.
-        areas: (A,) float32, the json's own.
+        areas: (A,) float64, the json's own, or the box's where the json has none.
         crowd: (A,) bool.
         has_mask: (A,) bool.
-        vertices, part_first, parts_of: (V, 2) float32 polygon vertices, offsets of polygons, of annotations.
+        vertices, part_first, parts_of: (V, 2) float64 polygon vertices, offsets of polygons, of annotations.
         runs, runs_of: (R,) int32 run lengths and (A + 1,) offsets.
     """
 
@@ -59,6 +61,7 @@ class CocoIndex:
     first: Tensor
     annotation_ids: Tensor
     boxes: Tensor
+    truth_boxes: Tensor
     labels: Tensor
     areas: Tensor
     crowd: Tensor
@@ -119,8 +122,7 @@ class CocoIndex:
             return cut_out(self.runs[start:end].numpy(), height)
         start, end = self.parts_of[annotation : annotation + 2].tolist()
         bounds = self.part_first[start : end + 1].tolist()
-        parts = (self.vertices[a:b].numpy() for a, b in pairwise(bounds))
-        return Polygons(tuple(part.astype(np.float64) for part in parts))
+        return Polygons(tuple(self.vertices[a:b].numpy() for a, b in pairwise(bounds)))
 
 
 def build_index(records: Records, checked: Checked) -> CocoIndex:
@@ -133,7 +135,7 @@ def build_index(records: Records, checked: Checked) -> CocoIndex:
     counts = np.bincount(place[checked.image_rows[kept]], minlength=len(image_order))
     # Bytes of a file's name that are no UTF-8 are lone surrogates in Python's texts, which come back as they were.
     names = [records.file_names[row].encode(errors="surrogatepass") for row in image_order]
-    masks = records.segmentations.select(kept)
+    masks = checked.masks.select(kept)
     arrays = {
         "image_ids": records.image_ids[image_order],
         "sizes": records.sizes[image_order],
@@ -142,8 +144,9 @@ def build_index(records: Records, checked: Checked) -> CocoIndex:
         "first": offsets(counts),
         "annotation_ids": records.annotation_ids[kept],
         "boxes": checked.boxes[kept].astype(np.float32),
+        "truth_boxes": checked.truth[kept],
         "labels": checked.labels[kept],
-        "areas": records.areas[kept].astype(np.float32),
+        "areas": checked.areas[kept],
         "crowd": records.crowd[kept],
         "has_mask": masks.has_mask,
         "vertices": masks.vertices,

@@ -82,7 +82,7 @@ class DetectionDataset(Dataset[Sample]):
             targets = before[index.first[1:]] - before[index.first[:-1]]
             self.images = self.images[(targets > 0) & (index.sizes.amax(1) > 1)]
         if not len(self.images):
-            raise InputError(f"{index.path}: no image has an annotation to train on")
+            raise InputError(f"{index.path}: no image has an annotation to train on{_why_none(index)}")
 
     @property
     def categories(self) -> CategoryMap:
@@ -102,6 +102,13 @@ class DetectionDataset(Dataset[Sample]):
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def without_mask(self) -> list[int]:
+        """Ids of the annotations, crowd regions apart, that are left out because they have no usable mask."""
+        left_out = ~self.index.crowd & ~self._usable
+        ids: list[int] = self.index.annotation_ids[left_out].tolist()
+        return ids
 
     def at_original_size(self) -> DetectionDataset:
         """The same images as their files have them."""
@@ -142,3 +149,22 @@ class DetectionDataset(Dataset[Sample]):
         chosen = torch.from_numpy(kept)
         masks = [self.index.mask(int(i), height) for i in kept] if self.masks else None
         return Target(self.index.boxes[chosen], self.index.labels[chosen], masks)
+
+
+def _why_none(index: CocoIndex) -> str:
+    """What became of the annotations, for a message."""
+    listed, kept, crowds = index.report.annotations, len(index.boxes), int(index.crowd.sum())
+    if not listed:
+        return ""
+    if crowds == listed:
+        return f": all {listed} annotations are crowd regions (iscrowd 1)"
+    parts = [
+        f"{count} {what}"
+        for count, what in (
+            (listed - kept, "dropped by the check"),
+            (crowds, "crowd regions (iscrowd 1)"),
+            (int((~index.crowd & ~index.has_mask).sum()), "without a usable mask"),
+        )
+        if count
+    ]
+    return f": of {listed} annotations, {', '.join(parts)}; `srfgan data check` lists them"

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -15,6 +16,7 @@ from srfgan_cli.console import stderr
 from srfgan_cli.data.check import check_records, describe_image
 from srfgan_cli.data.images import Decoded, ImageError, decode
 from srfgan_cli.data.layout import find_split, present_splits
+from srfgan_cli.data.overview import overview
 from srfgan_cli.data.places import file_kinds
 from srfgan_cli.data.records import Records, read_records
 from srfgan_cli.data.report import SHOWN, Fate, Problem, Report
@@ -34,6 +36,9 @@ def check_root(root: Path, config: DataConfig | None = None) -> list[Report]:
         root: the folder.
         config: which image files may be used; the defaults where there is none.
 
+    Returns:
+        By split, what is wrong with it; with an overview of what it holds.
+
     Raises:
         InputError: `root` has not the layout, or a json has not COCO's structure.
     """
@@ -47,11 +52,12 @@ def check_root(root: Path, config: DataConfig | None = None) -> list[Report]:
             files = find_split(root, split)
             records = read_records(files.json)
             kinds = file_kinds(records, files.images, outside=config.outside, max_pixels=config.max_pixels)
-            report = check_records(records, kinds).report
-            task = progress.add_task(f"reading {files.images.name}", total=report.images)
+            checked = check_records(records, kinds)
+            task = progress.add_task(f"reading {files.images.name}", total=checked.report.images)
             stopped = {int(row) for _, _, found in kinds for row in found.nonzero()[0]}
             unusable = check_images(records, files.images, partial(progress.advance, task), stopped)
-            reports.append(report.extended(unusable))
+            report = checked.report.extended(unusable)
+            reports.append(replace(report, overview=overview(records, checked)))
     return reports
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from models.errors import InputError
+from srfgan_cli.data.foreign import advice
 
 Split = Literal["train", "val", "test"]
 
@@ -42,9 +43,10 @@ def find_split(root: Path, split: Split) -> SplitFiles:
     lacking = [] if found else [" or ".join(f"annotations/{path.name}" for path in reversed(candidates))]
     lacking += [] if images.is_dir() else [f"{images.name}/"]
     there = sorted(entry.name + "/" * entry.is_dir() for entry in root.iterdir())[:8]
+    told = advice(root)
     raise InputError(
         f"{root}: the {split} split is not in COCO layout: no {' and no '.join(lacking)};"
-        f" the folder holds {', '.join(there) or 'nothing'}"
+        f" the folder holds {', '.join(there) or 'nothing'}" + (f"; {told}" if told else "")
     )
 
 

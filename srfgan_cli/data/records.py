@@ -6,10 +6,9 @@ offender. What is wrong inside well-formed records is left for `check` to find a
 
 from __future__ import annotations
 
-import gc
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,10 @@ import numpy as np
 
 from models.errors import InputError
 from srfgan_cli.data.categories import CategoryMap
+from srfgan_cli.data.json_file import collector_paused, read_json
 from srfgan_cli.data.segmentations import Segmentations, parse_segmentations
+
+_ABSENT = object()
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,10 @@ class Records:
         annotation_images: (A,) int64 image ids.
         annotation_categories: (A,) int64 category ids.
         boxes: (A, 4) float64 x, y, width, height in pixels; NaN where the json has no four numbers.
-        areas: (A,) float64 pixels, the box's where the json has none.
-        crowd: (A,) bool.
+        areas: (A,) float64 pixels; NaN where the json has no finite number.
+        area_stated: (A,) bool, the json has an `area`, whatever it is.
+        crowd: (A,) bool, `iscrowd` is a number but 0, or the text of one ("1", "true").
+        odd_crowd: (A,) bool, `iscrowd` is there and neither 0 nor 1.
         segmentations: the outlines and masks.
     """
 
@@ -51,7 +55,9 @@ class Records:
     annotation_categories: np.ndarray
     boxes: np.ndarray
     areas: np.ndarray
+    area_stated: np.ndarray
     crowd: np.ndarray
+    odd_crowd: np.ndarray
     segmentations: Segmentations
 
 
@@ -61,13 +67,18 @@ def read_records(path: Path) -> Records:
     Raises:
         InputError: the file is missing, truncated or not of COCO's structure.
     """
-    content = _load(path)
+    with collector_paused():
+        return _records(_load(path), path)
+
+
+def _records(content: dict[str, Any], path: Path) -> Records:
     where = str(path)
     images = _list_of_objects(content, "images", where)
     if not images:
         raise InputError(f"{where}: 'images' is empty; there is nothing to read")
     annotations = _list_of_objects(content, "annotations", where) if "annotations" in content else []
-    boxes = _boxes([record.get("bbox") for record in annotations])
+    areas = [record.get("area", _ABSENT) for record in annotations]
+    crowd, odd_crowd = _crowd([record.get("iscrowd", 0) for record in annotations])
     return Records(
         path=path,
         categories=CategoryMap.from_records(content.get("categories"), where),
@@ -78,32 +89,17 @@ def read_records(path: Path) -> Records:
         annotation_ids=_integers(annotations, "id", "annotations", where),
         annotation_images=_integers(annotations, "image_id", "annotations", where),
         annotation_categories=_integers(annotations, "category_id", "annotations", where),
-        boxes=boxes,
-        areas=_areas([record.get("area") for record in annotations], boxes),
-        crowd=np.array([bool(record.get("iscrowd")) for record in annotations], bool),
+        boxes=_boxes([record.get("bbox") for record in annotations]),
+        areas=_numbers(areas),
+        area_stated=np.array([value is not _ABSENT for value in areas], bool),
+        crowd=crowd,
+        odd_crowd=odd_crowd,
         segmentations=parse_segmentations([record.get("segmentation") for record in annotations]),
     )
 
 
 def _load(path: Path) -> dict[str, Any]:
-    # Millions of small objects make the cyclic collector run again and again for nothing.
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        with path.open(encoding="utf-8") as file:
-            content = json.load(file)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such annotation file") from None
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"{path}: not valid json, line {error.lineno} column {error.colno}: {error.msg};"
-            " the file may be truncated"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from None
-    finally:
-        if collecting:
-            gc.enable()
+    content = read_json(path, "annotation file")
     if not isinstance(content, dict):
         raise InputError(
             f"{path}: a COCO file is an object with 'images', 'annotations' and 'categories', but this is a"
@@ -130,7 +126,14 @@ def _integers(records: list[dict[str, Any]], key: str, group: str, where: str) -
             return np.array(values, np.int64)
         except OverflowError:
             pass
-    _refuse(values, lambda value: type(value) is int and abs(value) < 2**63, key, group, "an integer", where)
+    _refuse(
+        values,
+        lambda value: type(value) is int and -(2**63) <= value < 2**63,
+        key,
+        group,
+        "an integer",
+        where,
+    )
     raise AssertionError("some value is not an integer")
 
 
@@ -150,22 +153,40 @@ def _refuse(
 
 
 def _boxes(values: list[Any]) -> np.ndarray:
-    """(A, 4) float64, NaN where a value is not four numbers."""
+    """(A, 4) float64, NaN where a value is not a list of four numbers."""
+    if set(map(type, values)) <= {list} and set(map(len, values)) <= {4}:
+        return _numbers(list(chain.from_iterable(values))).reshape(-1, 4)
+    nothing = [None] * 4
+    return _boxes([value if type(value) is list and len(value) == 4 else nothing for value in values])
+
+
+def _crowd(values: list[Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Which annotations are crowd regions, and whose value is neither 0 nor 1; both (A,) bool."""
+    if not set(map(type, values)) <= {int}:
+        values = [_crowd_value(value) for value in values]
+    numbers = _numbers(values)
+    return np.nan_to_num(numbers) != 0, (numbers != 0) & (numbers != 1)
+
+
+def _crowd_value(value: Any) -> Any:
+    """A truth value as its number; a text that says yes as 2, which is neither 0 nor 1; others as they are."""
+    if type(value) is bool:
+        return int(value)
+    return 2 if type(value) is str and value.strip().lower() in ("1", "true") else value
+
+
+def _numbers(values: list[Any]) -> np.ndarray:
+    """(A,) float64, NaN for what is not a number; texts are none, even of digits, and truth values neither."""
+    if set(map(type, values)) <= {int, float}:
+        try:
+            return np.array(values, np.float64)
+        except OverflowError:
+            pass
+    return np.array([_number(value) for value in values], np.float64)
+
+
+def _number(value: Any) -> float:
     try:
-        boxes = np.array(values, np.float64)
-        if boxes.shape == (len(values), 4):
-            return boxes
-    except (ValueError, TypeError, OverflowError):
-        pass
-    return np.array([_four_numbers(value) for value in values], np.float64).reshape(-1, 4)
-
-
-def _four_numbers(value: Any) -> list[float]:
-    if isinstance(value, list) and len(value) == 4 and all(type(x) in (int, float) for x in value):
-        return [float(x) for x in value]
-    return [float("nan")] * 4
-
-
-def _areas(values: list[Any], boxes: np.ndarray) -> np.ndarray:
-    areas = np.array([value if type(value) in (int, float) else float("nan") for value in values], np.float64)
-    return np.where(np.isfinite(areas), areas, boxes[:, 2] * boxes[:, 3])
+        return float(value) if type(value) in (int, float) else float("nan")
+    except OverflowError:
+        return float("nan")

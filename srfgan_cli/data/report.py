@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Group
 from rich.table import Table
@@ -14,7 +14,19 @@ from rich.text import Text
 from models.errors import InputError
 from srfgan_cli.console import styled
 
-Fate = Literal["stops", "dropped", "clipped", "boxes only", "used as it is"]
+if TYPE_CHECKING:
+    from srfgan_cli.data.overview import Overview
+
+Fate = Literal[
+    "stops",
+    "dropped",
+    "clipped",
+    "boxes only",
+    "the box's area",
+    "read as 0",
+    "read as 1",
+    "used as it is",
+]
 SHOWN = 10
 """How many offenders of each kind are named."""
 
@@ -25,8 +37,9 @@ class Problem:
 
     Attributes:
         kind: what is wrong.
-        fate: what happens: the run `stops`, the annotation or image is `dropped`, its box is `clipped`,
-            it counts for `boxes only`, or it is `used as it is`, which may not be what was meant.
+        fate: what happens: the run `stops`, the annotation, image or polygon is `dropped`, the box or polygon is
+            `clipped`, it counts for `boxes only`, it gets another value, or it is `used as it is`, which may not
+            be what was meant.
         count: how many annotations or images have it.
         first: the first ten of them, by annotation id, image id and file.
     """
@@ -46,12 +59,14 @@ class Report:
         images: how many images it lists.
         annotations: how many annotations it lists.
         problems: the kinds found, the ones that stop first.
+        overview: what the file holds, if it was counted.
     """
 
     path: Path
     images: int
     annotations: int
     problems: tuple[Problem, ...]
+    overview: Overview | None = None
 
     @property
     def fatal(self) -> bool:
@@ -85,7 +100,7 @@ class Report:
             "annotations": self.annotations,
             "fatal": self.fatal,
             "problems": problems,
-        }
+        } | ({"overview": self.overview.as_json()} if self.overview else {})
 
     def raise_if_fatal(self) -> None:
         """Raise an InputError that names the first offenders of every fatal kind."""

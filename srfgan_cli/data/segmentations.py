@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -17,13 +17,14 @@ class Segmentations:
     """Masks of A annotations; each has polygons, runs, or neither.
 
     Attributes:
-        vertices: (V, 2) float32 x, y in pixels.
+        vertices: (V, 2) float64 x, y in pixels; COCO's rasterising rounds fifths of pixels, which float32 moves.
         part_first: (P + 1,) int64, each polygon's first row of `vertices`; invalid polygons are left out.
         parts_of: (A + 1,) int64, each annotation's first polygon.
         runs: (R,) int32 run lengths, column-major, background first.
         runs_of: (A + 1,) int64, each annotation's first run.
         run_sizes: (A, 2) int64, height and width that a run-length mask states; -1 without one.
-        bad_polygon: (A,) bool, a polygon was left out: under 3 points, odd, or not all finite numbers.
+        bad_polygon: (A,) bool, a polygon was left out: under 3 points, odd, or not all finite numbers. Empty
+            lists are left out without a word.
         malformed: (A,) bool, there is a segmentation, but it is neither polygons nor run lengths.
     """
 
@@ -56,6 +57,24 @@ class Segmentations:
         drawn = row_sums(np.where(position % 2 == 1, self.runs, 0), self.runs_of)
         blank: np.ndarray = (np.diff(self.runs_of) > 0) & (drawn == 0)
         return blank
+
+    def only(self, parts: np.ndarray, runs: np.ndarray) -> Segmentations:
+        """The same without some polygons and some run-length masks.
+
+        Args:
+            parts: (P,) bool, the polygons that stay.
+            runs: (A,) bool, the annotations whose runs stay.
+        """
+        vertices, part_first = take(self.vertices, self.part_first, np.flatnonzero(parts))
+        lengths = np.diff(self.runs_of)
+        return replace(
+            self,
+            vertices=vertices,
+            part_first=part_first,
+            parts_of=offsets(row_sums(parts, self.parts_of)),
+            runs=self.runs if runs.all() else self.runs[np.repeat(runs, lengths)],
+            runs_of=offsets(np.where(runs, lengths, 0)),
+        )
 
     def select(self, rows: np.ndarray) -> Segmentations:
         """The same for some annotations, in the order of `rows` (M,) int64."""
@@ -105,31 +124,37 @@ def _polygons(parts: list[list[list[Any]]]) -> tuple[np.ndarray, np.ndarray, np.
     """Vertices, offsets of polygons, offsets of annotations, and which annotation lost a polygon."""
     owner = np.repeat(np.arange(len(parts)), [len(polygons) for polygons in parts])
     flat = list(chain.from_iterable(parts))
-    coordinates = _numbers(flat)
+    filled = np.array([len(part) > 0 for part in flat], bool)
+    coordinates = _coordinates(flat)
     if coordinates is None:
-        flat = [part if _numbers([part]) is not None else [] for part in flat]
+        flat = [part if _coordinates([part]) is not None else [] for part in flat]
         coordinates = np.fromiter(chain.from_iterable(flat), np.float64)
     first = offsets(np.array([len(part) for part in flat], np.int64))
     lengths = np.diff(first)
-    valid = (lengths >= 6) & (lengths % 2 == 0) & (row_sums(~np.isfinite(coordinates), first) == 0)
+    valid = (lengths >= 6) & (lengths % 2 == 0)
+    finite = np.isfinite(coordinates)
+    if not finite.all():
+        valid &= row_sums(~finite, first) == 0
     kept, kept_first = take(coordinates, first, np.flatnonzero(valid))
     parts_of = offsets(np.bincount(owner[valid], minlength=len(parts)))
-    bad = np.bincount(owner[~valid], minlength=len(parts)) > 0
-    return kept.astype(np.float32).reshape(-1, 2), kept_first // 2, parts_of, bad
+    bad = np.bincount(owner[filled & ~valid], minlength=len(parts)) > 0
+    return kept.reshape(-1, 2), kept_first // 2, parts_of, bad
 
 
-def _numbers(parts: list[list[Any]]) -> np.ndarray | None:
-    """All coordinates, or None where one is not a number."""
+def _coordinates(parts: list[list[Any]]) -> np.ndarray | None:
+    """All coordinates, or None where one is not a number: numpy would read the digits of a text as one."""
+    if not set(map(type, chain.from_iterable(parts))) <= {int, float}:
+        return None
     try:
-        return np.fromiter(chain.from_iterable(parts), np.float64)
-    except (TypeError, ValueError, OverflowError):
+        return np.fromiter(chain.from_iterable(parts), np.float64, sum(map(len, parts)))
+    except OverflowError:
         return None
 
 
 def _run_lengths(values: list[Any], rows: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Runs, offsets of annotations, stated sizes, and which annotation has runs that mean nothing."""
     counts = [values[row]["counts"] for row in rows]
-    strings = [count.encode("ascii", "replace") if isinstance(count, str) else b"" for count in counts]
+    strings = [count.encode("utf-8", "surrogatepass") if isinstance(count, str) else b"" for count in counts]
     lists = [count if isinstance(count, list) else [] for count in counts]
     decoded, decoded_first, valid = decode_strings(strings)
     listed, listed_first, listed_valid = _listed_runs(lists)

@@ -7,17 +7,19 @@ small, medium or large by their own area, not by their box's (as detectron2 does
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 
 from srfgan_cli.config import Scores
+from srfgan_cli.data.categories import CategoryMap
+from srfgan_cli.data.coco import CocoIndex
+from srfgan_cli.data.ragged import row_of
 from srfgan_cli.evaluation.results import Result, only_masks
 
 Task = Literal["box", "mask"]
@@ -41,32 +43,27 @@ class TaskScores:
 
 
 def score(
-    ground_truth: Path | Mapping[str, Any],
+    index: CocoIndex,
     results: Sequence[Result],
     *,
     tasks: Sequence[Task] = ("box", "mask"),
     max_detections: int = 100,
 ) -> dict[Task, TaskScores]:
-    """Score COCO results against COCO ground truth.
+    """Score COCO results against the checked annotations that training would see.
 
     Args:
-        ground_truth: an instances json file, or its content. Not changed.
-        results: checked results (`read_results`, `to_coco_results`). Not changed.
-        tasks: what to score; `mask` needs a `segmentation` in every result, and leaves out objects without.
+        index: the data set.
+        results: checked results (`read_results`, `to_coco_results`) of its images. Not changed.
+        tasks: what to score; `box` needs a `bbox` in every result, `mask` a `segmentation`, and leaves out objects
+            without one.
         max_detections: detections per image and category that count, best first (COCO: 100).
     """
-    document = json.loads(ground_truth.read_bytes()) if isinstance(ground_truth, Path) else ground_truth
-    return {task: _score_task(_truth(document, task), results, task, max_detections) for task in tasks}
+    return {task: _score_task(index, results, task, max_detections) for task in tasks}
 
 
-def _score_task(truth: COCO, results: Sequence[Result], task: Task, max_detections: int) -> TaskScores:
-    # Copies: the evaluator writes into what it is given.
-    if task == "mask":
-        found = truth.loadRes(only_masks(results))
-    else:
-        found = truth.loadRes(
-            [{k: v for k, v in result.items() if k != "segmentation"} for result in results]
-        )
+def _score_task(index: CocoIndex, results: Sequence[Result], task: Task, max_detections: int) -> TaskScores:
+    truth = COCO(ground_truth(index, task))
+    found = truth.loadRes(_numbered(index, results, task))
     evaluator = COCOeval_faster(truth, found, iouType=_IOU_TYPES[task])
     evaluator.params.maxDets = [max_detections]
     evaluator.evaluate()
@@ -79,17 +76,17 @@ def _score_task(truth: COCO, results: Sequence[Result], task: Task, max_detectio
         AP50=_percent(precision[np.isclose(thresholds, 0.5)][..., 0]),
         AP75=_percent(precision[np.isclose(thresholds, 0.75)][..., 0]),
     )
-    names = _unique_names([truth.cats[category] for category in evaluator.params.catIds])
+    names = _unique_names(index.categories)
     per_class = {name: _percent(precision[:, :, index, 0]) for index, name in enumerate(names)}
     return TaskScores(overall, per_class)
 
 
-def _unique_names(categories: Sequence[Mapping[str, Any]]) -> list[str]:
+def _unique_names(categories: CategoryMap) -> list[str]:
     """The categories' names; those that several categories share get their id appended."""
-    names = Counter(category["name"] for category in categories)
+    times = Counter(categories.names)
     return [
-        category["name"] if names[category["name"]] == 1 else f"{category['name']} ({category['id']})"
-        for category in categories
+        name if times[name] == 1 else f"{name} ({id_})"
+        for id_, name in zip(categories.ids, categories.names, strict=True)
     ]
 
 
@@ -99,17 +96,59 @@ def _percent(precision: np.ndarray) -> float | None:
     return float(precision.mean()) * 100 if precision.size else None
 
 
-def _truth(document: Mapping[str, Any], task: Task) -> COCO:
-    """The ground truth as copies that the evaluator may write into, with ids from 1 and no key missing.
+def ground_truth(index: CocoIndex, task: Task) -> dict[str, Any]:
+    """The objects to find, as a COCO document for the evaluator; for masks, those that have a usable one.
 
-    The evaluator marks a match by the annotation's id, so that one with id 0 would count as never found.
+    Images, categories and annotations are numbered from 1 in the order of the index, whatever their ids: the
+    evaluator takes an id of 0 for "no match", and negative ones for none at all.
     """
-    annotations = []
-    for number, annotation in enumerate(document["annotations"], start=1):
-        if task == "mask" and not annotation.get("segmentation"):
-            continue
-        _, _, width, height = annotation["bbox"]
-        defaults = {"iscrowd": 0, "area": width * height}
-        annotations.append({**defaults, **annotation, "id": number})
-    pictures, categories = list(document["images"]), list(document["categories"])
-    return COCO({"images": pictures, "categories": categories, "annotations": annotations})
+    chosen = index.has_mask.numpy() if task == "mask" else np.ones(len(index.boxes), bool)
+    images = row_of(index.first.numpy())
+    columns = {
+        "id": np.arange(1, len(chosen) + 1),
+        "image_id": images + 1,
+        "category_id": index.labels.numpy() + 1,
+        "bbox": index.truth_boxes.numpy(),
+        "area": index.areas.numpy(),
+        "iscrowd": index.crowd.numpy().astype(np.int64),
+    }
+    annotations = [
+        dict(zip(columns, values, strict=True))
+        for values in zip(*(column[chosen].tolist() for column in columns.values()), strict=True)
+    ]
+    sizes = index.sizes.tolist()
+    if task == "mask":
+        for annotation, row in zip(annotations, np.flatnonzero(chosen).tolist(), strict=True):
+            annotation["segmentation"] = _outline(index, row, sizes[annotation["image_id"] - 1])
+    return {
+        "images": [{"id": i, "height": h, "width": w} for i, (h, w) in enumerate(sizes, start=1)],
+        "categories": [{"id": label + 1} for label in range(len(index.categories))],
+        "annotations": annotations,
+    }
+
+
+def _outline(index: CocoIndex, row: int, size: list[int]) -> list[list[float]] | dict[str, Any]:
+    """The polygons or run lengths of the annotation at this row."""
+    start, end = index.runs_of[row : row + 2].tolist()
+    if end > start:
+        return {"size": size, "counts": index.runs[start:end].tolist()}
+    start, end = index.parts_of[row : row + 2].tolist()
+    bounds = index.part_first[start : end + 1].tolist()
+    return [index.vertices[a:b].ravel().tolist() for a, b in pairwise(bounds)]
+
+
+def _numbered(index: CocoIndex, results: Sequence[Result], task: Task) -> list[Result]:
+    """Copies of the results, which the evaluator writes into, with what the task looks at and its numbers."""
+    images = {image: number for number, image in enumerate(index.image_ids.tolist(), start=1)}
+    categories = {category: number for number, category in enumerate(index.categories.ids, start=1)}
+    given = only_masks(results) if task == "mask" else results
+    region = "segmentation" if task == "mask" else "bbox"
+    return [
+        {
+            "image_id": images[result["image_id"]],
+            "category_id": categories[result["category_id"]],
+            "score": result["score"],
+            region: result[region],
+        }
+        for result in given
+    ]

@@ -1,8 +1,9 @@
 """Detections as COCO results: made image by image, written and read back as one json file.
 
 The format is COCO's (cocodataset.org, "results format"): a list of dicts with `image_id`, `category_id`,
-`bbox` [x, y, width, height], `score`, and for masks `segmentation` as a compressed RLE. Detectors that score
-their masks (CenterMask) add a key of our own, `mask_score`: what the masks are ranked by.
+`bbox` [x, y, width, height], `score`, and for masks `segmentation` as a compressed RLE; masks may come without
+`bbox`. Detectors that score their masks (CenterMask) add a key of our own, `mask_score`: what the masks are ranked
+by.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from torch import Tensor
 from models.errors import InputError
 from models.ops.masks import paste_masks
 from models.structures import Detections
+from srfgan_cli.data.json_file import read_json
 from srfgan_cli.data.ragged import row_sums
 from srfgan_cli.data.rle import decode_strings
 from srfgan_cli.files import write_atomically
@@ -128,7 +130,7 @@ def write_results(path: Path, results: Sequence[Result]) -> None:
 def read_results(
     path: Path, *, image_sizes: Mapping[int, tuple[int, int]], category_ids: Collection[int]
 ) -> list[Result]:
-    """Read and check results in COCO format.
+    """Read and check results in COCO format: boxes, boxes and masks, or masks alone.
 
     Args:
         path: a json file as `write_results` or another tool wrote it.
@@ -139,28 +141,27 @@ def read_results(
         InputError: the file is missing, truncated or no list of results, or an entry does not fit the data
             set; names the file and the first such entry.
     """
-    try:
-        document = json.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path}: cannot read the results: {error.strerror or error}") from error
-    except ValueError as error:
-        raise InputError(f"{path}: not a complete json file ({error}); write the results again") from error
+    document = read_json(path, "file of results")
     if not isinstance(document, list):
         raise InputError(
             f"{path}: COCO results are a list of detections, this is a json {type(document).__name__}; "
             "give the results, not the annotations"
         )
+    for entry in document:
+        if isinstance(entry, dict) and "segmentation" in entry and entry.get("bbox", 0) in (None, []):
+            del entry["bbox"]  # how some tools write masks without boxes
     categories = frozenset(category_ids)
     for number, entry in enumerate(document):
         problem = _problem(entry, image_sizes, categories)
         if problem:
             raise InputError(f"{path}: entry {number}: {problem}")
-    if len({"segmentation" in entry for entry in document}) > 1:
-        without = next(n for n, entry in enumerate(document) if "segmentation" not in entry)
-        raise InputError(
-            f"{path}: entry {without}: has no 'segmentation', but other entries have; "
-            "give masks for all detections or for none"
-        )
+    for key, things in (("segmentation", "masks"), ("bbox", "boxes")):
+        if len({key in entry for entry in document}) > 1:
+            without = next(n for n, entry in enumerate(document) if key not in entry)
+            raise InputError(
+                f"{path}: entry {without}: has no '{key}', but other entries have; "
+                f"give {things} for all detections or for none"
+            )
     _check_runs(path, document, image_sizes)
     return document
 
@@ -191,22 +192,22 @@ def _problem(
 ) -> str | None:
     """What is wrong with one entry of a results file, or None."""
     if not isinstance(entry, dict):
-        return f"a detection is a dict, this is {entry!r:.60}"
-    missing = [key for key in ("image_id", "category_id", "bbox", "score") if key not in entry]
+        return f"a detection is a dict, this is {_short(entry)}"
+    regions = () if "segmentation" in entry else ("bbox",)
+    missing = [key for key in ("image_id", "category_id", *regions, "score") if key not in entry]
     if missing:
         return f"lacks {', '.join(map(repr, missing))}"
-    if not isinstance(entry["image_id"], int) or entry["image_id"] not in image_sizes:
-        return f"image id {entry['image_id']!r} is not in the data set; are these results of another split?"
-    if not isinstance(entry["category_id"], int) or entry["category_id"] not in category_ids:
+    if type(entry["image_id"]) is not int or entry["image_id"] not in image_sizes:
+        return f"image id {_short(entry['image_id'])} is not in the data set; are these results of another split?"
+    if type(entry["category_id"]) is not int or entry["category_id"] not in category_ids:
         known = ", ".join(map(str, sorted(category_ids)[:8])) + (", ..." if len(category_ids) > 8 else "")
-        return f"category id {entry['category_id']!r} is not in the data set, whose ids are {known}"
-    if not _is_number(entry["score"]):
-        return f"the score is {entry['score']!r}, not a finite number"
-    if "mask_score" in entry and not _is_number(entry["mask_score"]):
-        return f"the mask_score is {entry['mask_score']!r}, not a finite number"
-    box = entry["bbox"]
+        return f"category id {_short(entry['category_id'])} is not in the data set, whose ids are {known}"
+    for key in ("score", "mask_score"):
+        if key in entry and not _is_number(entry[key]):
+            return f"the {key} is {_short(entry[key])}, not a finite number"
+    box = entry.get("bbox", [0, 0, 0, 0])
     if not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, box)) and min(box[2:]) >= 0):
-        return f"the bbox is {box!r:.80}, not [x, y, width, height] in pixels"
+        return f"the bbox is {_short(box)}, not [x, y, width, height] in pixels"
     if "segmentation" in entry:
         return _mask_problem(entry["segmentation"], image_sizes[entry["image_id"]])
     return None
@@ -216,7 +217,7 @@ def _mask_problem(mask: Any, image_size: tuple[int, int]) -> str | None:
     if not (isinstance(mask, dict) and isinstance(mask.get("counts"), str) and "size" in mask):
         return "the segmentation is not a compressed RLE, {'size': [height, width], 'counts': '...'}"
     if mask["size"] != list(image_size):
-        return f"the mask's size is {mask['size']}, the image's [height, width] {list(image_size)}"
+        return f"the mask's size is {_short(mask['size'])}, the image's [height, width] {list(image_size)}"
     return None
 
 
@@ -226,10 +227,12 @@ def _check_runs(path: Path, results: list[Result], image_sizes: Mapping[int, tup
         return
     for start in range(0, len(results), _MASKS_AT_ONCE):
         part = results[start : start + _MASKS_AT_ONCE]
-        runs, first, valid = decode_strings([entry["segmentation"]["counts"].encode() for entry in part])
+        strings = [entry["segmentation"]["counts"].encode("utf-8", "surrogatepass") for entry in part]
+        runs, first, valid = decode_strings(strings)
         pixels = np.array([math.prod(image_sizes[entry["image_id"]]) for entry in part])
-        negative = row_sums(runs < 0, first) > 0
-        broken = np.flatnonzero(~valid | negative | (row_sums(runs, first) != pixels))
+        # Of 60 bits each: sums of many may come round to any number.
+        absurd = row_sums((runs < 0) | (runs >= 2**31), first) > 0
+        broken = np.flatnonzero(~valid | absurd | (row_sums(runs, first) != pixels))
         if len(broken):
             raise InputError(
                 f"{path}: entry {start + broken[0]}: the mask's runs do not add up to its image's pixels; "
@@ -238,4 +241,13 @@ def _check_runs(path: Path, results: list[Result], image_sizes: Mapping[int, tup
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether it is one that a float can hold."""
+    try:
+        return type(value) in (int, float) and math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -20,7 +18,7 @@ from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.dataset import DetectionDataset
 from srfgan_cli.data.loaders import Loader, build_test_loader
 from srfgan_cli.distributed import World
-from srfgan_cli.evaluation.coco import Task, TaskScores, score
+from srfgan_cli.evaluation.coco import Task, score
 from srfgan_cli.evaluation.report import Report
 from srfgan_cli.evaluation.results import Result, only_masks, read_results, to_coco_results, write_results
 from srfgan_cli.progress import progress_bar
@@ -93,10 +91,11 @@ def evaluate(
             # By its old name, which COCO's server asks for, in a folder of its own.
             write_results(results_path.parent / "segm" / results_path.name, only_masks(found))
     index = dataset.index
+    tasks = _tasks(index, has_boxes=True, has_masks=model.config.has_masks)
     return Report(
         preset=preset,
         split=split or split_name(index),
-        scores=_scores(index, found, model.config.has_masks, max_detections) if index.annotated else {},
+        scores=score(index, found, tasks=tasks, max_detections=max_detections) if index.annotated else {},
         images=len(dataset),
         seconds=seconds,
         max_detections=max_detections,
@@ -129,11 +128,17 @@ def evaluate_results(
         image: (h, w) for image, (h, w) in zip(index.image_ids.tolist(), index.sizes.tolist(), strict=True)
     }
     found = read_results(path, image_sizes=sizes, category_ids=index.categories.ids)
-    has_masks = bool(found) and "segmentation" in found[0]
+    tasks = _tasks(
+        index, has_boxes=not found or "bbox" in found[0], has_masks="segmentation" in (found or [{}])[0]
+    )
+    if not tasks:
+        raise InputError(
+            f"{path}: the results are masks without boxes, but no annotation of {index.path} has a usable mask"
+        )
     return Report(
         preset=preset,
         split=split or split_name(index),
-        scores=_scores(index, found, has_masks, max_detections),
+        scores=score(index, found, tasks=tasks, max_detections=max_detections),
         images=len(index),
         seconds=0.0,
         max_detections=max_detections,
@@ -193,21 +198,6 @@ def predict(
     return _gathered(results, world)
 
 
-def ground_truth(index: CocoIndex) -> dict[str, Any]:
-    """The split's json with what its check dropped left out: whole annotations, masks, or single polygons."""
-    document: dict[str, Any] = json.loads(index.path.read_bytes())
-    usable_mask = dict(zip(index.annotation_ids.tolist(), index.has_mask.tolist(), strict=True))
-    annotations = []
-    for annotation in document["annotations"]:
-        if annotation["id"] not in usable_mask:
-            continue
-        outline = annotation.get("segmentation") if usable_mask[annotation["id"]] else None
-        if isinstance(outline, list):
-            outline = [polygon for polygon in outline if len(polygon) >= 6]
-        annotations.append({**annotation, "segmentation": outline})
-    return {**document, "annotations": annotations}
-
-
 def results_name(index: CocoIndex, preset: str, *, tta: bool = False) -> str:
     """`results.json`, or the COCO server's `detections_<split>_<algorithm>_results.json` without annotations.
 
@@ -226,11 +216,10 @@ def split_name(index: CocoIndex) -> str:
     return index.path.stem.removeprefix("instances_").removeprefix("image_info_")
 
 
-def _scores(
-    index: CocoIndex, found: list[Result], has_masks: bool, max_detections: int
-) -> dict[Task, TaskScores]:
-    tasks: tuple[Task, ...] = ("box", "mask") if has_masks and bool(index.has_mask.any()) else ("box",)
-    return score(ground_truth(index), found, tasks=tasks, max_detections=max_detections)
+def _tasks(index: CocoIndex, *, has_boxes: bool, has_masks: bool) -> list[Task]:
+    """What can be scored: what the results have, and masks only where the data set has some."""
+    tasks: list[Task] = ["box"] if has_boxes else []
+    return [*tasks, "mask"] if has_masks and bool(index.has_mask.any()) else tasks
 
 
 def _gathered(results: list[Result], world: World) -> list[Result] | None:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from srfgan_cli.config import Config, Precision, ReferenceConfig
+from srfgan_cli.console import stderr
+from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.layout import Split
 from srfgan_cli.data.open import open_split
 from srfgan_cli.devices import Devices
@@ -52,6 +54,7 @@ def evaluate_preset(config: Config, devices: Devices, options: EvaluationOptions
     reference = _reference(config, options)
     max_detections = config.evaluation.max_detections
     if options.results_from is not None:
+        _tell(dataset.index)
         return evaluate_results(
             options.results_from,
             dataset.index,
@@ -64,6 +67,8 @@ def evaluate_preset(config: Config, devices: Devices, options: EvaluationOptions
     trained = load_trained(config, path, dataset.categories)
     folder = options.output_dir or folder_beside(config, options.weights, path)
     with open_world(devices) as world:
+        if world.is_main:
+            _tell(dataset.index)
         trained.detector.to(world.device)
         return evaluate(
             MultiScale(trained.detector, tta) if tta.enabled else trained.detector,
@@ -77,6 +82,12 @@ def evaluate_preset(config: Config, devices: Devices, options: EvaluationOptions
             precision=options.precision,
             world=world,
         )
+
+
+def _tell(index: CocoIndex) -> None:
+    """What the check found, and so what is not scored as the json has it."""
+    if index.report.problems:
+        stderr.print(index.report.table())
 
 
 def _reference(config: Config, options: EvaluationOptions) -> ReferenceConfig | None:

@@ -121,14 +121,19 @@ def _open_data(plan: Plan, world: World) -> Splits:
         check_same_categories(train, val)
     if world.is_main:
         world.barrier()
-        _describe(train)
+        _describe(train, val)
     return Splits(train, val, open_pseudo_labels(plan, train, world))
 
 
-def _describe(train: DetectionDataset) -> None:
-    report = train.index.report
-    if report.problems:
-        stderr.print(report.table())
+def _describe(train: DetectionDataset, val: DetectionDataset | None) -> None:
+    for split in (train, val):
+        if split is not None and split.index.report.problems:
+            stderr.print(split.index.report.table())
+    if train.without_mask:
+        ids = ", ".join(map(str, train.without_mask[:10])) + (", ..." if len(train.without_mask) > 10 else "")
+        stderr.print(
+            f"{len(train.without_mask)} annotations without a usable mask are left out of the training: {ids}"
+        )
     names = ", ".join(train.categories.names[:8]) + (", ..." if len(train.categories) > 8 else "")
     stderr.print(f"{len(train)} training images, {len(train.categories)} categories: {names}", soft_wrap=True)
 

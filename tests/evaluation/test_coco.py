@@ -9,6 +9,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.evaluation.coco import score
 from srfgan_cli.evaluation.report import METRICS
 
@@ -88,40 +89,50 @@ def pycocotools_scores(truth, results, iou_type, limit):
     return [100 * p[p > -1].mean() if (p > -1).any() else None for p in parts]
 
 
+@pytest.fixture
+def index_of(tmp_path):
+    """The checked data set of a COCO document, through its file."""
+
+    def build(truth):
+        path = tmp_path / "instances.json"
+        path.write_text(json.dumps(truth))
+        return CocoIndex.load(path)
+
+    return build
+
+
 @pytest.mark.parametrize("limit", [2, 100])
 @pytest.mark.parametrize("seed", range(3))
-def test_the_numbers_are_those_of_pycocotools(seed, limit):
+def test_the_numbers_are_those_of_pycocotools(seed, limit, index_of):
     truth, results = random_scene(seed)
-    before = copy.deepcopy((truth, results))
-    scores = score(truth, results, max_detections=limit)
+    before = copy.deepcopy(results)
+    scores = score(index_of(truth), results, max_detections=limit)
     for task, iou_type in (("box", "bbox"), ("mask", "segm")):
         measured = [getattr(scores[task].overall, metric) for metric in METRICS]
         assert measured == pytest.approx(pycocotools_scores(truth, results, iou_type, limit), abs=1e-9)
-    assert (truth, results) == before, "the caller's data was written into"
+    assert results == before, "the caller's data was written into"
     assert 0 < scores["box"].overall.AP < 100
     assert scores["mask"].overall.AP != scores["box"].overall.AP
 
 
-def test_classes_are_scored_apart_and_absent_ones_are_none(tmp_path):
+def test_classes_are_scored_apart_and_absent_ones_are_none(index_of):
     truth, _ = random_scene(0)
     results = [
         detection(a["image_id"], a["category_id"], a["bbox"], 1.0)
         for a in truth["annotations"]
         if a["category_id"] == 7 and not a["iscrowd"]
     ]
-    path = tmp_path / "instances.json"
-    path.write_text(json.dumps(truth))
-    scores = score(path, results, tasks=("box",))
+    scores = score(index_of(truth), results, tasks=("box",))
     assert scores["box"].per_class == pytest.approx({"cat": 0.0, "dog": 100.0, "ghost": None})
     assert pytest.approx(50.0) == scores["box"].overall.AP
     assert list(scores) == ["box"]
 
 
-def test_ground_truth_fed_back_is_perfect_whatever_its_ids_and_number():
+def test_ground_truth_fed_back_is_perfect_whatever_its_ids_and_number(index_of):
     """120 objects of one class in one image, annotation ids from 0 (the evaluator's mark for "no match")."""
     boxes = [[24 * (i % 12), 30 * (i // 12), 20, 20] for i in range(120)]
     truth = {
-        "images": [{"id": 5, "width": SIZE, "height": SIZE}],
+        "images": [{"id": 5, "width": SIZE, "height": SIZE, "file_name": "5.jpg"}],
         "categories": CATEGORIES,
         "annotations": [
             {"id": i, "image_id": 5, "category_id": 90, "bbox": box, "segmentation": rle(box)}
@@ -129,19 +140,21 @@ def test_ground_truth_fed_back_is_perfect_whatever_its_ids_and_number():
         ],
     }
     results = [detection(5, 90, box, 0.9) for box in boxes]
-    for task, scores in score(truth, results, max_detections=120).items():
+    for task, scores in score(index_of(truth), results, max_detections=120).items():
         assert scores.overall.AP == 100.0, task
         assert (scores.overall.APs, scores.overall.APm) == (100.0, None)
-    assert pytest.approx(100 * 84 / 101) == score(truth, results)["mask"].overall.AP  # recall 100 of 120
+    assert (
+        pytest.approx(100 * 84 / 101) == score(index_of(truth), results)["mask"].overall.AP
+    )  # recall 100 of 120
 
 
-def test_no_results_score_zero():
+def test_no_results_score_zero(index_of):
     truth, _ = random_scene(1)
-    scores = score(truth, [])
+    scores = score(index_of(truth), [])
     assert scores["box"].overall.AP == scores["mask"].overall.AP == 0.0
 
 
-def test_classes_of_one_name_stay_apart():
+def test_classes_of_one_name_stay_apart(index_of):
     truth, _ = random_scene(1)
     truth["categories"] = [{"id": 3, "name": "cat"}, {"id": 7, "name": "cat"}]
-    assert list(score(truth, [], tasks=["box"])["box"].per_class) == ["cat (3)", "cat (7)"]
+    assert list(score(index_of(truth), [], tasks=["box"])["box"].per_class) == ["cat (3)", "cat (7)"]

@@ -191,7 +191,7 @@ def test_what_does_not_fit_the_data_set_is_refused(tmp_path, document, message):
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(None, "cannot read"), ('[{"image_id": 1,', "not a complete json")]
+    ("content", "message"), [(None, "no such file of results"), ('[{"image_id": 1,', "not valid json")]
 )
 def test_missing_and_truncated_files_are_refused(tmp_path, content, message):
     path = tmp_path / "results.json"

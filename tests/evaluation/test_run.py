@@ -16,7 +16,8 @@ from models.factory import build_detector
 from models.structures import Detections
 from srfgan_cli.data.loaders import build_test_loader
 from srfgan_cli.distributed import World
-from srfgan_cli.evaluation.run import evaluate, evaluate_results, ground_truth, predict, results_name
+from srfgan_cli.evaluation.coco import ground_truth
+from srfgan_cli.evaluation.run import evaluate, evaluate_results, predict, results_name
 
 ALONE = World(torch.device("cpu"))
 
@@ -103,11 +104,19 @@ def test_masks_are_ranked_by_their_own_scores(open_tiny, tmp_path):
     assert {entry["score"] for entry in both} == {1.0} and all("bbox" not in entry for entry in alone)
 
 
-def test_annotations_that_the_check_dropped_are_not_ground_truth(open_tiny):
-    annotations = ground_truth(open_tiny("val").index)["annotations"]
-    assert [a["id"] for a in annotations] == [0, 1, 2, 3, 4], "the box of negative width"
-    assert len(annotations[0]["segmentation"]) == 1, "the polygon of two points"
-    assert not annotations[4]["segmentation"]
+def test_what_the_check_dropped_is_not_ground_truth(open_tiny):
+    index = open_tiny("val").index
+    assert index.annotation_ids.tolist() == [0, 1, 2, 3, 4], "the box of negative width"
+    boxes, masks = (ground_truth(index, task)["annotations"] for task in ("box", "mask"))
+    assert [a["bbox"] for a in boxes][-1] == [30, 40, 12, 12] and [a["iscrowd"] for a in boxes] == [
+        0,
+        0,
+        0,
+        1,
+        0,
+    ]
+    assert [a["id"] for a in masks] == [1, 2, 3, 4], "the box without a mask"
+    assert masks[0]["segmentation"] == [[4, 4, 14, 4, 14, 14, 4, 14]], "the polygon of two points"
 
 
 def test_the_detection_limit_is_passed_on(open_tiny):

@@ -1,0 +1,70 @@
+"""A json file read whole, and what is wrong with one in a sentence."""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from models.errors import InputError
+
+
+def read_json(path: Path, what: str) -> Any:
+    """The content of a json file in UTF-8, with or without a byte order mark.
+
+    Args:
+        path: the file.
+        what: what it should be, for the message where it is not there: `annotation file`.
+
+    Raises:
+        InputError: missing, no regular file, of another encoding, truncated, or json that no reader can hold.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path}: cannot be read (not a regular file)")
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such {what}") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None
+    return _parsed(_decoded(content, path), path)
+
+
+def _decoded(content: bytes, path: Path) -> str:
+    encoding = json.detect_encoding(content)
+    if not encoding.startswith("utf-8"):
+        raise InputError(f"{path}: json must be UTF-8 text, this looks like {encoding}; save it as UTF-8")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: json must be UTF-8 text, but byte {error.start} is none of it") from None
+
+
+def _parsed(text: str, path: Path) -> Any:
+    try:
+        with collector_paused():
+            return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{path}: not valid json, line {error.lineno} column {error.colno}: {error.msg};"
+            " the file may be truncated"
+        ) from None
+    except ValueError:
+        raise InputError(f"{path}: one of its integers has thousands of digits; that is no data") from None
+    except RecursionError:
+        raise InputError(f"{path}: its lists are nested thousands of levels deep; that is no data") from None
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Spares the cyclic collector, which millions of small objects make run again and again for nothing."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
