@@ -95,10 +95,13 @@ def check_records(records: Records, files: Sequence[Kind] = ()) -> Checked:
 
 def _image_kinds(records: Records, files: Sequence[Kind]) -> list[Kind]:
     sides = records.sizes
+    too_large = sides.astype(np.float64).prod(axis=1) >= _MOST_PIXELS
+    for _, _, found in files:
+        too_large = too_large & ~found  # the files' own limit is lower, and said already
     return [
         ("duplicate image id", "stops", _repeated(records.image_ids)),
         ("image size below one pixel", "stops", sides.min(axis=1) < 1),
-        ("image of more than 2^31 pixels", "stops", sides.astype(np.float64).prod(axis=1) >= _MOST_PIXELS),
+        ("image of more than 2^31 pixels", "stops", too_large),
         ("image of a single pixel", "dropped", (sides == 1).all(axis=1)),
         *((kind, "used as it is", found) for kind, found in image_hints(records)),
         *files,

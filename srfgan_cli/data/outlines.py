@@ -98,7 +98,8 @@ def _cut(points: np.ndarray, inside_by: np.ndarray) -> np.ndarray:
     crossing = inside != np.roll(inside, 1)
     share = before_by / np.where(crossing, before_by - inside_by, 1)
     crossed = before + share[:, None] * (points - before)
-    return np.stack([crossed, points], axis=1)[np.stack([crossing, inside], axis=1)]
+    cut: np.ndarray = np.stack([crossed, points], axis=1)[np.stack([crossing, inside], axis=1)]
+    return cut
 
 
 def _length(points: np.ndarray) -> float:
