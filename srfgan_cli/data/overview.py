@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from rich.console import Group, RenderableType
 from rich.table import Table
-from rich.text import Text
 
 from srfgan_cli.data.check import Checked
 from srfgan_cli.data.records import Records
@@ -64,9 +63,8 @@ class Overview:
         for heading in ("objects", "share", "images"):
             classes.add_column(heading, justify="right")
         for entry in self.classes[:_CLASSES_SHOWN]:
-            # Text, because square brackets in a name are not markup.
             share = _percent(entry.objects, self.objects)
-            classes.add_row(Text(entry.name), str(entry.objects), share, str(entry.images))
+            classes.add_row(entry.name, str(entry.objects), share, str(entry.images))
         rest = self.classes[_CLASSES_SHOWN:]
         if rest:
             more = sum(entry.objects for entry in rest)
