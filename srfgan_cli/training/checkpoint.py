@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from models.errors import InputError
-from models.weights.files import FORMAT
-from srfgan_cli.files import first_line, write_atomically
+from models.weights.files import FORMAT, read_content
+from srfgan_cli.files import write_atomically
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
@@ -27,14 +27,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         InputError: missing, truncated, or not a checkpoint of this program.
     """
-    if not path.is_file():
-        raise InputError(f"Checkpoint {path} does not exist.")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise InputError(
-            f"Checkpoint {path} cannot be read (truncated or not a checkpoint): {first_line(error)}"
-        ) from None
+    content = read_content(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(f"{path} is not a checkpoint of srfgan.")
     return content

@@ -1,8 +1,10 @@
 """Weight files: what is read, what is reported, and what is refused."""
 
 import io
+import os
 import pickle
 import pickletools
+import zipfile
 from types import SimpleNamespace
 
 import numpy as np
@@ -294,7 +296,189 @@ def test_files_that_are_no_checkpoints(tmp_path, name, content, message):
         load_weights(tiny(), tmp_path / name)
 
 
-def test_missing_file_and_folder(tmp_path):
-    for path in (tmp_path / "none.pth", tmp_path):
+def test_missing_file_and_what_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe.pth")
+    for name in ("none.pth", "pipe.pth", ""):
+        path = tmp_path / name
         with pytest.raises(InputError, match=f"{path.name}: no such weight file"):
             load_weights(tiny(), path)
+    with pytest.raises(InputError, match="cannot be read: File name too long"):
+        load_weights(tiny(), tmp_path / ("a" * 300))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "it is empty"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n",
+            "a Git LFS pointer, .*git lfs pull",
+        ),
+        (b"\n  <!DOCTYPE html><html>Sign in</html>", "a web page, which came in the place of the file"),
+        (b'{"message": "Not Found"}', "a text file that begins with"),
+        (b"\x1f\x8b\x08" + bytes(20), "a gzip archive; unpack it"),
+        (bytes(257) + b"ustar" + bytes(100), "a tar archive; unpack it"),
+        (bytes(600), "truncated, or not a checkpoint"),
+    ],
+)
+@pytest.mark.parametrize("ending", ["pkl", "pth", "safetensors"])
+def test_what_came_in_the_place_of_weights_is_told(tmp_path, content, message, ending):
+    path = tmp_path / f"weights.{ending}"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=f"weights.{ending}: cannot be read as weights: .*{message}"):
+        read_checkpoint(path)
+
+
+def test_the_content_decides_not_the_name(tmp_path):
+    source = tiny()
+    for ending in ("pkl", "pth", "safetensors"):
+        path = save({"model": as_detectron2(source)}, tmp_path / f"weights.{ending}").rename(
+            tmp_path / "weights.pt"
+        )
+        assert load_weights(tiny(), path).complete
+
+
+def test_numbers_of_every_type_and_order_keep_their_values(tmp_path):
+    arrays = {
+        "bool": np.array([True, False]),
+        "lone": np.array(True),
+        "big": np.arange(3, dtype=">f8"),
+        "half": np.arange(3, dtype=np.float16),
+        "small": np.array([[-1, 2]], np.int8),
+        "fortran": np.asfortranarray(np.arange(24.0).reshape(2, 3, 4)),
+        "moved": np.arange(24).reshape(2, 3, 4).transpose(1, 0, 2),
+        "none": np.zeros((0, 4), np.float32),
+    }
+    path = tmp_path / "weights"
+    for protocol in range(6):
+        path.write_bytes(pickle.dumps(arrays | {"labels": np.array(["é", "b"])}, protocol))
+        found = read_checkpoint(path).tensors
+        assert {name: value.tolist() for name, value in found.items()} == {
+            k: v.tolist() for k, v in arrays.items()
+        }
+    tensors = {
+        name: torch.from_numpy(np.array(array.astype(array.dtype.newbyteorder("="))))
+        for name, array in arrays.items()
+    }
+    tensors |= {"brain": torch.arange(3).bfloat16(), "unsigned": torch.arange(3).to(torch.uint16)}
+    tensors |= {"part": torch.arange(12.0).reshape(3, 4)[1:, ::2], "repeated": torch.ones(1).expand(5)}
+    shared = torch.arange(4.0)
+    tensors |= {"one": shared, "other": shared[2:], "parameter": torch.nn.Parameter(shared)}
+    for zipped in (True, False):
+        path.write_bytes(pickled(tensors, zipped=zipped))
+        found = read_checkpoint(path).tensors
+        assert all(found[k].dtype == v.dtype and found[k].tolist() == v.tolist() for k, v in tensors.items())
+        assert found["one"].data_ptr() == found["parameter"].data_ptr(), "read once"
+
+
+OBJECTS = b"cnumpy\ndtype\n(X\x02\x00\x00\x00O8K\x00K\x01tR"
+FLOATS = b"cnumpy\ndtype\n(X\x02\x00\x00\x00f4K\x00K\x01tR"
+ARRAY = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00tU\x01btR"
+EIGHT = b"C\x08ABCDEFGH"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"cnumpy.core.multiarray\nscalar\n(" + OBJECTS + EIGHT + b"tR",
+        b"cnumpy.core.numeric\n_frombuffer\n(" + EIGHT + OBJECTS + b"(K\x01tX\x01\x00\x00\x00CtR",
+        ARRAY + b"(K\x01(K\x01t" + OBJECTS + b"I00\n" + EIGHT + b"tb",
+        ARRAY + b"(K\x01(K\x03t" + FLOATS + b"I00\n" + EIGHT + b"tb",
+        ARRAY + b"(K\x01(\x8a\x08\0\0\0\0\0\0\0\x40K\x04t" + FLOATS + b"I00\n" + EIGHT + b"tb",
+        FLOATS + b"(K\x03X\x01\x00\x00\x00<NX\x01\x00\x00\x00a}J\xff\xff\xff\xffJ\xff\xff\xff\xffK\x3ftb",
+        b"cnumpy\nndarray\n(K\x09tR",
+        b"]q\x01h\x01ab",
+        b"\x8e" + b"\xff" * 7 + b"\x3fABC",
+        b"\x8b\xff\xff\xff\x7fABC",
+        b"}" + b"(" + b"N\x85" * 100 + b"N" + b"u",
+        b"}" + b"N" + b"\x85" * 200_000 + b"Ns",
+        b"NNr\xff\xff\xff\xff" + b"b",
+        b"NQ",
+        b"N\x81",
+        b"\x97",
+    ],
+)
+def test_hostile_pickles_are_refused(tmp_path, value):
+    """States that would make numpy follow pointers of the file, and requests for more than there is."""
+    path = tmp_path / "hostile.pkl"
+    path.write_bytes(b"\x80\x02}X\x01\x00\x00\x00a" + value + b"s.")
+    with pytest.raises(InputError, match=r"hostile.pkl: (refused|cannot be read as weights)"):
+        read_checkpoint(path)
+
+
+class Placed:
+    """A tensor by the arguments of torch's function that makes it."""
+
+    def __init__(self, name, *arguments):
+        self.name, self.arguments = name, arguments
+
+    def __reduce__(self):
+        return (getattr(torch._utils, self.name), self.arguments)
+
+
+def storage():
+    return torch.storage.TypedStorage(
+        wrap_storage=torch.zeros(16, dtype=torch.uint8).untyped_storage(), dtype=torch.float32
+    )
+
+
+def placed(offset, size, stride):
+    return Placed("_rebuild_tensor_v2", storage(), offset, size, stride, False, {})
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (placed(0, (2**40,), (1,)), "no room"),
+        (placed(3, (2,), (1,)), "no room"),
+        (placed(-1, (2,), (1,)), "no room"),
+        (placed(0, (2**40,), (0,)), "more than the file holds"),
+        (placed(0, (2,), (-1,)), "impossible shape"),
+        (placed(0, (2,), (1, 1)), ""),
+        (torch.eye(2).to_sparse(), "_rebuild_sparse_tensor"),
+        (torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8), "_rebuild_qtensor|QInt8Storage"),
+        (torch.zeros(2, device="meta"), "meta"),
+        (torch.zeros(2, dtype=torch.complex64), "weight is a torch.complex64 tensor"),
+    ],
+)
+def test_tensors_that_are_not_what_they_say_are_refused(tmp_path, value, message, zipped):
+    path = tmp_path / "hostile.pth"
+    path.write_bytes(pickled({"weight": value}, zipped=zipped))
+    with pytest.raises(InputError, match=f"hostile.pth: .*({message})"):
+        read_checkpoint(path)
+
+
+def test_archives_that_would_unpack_to_more_than_they_are_refused(tmp_path):
+    whole = pickled({"weight": torch.zeros(1_000_000)})
+    bomb, foreign = tmp_path / "bomb.pth", tmp_path / "foreign.pth"
+    with zipfile.ZipFile(io.BytesIO(whole)) as old, zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    with pytest.raises(InputError, match=r"bomb.pth: refused, .*its content is compressed"):
+        read_checkpoint(bomb)
+    with zipfile.ZipFile(foreign, "w") as new:
+        new.writestr("README", "x")
+    with pytest.raises(InputError, match=r"foreign.pth: .*a zip archive, but not torch's: unpack it"):
+        read_checkpoint(foreign)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (dict.fromkeys(map(str, range(20_001)), torch.zeros(1)), "20,001 tensors, more than any"),
+        ({"backbone.fpn_lateral" + "9" * 5000 + ".": torch.zeros(1)}, "a name of 5021 letters"),
+        ({"format": "srfgan", "modules": {"detector": [1]}}, "without 'modules'"),
+        ({"format": "srfgan", "modules": {"detector": {"a": 1}}}, "a is a int, not a tensor"),
+        ({"format": "srfgan", "modules": {}, "stage": []}, "does not say what it is"),
+        (
+            {"format": "srfgan", "modules": {}, "categories": [[[] * 9] * 400] * 400},
+            "does not say what it is",
+        ),
+    ],
+)
+def test_checkpoints_of_impossible_content_are_refused(tmp_path, content, message):
+    path = tmp_path / "odd.pth"
+    path.write_bytes(pickled(content))
+    with pytest.raises(InputError, match=f"odd.pth: .*{message}"):
+        read_checkpoint(path)
