@@ -125,7 +125,7 @@ def decode(
         pixels = upright
     if size is not None:
         _check_size(path, (pixels.shape[0], pixels.shape[1]), size)
-    return Decoded(np.ascontiguousarray(pixels), levels, frames, unturned)
+    return Decoded(pixels, levels, frames, unturned)
 
 
 def read_size(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:

@@ -69,8 +69,9 @@ def orientation(image: Image.Image) -> tuple[int, str]:
 
 
 def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Pixels (H, W, 3) made upright; a view where possible."""
-    return _TURNS[orientation](pixels) if orientation in _TURNS else pixels
+    """Pixels (H, W, 3) made upright, contiguous; the same array where they are."""
+    # A copy in any case: numpy calls a single pixel contiguous with negative strides too, which torch refuses.
+    return _TURNS[orientation](pixels).copy() if orientation in _TURNS else pixels
 
 
 def to_rgb(image: Image.Image, depth: int) -> tuple[np.ndarray, Levels | None]:

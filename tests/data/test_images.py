@@ -126,6 +126,15 @@ def test_exif_rotation_is_applied(tmp_path, orientation, turn, mirrored):
     assert read_size(tmp_path / "turned.png") == expected.shape[:2]
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1)])
+@pytest.mark.parametrize("orientation", range(9))
+def test_lines_and_single_pixels_are_turned_too(tmp_path, shape, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.zeros((*shape, 3), np.uint8)).save(tmp_path / "a.png", exif=exif)
+    assert tuple(read_image(tmp_path / "a.png").shape[1:]) == shape[:: 1 if orientation < 5 else -1]
+
+
 def exif_tag(kind, count, value, tag=0x0112):
     """An EXIF block of one tag in big-endian order; the value in its four bytes."""
     return b"Exif\0\0MM\0*\0\0\0\x08" + struct.pack(">HHHI", 1, tag, kind, count) + value + bytes(4)

@@ -4,6 +4,7 @@ import json
 from html.parser import HTMLParser
 
 import pytest
+from PIL import Image
 
 from srfgan_cli.reproduction.charts import draw_charts
 from srfgan_cli.reproduction.columns import columns
@@ -142,3 +143,36 @@ class References(HTMLParser):
         for name, value in attributes:
             if name in ("src", "href") and not value.startswith("data:"):
                 self.outside.append(value)
+
+
+class Seen(HTMLParser):
+    """What a reader sees of a page, and which elements it is made of."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.text, self.attributes = set(), "", []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.add(tag)
+        self.attributes += [name for name, _ in attributes]
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.mark.parametrize(
+    "name", ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "a &lt; b & 猫"]
+)
+def test_the_page_shows_names_as_they_are(summary, tmp_path, name):
+    picture = tmp_path / "p.png"
+    Image.new("RGB", (2, 2)).save(picture)
+    plain = Seen(write_report(summary, {}, {"row": picture}, tmp_path / "plain").read_text())
+    for place in (summary, summary["rows"][0], summary["runs"][0]):
+        place.update(
+            {key: name for key in ("about", "command", "preset", "description", "why", "run") if key in place}
+        )
+    summary["runs"][0]["rows"] = [name]
+    shown = Seen(write_report(summary, {}, {name: picture}, tmp_path / "out").read_text())
+    assert shown.text.count(name) >= 7
+    assert shown.tags == plain.tags and set(shown.attributes) == set(plain.attributes)
