@@ -13,7 +13,7 @@ from models.config import RESNETS, DiscriminatorConfig, ModelConfig, StrictConfi
 
 Level = Literal["p2", "p3", "p4", "p5", "p6", "p7"]
 Interpolation = Literal["nn", "bilinear", "bicubic"]
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 StageName = Literal["pretrain", "extract", "finetune"]
 
 
@@ -74,7 +74,9 @@ class SolverConfig(StrictConfig):
     (0.9998 is usual); none by default."""
     accumulate: int = Field(1, ge=1)
     """Forward-backward passes per optimizer step."""
-    precision: Precision = "fp32"
+    precision: Precision = "tf32"
+    """tf32: float32, whose products a GPU rounds to TF32; without such a GPU the same as fp32. bf16, fp16: mixed.
+    Scores are of fp32, whatever this is."""
     compile: bool = False
     """Compile backbone, neck, generator and discriminator (torch.compile); worth it for long runs on GPUs."""
     log_every: int = Field(20, ge=1)

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from typer import Option
 
 DatasetName = Literal["coco", "shapes"]
-PrecisionName = Literal["fp32", "bf16", "fp16"]
+PrecisionName = Literal["fp32", "tf32", "bf16", "fp16"]
 LauncherName = Literal["auto", "none", "torchrun", "slurm"]
 StageName = Literal["pretrain", "extract", "finetune"]
 
@@ -70,7 +70,11 @@ Restarts = Annotated[
 ]
 Precision = Annotated[
     PrecisionName | None,
-    Option("--precision", help="Mixed precision of the networks.", rich_help_panel="Machine"),
+    Option(
+        "--precision",
+        help="How the networks compute: fp32 exactly; tf32 on GPUs that have it; bf16 and fp16 mixed.",
+        rich_help_panel="Machine",
+    ),
 ]
 Compile = Annotated[
     bool | None,

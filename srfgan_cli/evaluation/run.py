@@ -21,10 +21,9 @@ from srfgan_cli.distributed import World
 from srfgan_cli.evaluation.coco import Task, score
 from srfgan_cli.evaluation.report import Report
 from srfgan_cli.evaluation.results import Result, only_masks, read_results, to_coco_results, write_results
+from srfgan_cli.precision import autocast, float32_products
 from srfgan_cli.progress import progress_bar
 from srfgan_cli.tta import MultiScale
-
-_AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def evaluate(
@@ -54,7 +53,7 @@ def evaluate(
         reference: the paper's row to show beside the numbers.
         results_path: where the results file goes, if anywhere; see `results_name`. Detectors that score their
             masks get a second one, `segm/` of the same name, with masks and their scores only.
-        precision: autocast's; the numbers of a table are fp32.
+        precision: of the networks; the numbers of a table are fp32.
         batch_size: images at a time on each process.
         workers: data loading processes per process.
         progress: show a progress bar on stderr.
@@ -174,10 +173,11 @@ def predict(
     with (
         _evaluation_mode(model),
         torch.inference_mode(),
+        float32_products(precision),
         _progress(f"{title}{_views(model)}", len(loader), progress, world) as advance,
     ):
         for batch in loader:
-            with torch.autocast(world.device.type, dtype=_AUTOCAST[precision], enabled=precision != "fp32"):
+            with autocast(world.device, precision):
                 detections = model.detect(batch.images)
             for found, image, image_id, size in zip(
                 detections, batch.images, batch.image_ids, batch.original_sizes, strict=True

@@ -13,7 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from models import build_discriminator, build_upsampler
 from models.config import DiscriminatorConfig, ModelConfig
 from models.cost import cost_of
-from srfgan_cli.config import Config
+from srfgan_cli.config import Config, Precision
+from srfgan_cli.precision import autocast, float32_products
 from srfgan_cli.reproduction.graph import Job
 
 ASPECT = 1216 / 800
@@ -56,7 +57,7 @@ def work(job: Job) -> float:
 
 
 @cache
-def device_gmacs_per_second(kind: str, precision: str = "fp32") -> float:
+def device_gmacs_per_second(kind: str, precision: Precision = "fp32") -> float:
     """Billions of multiply-accumulates per second of a 3x3 convolution of 256 channels, forward and backward.
 
     Args:
@@ -65,12 +66,11 @@ def device_gmacs_per_second(kind: str, precision: str = "fp32") -> float:
     device = torch.device(kind)
     conv = nn.Conv2d(256, 256, 3, padding=1).to(device)
     maps = torch.randn(1, 256, 50, 76, device=device)
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
     done, started = 0, 0.0
     while done < 3 or time.perf_counter() - started < 1:
         if done == 2:  # the first two passes set things up
             started = time.perf_counter()
-        with torch.autocast(kind, dtype, enabled=dtype is not None):
+        with float32_products(precision), autocast(device, precision):
             conv(maps.requires_grad_()).sum().backward()
         if kind == "cuda":
             torch.cuda.synchronize()

@@ -19,6 +19,7 @@ from models.errors import InputError
 from srfgan_cli.config import SolverConfig
 from srfgan_cli.data.loaders import Batch
 from srfgan_cli.distributed import World
+from srfgan_cli.precision import autocast, float32_products
 from srfgan_cli.training.average import Average
 from srfgan_cli.training.interrupt import Interrupted, stop_on_signals
 from srfgan_cli.training.measured import Measured, means, on_host
@@ -26,8 +27,6 @@ from srfgan_cli.training.metrics import MetricsLog
 from srfgan_cli.training.optim import set_lr
 from srfgan_cli.training.progress import TrainingProgress
 from srfgan_cli.training.stage import Stage
-
-AUTOCAST_DTYPE = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass
@@ -110,7 +109,7 @@ class Trainer:
             InputError: a loss that is not finite, or a disk that is full.
         """
         self.stage.train()
-        with stop_on_signals() as stop:
+        with stop_on_signals() as stop, float32_products(self.solver.precision):
             if self._stopped_before_scoring():
                 self._evaluate()
             started, images, first = time.perf_counter(), 0, self.iteration
@@ -151,11 +150,8 @@ class Trainer:
     def _phases(self, batch: Batch) -> Iterator[dict[str, Tensor]]:
         """The stage's dicts of losses, each computed under autocast and consumed outside of it."""
         phases = self.stage.losses(batch)
-        precision = self.solver.precision
         while True:
-            with torch.autocast(
-                self.world.device.type, AUTOCAST_DTYPE.get(precision), enabled=precision != "fp32"
-            ):
+            with autocast(self.world.device, self.solver.precision):
                 losses = next(phases, None)
             if losses is None:
                 return

@@ -7,12 +7,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from models import build_detector, build_discriminator, build_generator
+from models.detector import Detector
 from models.structures import MaskPatch, Target
 from srfgan_cli.config import SolverConfig
 from srfgan_cli.data.loaders import Batch
 from srfgan_cli.distributed import World
+from srfgan_cli.precision import autocast, float32_products
 from srfgan_cli.presets import load_preset
 from srfgan_cli.training.engine import Hooks, Trainer
+from srfgan_cli.training.finetune import FinetuneStage
 from srfgan_cli.training.pretrain import PretrainStage
 
 WORLD = World(torch.device("cpu"))
@@ -137,3 +140,40 @@ def test_the_adversarial_losses_are_float32(precision):
         assert loss.dtype == torch.float32
         torch.testing.assert_close(loss, values["fp32"][name], rtol=0.02, atol=1e-3, msg=name)
     assert all(p.isfinite().all() for p in generator.parameters())
+
+
+def products() -> tuple[bool, bool]:
+    """Whether matrix products and convolutions of float32 may be of TF32."""
+    return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+
+EXACT, ROUNDED = (False, False), (True, True)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])
+def test_a_precision_says_how_a_gpu_multiplies(precision):
+    """torch's own default rounds convolutions to TF32 and leaves matrix products exact: neither one nor the other."""
+    before = products()
+    wanted = EXACT if precision == "fp32" else ROUNDED
+    with float32_products(precision):
+        assert products() == wanted
+        with pytest.raises(ValueError, match="wrong"), float32_products("fp32"):
+            assert products() == EXACT
+            raise ValueError("wrong")
+        assert products() == wanted
+    assert before == products()
+    with autocast(torch.device("cpu"), precision):
+        assert torch.is_autocast_enabled("cpu") is (precision in ("bf16", "fp16"))
+
+
+def test_scores_are_exact_whatever_the_training_is(srfgan, monkeypatch):
+    seen = {}
+    detect, losses = Detector.detect, FinetuneStage.losses
+    monkeypatch.setattr(Detector, "detect", lambda *a: seen.update(scores=products()) or detect(*a))
+    monkeypatch.setattr(FinetuneStage, "losses", lambda *a: seen.update(steps=products()) or losses(*a))
+    small = ["--set", "data.shapes_train=2", "--set", "data.shapes_val=1", "--set", "data.workers=0"]
+    done = srfgan(
+        "finetune", "--preset", "demo_nn", "--devices", "cpu", "--iterations", 1, "--batch-size", 2, *small
+    )
+    assert done.code == 0, done.err
+    assert seen == {"steps": ROUNDED, "scores": EXACT}
