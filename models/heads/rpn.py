@@ -14,6 +14,8 @@ from models.ops.losses import binary_sum, l1_sum
 from models.ops.matching import match_boxes
 from models.ops.nms import nms
 from models.ops.sampling import sample_candidates
+from models.ops.suppression import Suppression
+from models.ops.transfer import to_device
 from models.structures import Target
 
 _WEIGHTS = (1.0, 1.0, 1.0, 1.0)
@@ -97,6 +99,20 @@ class RegionProposals(nn.Module):
             scores, index = level_logits.float().topk(min(before, level_logits.shape[1]), dim=1)
             chosen = level_deltas.gather(1, index[..., None].expand(-1, -1, 4))
             candidates.append((scores, decode_boxes(chosen, level_anchors[index], _WEIGHTS)))
+        one_by_one = logits[0].device.type in ("cpu", "meta") or torch.compiler.is_exporting()
+        suppress = self._suppress_each if one_by_one else self._suppress_together
+        return suppress(candidates, sizes, after)
+
+    def _suppress_each(
+        self, candidates: Sequence[tuple[Tensor, Tensor]], sizes: Sequence[Size], after: int
+    ) -> list[Tensor]:
+        """The proposals of each image, of candidates suppressed level by level, as a CPU does it best.
+
+        Args:
+            candidates: scores (N, K) and boxes (N, K, 4) of each level, best first; K may differ.
+            sizes: of the N images.
+            after: most proposals of an image.
+        """
         proposals = []
         for image, size in enumerate(sizes):
             kept = [self._suppress(scores[image], boxes[image], size) for scores, boxes in candidates]
@@ -105,6 +121,26 @@ class RegionProposals(nn.Module):
             boxes = torch.cat([level_boxes for _, level_boxes in kept])[order]
             proposals.append(boxes[is_nonempty(boxes)])
         return proposals
+
+    def _suppress_together(
+        self, candidates: Sequence[tuple[Tensor, Tensor]], sizes: Sequence[Size], after: int
+    ) -> list[Tensor]:
+        """As `_suppress_each`, for all images and levels at once: a GPU's host waits once."""
+        count = max(scores.shape[1] for scores, _ in candidates)
+        lowest = torch.finfo(candidates[0][0].dtype).min
+        scores = torch.stack([_filled(level, count, lowest) for level, _ in candidates], dim=1)
+        boxes = torch.stack([_filled(level, count, 0) for _, level in candidates], dim=1)
+        limits = to_device(torch.tensor([(w, h, w, h) for h, w in sizes]).to(boxes.dtype), boxes.device)
+        boxes = torch.minimum(boxes.clamp(min=0), limits[:, None, None])
+        suppression = Suppression(boxes.flatten(0, 1), is_nonempty(boxes).flatten(0, 1), self.config.nms_iou)
+        settled, kept = 0, [0]
+        while not settled:
+            unchanged = suppression.advance()
+            keep = suppression.keep.view(scores.shape).flatten(1)
+            *kept, settled = torch.cat([keep.sum(1), unchanged[None]]).tolist()
+        order = torch.where(keep, scores.flatten(1), lowest).topk(min(after, keep.shape[1]), dim=1).indices
+        best = boxes.flatten(1, 2).gather(1, order[..., None].expand(-1, -1, 4))
+        return [part[:number] for part, number in zip(best, kept, strict=True)]
 
     def _suppress(self, scores: Tensor, boxes: Tensor, size: Size) -> tuple[Tensor, Tensor]:
         boxes = clip_boxes(boxes, size)
@@ -144,3 +180,9 @@ class RegionProposals(nn.Module):
             "loss_rpn_cls": torch.stack(loss_cls).sum() / normalizer,
             "loss_rpn_loc": torch.stack(loss_loc).sum() / normalizer,
         }
+
+
+def _filled(level: Tensor, count: int, value: float) -> Tensor:
+    """`level` (N, K, ...) with rows of `value` after its own, (N, `count`, ...)."""
+    shape = (level.shape[0], count - level.shape[1], *level.shape[2:])
+    return torch.cat([level, level.new_full(shape, value)], dim=1)

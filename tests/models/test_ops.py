@@ -7,6 +7,7 @@ import torch
 import torchvision
 
 from models.ops import matching
+from models.ops import suppression as suppression_ops
 from models.ops.anchors import cell_anchors, grid_anchors
 from models.ops.boxes import box_iou, clip_boxes, decode_boxes, encode_boxes, is_nonempty
 from models.ops.losses import binary_sum, class_sum, l1_sum
@@ -14,6 +15,7 @@ from models.ops.matching import IGNORED, NEGATIVE, POSITIVE, match_boxes
 from models.ops.nms import nms_within_classes
 from models.ops.pooling import assign_levels, maps_for_pooling, pool_boxes
 from models.ops.sampling import sample_candidates
+from models.ops.suppression import Suppression
 
 
 def random_boxes(count, extent=200.0, seed=0):
@@ -190,3 +192,47 @@ def test_pooling_on_several_threads_equals_one(mode):
     finally:
         torch.set_num_threads(threads)
     torch.testing.assert_close(together, alone, rtol=0, atol=0)
+
+
+def by_torchvision(boxes, valid, iou):
+    keep = torch.zeros(len(boxes), dtype=torch.bool)
+    rows = valid.nonzero().flatten()
+    scores = torch.arange(len(rows), 0, -1).float()
+    keep[rows[torchvision.ops.nms(boxes[rows], scores, iou)]] = True
+    return keep
+
+
+def settled(suppression, rounds):
+    turns = 1
+    while not suppression.advance(rounds):
+        turns += 1
+    return turns
+
+
+@pytest.mark.parametrize(("rounds", "at_once"), [(16, 2**23), (1, 1)])
+def test_groups_suppressed_together_are_torchvisions_one_by_one(rounds, at_once, monkeypatch):
+    monkeypatch.setattr(suppression_ops, "_PAIRS_AT_ONCE", at_once)
+    boxes = torch.stack([random_boxes(120, extent=extent, seed=extent) for extent in (20, 60, 300)])
+    boxes[1, 40:50] = boxes[1, 10]  # the same box many times
+    boxes[1, 60, 2] = boxes[1, 60, 0]  # an empty one
+    valid = torch.rand(3, 120, generator=torch.Generator().manual_seed(0)) > 0.1
+    valid[1, 60] = False
+    suppression = Suppression(boxes, valid, 0.5)
+    settled(suppression, rounds)
+    expected = torch.stack([by_torchvision(b, v, 0.5) for b, v in zip(boxes, valid, strict=True)])
+    assert torch.equal(suppression.keep, expected)
+    assert 3 < expected.sum() < valid.sum()
+
+
+def test_a_chain_of_overlaps_is_followed_to_its_end():
+    """Every box overlaps the next alone: every second one stays, which takes a round for each."""
+    left = torch.arange(50.0) * 3
+    boxes = torch.stack([left, torch.zeros(50), left + 10, torch.full((50,), 10.0)], dim=1)[None]
+    suppression = Suppression(boxes, torch.ones(1, 50, dtype=torch.bool), 0.5)
+    assert settled(suppression, 4) > 10
+    assert suppression.keep[0].tolist() == [True, False] * 25
+
+
+def test_no_boxes_are_no_boxes():
+    suppression = Suppression(torch.zeros(2, 0, 4), torch.zeros(2, 0, dtype=torch.bool), 0.5)
+    assert bool(suppression.advance()) and suppression.keep.shape == (2, 0)
