@@ -7,7 +7,7 @@ the top left, where images and their halves agree.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,23 +80,34 @@ def content_loss(fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
     return _total(F.l1_loss(f.float(), r.float()) for f, r in zip(fake, real, strict=True))
 
 
-class DiscriminatorLosses(nn.Module):
-    """Equation (1): the discriminator tells target features from generated ones."""
+def discriminator_losses(
+    real_loss: nn.Module, logits: Sequence[Tensor], real: Sequence[Tensor]
+) -> Iterator[dict[str, Tensor]]:
+    """Equation (1): the discriminator tells generated features from target ones; gradients reach D alone.
+
+    Two losses, each to be gone back through before the next: D's activations, most of a step's memory, are held of the
+    fake maps or of the real ones, never of both. Several processes average the sum of both gradients after the second.
+
+    Args:
+        real_loss: a `RealLoss` of D, which DDP may be around.
+        logits: of the generated maps, from the judge.
+        real: target maps.
+    """
+    yield {"loss_d_fake": _total(F.softplus(x.float()).mean() for x in logits)}
+    yield real_loss(real)
+
+
+class RealLoss(nn.Module):
+    """The part of equation (1) that sees target features."""
 
     def __init__(self, discriminator: nn.Module) -> None:
         super().__init__()
         self.discriminator = discriminator
 
-    def forward(self, fake: Sequence[Tensor], real: Sequence[Tensor]) -> dict[str, Tensor]:
-        """Sums over levels of mean -log D(real) and of mean -log(1 - D(fake)); gradients reach D alone.
-
-        Args:
-            fake: logits of the generated maps, from the judge.
-            real: target maps.
-        """
+    def forward(self, real: Sequence[Tensor]) -> dict[str, Tensor]:
+        """The sum over levels of mean -log D(real)."""
         return {
-            "loss_d_real": _total(F.softplus(-self.discriminator(r.detach()).float()).mean() for r in real),
-            "loss_d_fake": _total(F.softplus(x.float()).mean() for x in fake),
+            "loss_d_real": _total(F.softplus(-self.discriminator(r.detach()).float()).mean() for r in real)
         }
 
 

@@ -15,11 +15,12 @@ from srfgan_cli.data.loaders import Batch
 from srfgan_cli.data.pairs import INTERPOLATION_MODES, halve, halve_targets
 from srfgan_cli.distributed import World
 from srfgan_cli.training.adversarial import (
-    DiscriminatorLosses,
     Judge,
     Maps,
+    RealLoss,
     as_judge,
     content_loss,
+    discriminator_losses,
     paired,
     random_windows,
 )
@@ -73,7 +74,7 @@ class ExtractStage:
         self.detector: Detector | None = detector.to(world.device)
         self.modules: dict[str, nn.Module] = {
             "detector": detector,
-            "discriminator": discriminator.to(world.device),
+            "discriminator": world.place(discriminator),
         }
         self.optimizers = {
             name: build_optimizer(module, config.solver) for name, module in self.modules.items()
@@ -83,8 +84,8 @@ class ExtractStage:
         self._coarsest = max(*config.adversarial.levels, detector.config.coarsest_upsampled)
         losses = ExtractorLosses(detector, config.adversarial, config.pairing)
         self._extractor_losses = world.parallel(losses)
-        self._discriminator_losses = world.parallel(DiscriminatorLosses(discriminator))
-        self.parallel = [self._extractor_losses, self._discriminator_losses]
+        self._real_loss = world.parallel(RealLoss(discriminator))
+        self.parallel = [self._extractor_losses, self._real_loss]
 
     def train(self) -> None:
         """M and D in training mode, F in evaluation mode."""
@@ -93,12 +94,12 @@ class ExtractStage:
             module.train()
 
     def losses(self, batch: Batch) -> Iterator[dict[str, Tensor]]:
-        """L_INT of equation (3), then L_D of equation (1) on the same maps."""
+        """L_INT of equation (3), then both parts of L_D, equation (1), on the same maps."""
         images, targets, real = self._inputs(batch)
         judge = as_judge(self.modules["discriminator"])
         losses, logits, target = self._extractor_losses(images, targets, real, judge)
         yield losses
-        yield self._discriminator_losses(logits, target)
+        yield from discriminator_losses(self._real_loss, logits, target)
 
     def _inputs(self, batch: Batch) -> tuple[list[Tensor], list[Target], Maps]:
         """M's images and targets, and the maps of F that its own are compared with."""

@@ -14,11 +14,12 @@ from srfgan_cli.data.loaders import Batch
 from srfgan_cli.data.pairs import halve
 from srfgan_cli.distributed import World
 from srfgan_cli.training.adversarial import (
-    DiscriminatorLosses,
     Judge,
     Maps,
+    RealLoss,
     as_judge,
     content_loss,
+    discriminator_losses,
     paired,
     random_windows,
 )
@@ -63,15 +64,15 @@ class PretrainStage:
     ) -> None:
         self.guide = guide.requires_grad_(False).to(world.device)
         self.modules: dict[str, nn.Module] = {
-            "generator": generator.to(world.device),
-            "discriminator": discriminator.to(world.device),
+            "generator": world.place(generator),
+            "discriminator": world.place(discriminator),
         }
         self.optimizers = {name: build_optimizer(module, solver) for name, module in self.modules.items()}
         self._levels: Sequence[str] = adversarial.levels
         self._degradation = degradation
         self._generator_losses = world.parallel(GeneratorLosses(generator, adversarial))
-        self._discriminator_losses = world.parallel(DiscriminatorLosses(discriminator))
-        self.parallel = [self._generator_losses, self._discriminator_losses]
+        self._real_loss = world.parallel(RealLoss(discriminator))
+        self.parallel = [self._generator_losses, self._real_loss]
 
     def train(self) -> None:
         """G and D in training mode, F in evaluation mode."""
@@ -80,7 +81,7 @@ class PretrainStage:
             module.train()
 
     def losses(self, batch: Batch) -> Iterator[dict[str, Tensor]]:
-        """L_G of equation (2), then L_D of equation (1); G, and D on each map, run once for each."""
+        """L_G of equation (2), then both parts of L_D, equation (1); G, and D on each map, run once."""
         with torch.no_grad():
             real = guide_maps(self.guide, batch.images, self._levels)
             halves = halve(batch.images, self._degradation)
@@ -89,7 +90,7 @@ class PretrainStage:
         judge = as_judge(self.modules["discriminator"])
         losses, logits, target = self._generator_losses(low, real, judge)
         yield losses
-        yield self._discriminator_losses(logits, target)
+        yield from discriminator_losses(self._real_loss, logits, target)
 
 
 def guide_maps(guide: Detector, images: list[Tensor], levels: Sequence[str]) -> Maps:
