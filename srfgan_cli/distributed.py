@@ -81,6 +81,12 @@ class World:
             for buffer in module.buffers():
                 dist.broadcast(buffer, 0)
 
+    def place(self, network: nn.Module) -> nn.Module:
+        """`network`, of convolutions, on the device; on a GPU in the layout of feature maps, channels last."""
+        if self.device.type != "cuda":
+            return network.to(self.device)
+        return network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
     def parallel(self, module: nn.Module) -> nn.Module:
         """`module` with its gradients averaged over all processes at every backward.
 
@@ -92,7 +98,20 @@ class World:
         if self.sync_bn and self.device.type == "cuda":
             nn.SyncBatchNorm.convert_sync_batchnorm(module)
         device_ids = [self.device.index] if self.device.type == "cuda" else None
+        _as_gradients_come(module)
         return DistributedDataParallel(module, device_ids=device_ids)
+
+
+def _as_gradients_come(module: nn.Module) -> None:
+    """Gives 1x1 convolutions' weights the strides of channels last.
+
+    They have one layout and two ways to write its strides. Gradients of maps with channels last come in the second, and
+    DDP, whose buffers follow the weights, would copy and warn.
+    """
+    for weight in module.parameters():
+        if weight.dim() == 4 and weight.shape[2:] == (1, 1):
+            inputs = weight.shape[1]
+            weight.data = weight.data.as_strided(weight.shape, (inputs, 1, inputs, inputs))
 
 
 @contextmanager

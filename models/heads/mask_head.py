@@ -61,7 +61,8 @@ class MaskHead(nn.Module):
             x = self.attention(x)
         x = torch.relu_(self.up(x))
         # The 1x1 convolution of the one class that is asked for, instead of all of them.
-        weight = self.logits.weight.flatten(1)[labels][:, None]
+        # (Permuted, so that its gradient comes with the strides of every other 1x1 convolution's.)
+        weight = self.logits.weight.permute(0, 2, 3, 1).flatten(0, 2)[labels][:, None]
         assert self.logits.bias is not None
         masks: Tensor = torch.bmm(weight, x.flatten(2)).unflatten(2, x.shape[2:]).squeeze(1)
         return masks + self.logits.bias[labels][:, None, None]

@@ -3,6 +3,7 @@
 import copy
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -10,12 +11,12 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from models import build_detector, build_discriminator, build_generator
 from models.errors import InputError
-from models.structures import Target
+from models.structures import Polygons, Target
 from srfgan_cli.config import AdversarialConfig, ExtractConfig, FeatureEnhancementConfig, FinetuneConfig
 from srfgan_cli.data.loaders import Batch
 from srfgan_cli.distributed import World
 from srfgan_cli.presets import load_preset
-from srfgan_cli.training.adversarial import DiscriminatorLosses
+from srfgan_cli.training.adversarial import RealLoss
 from srfgan_cli.training.engine import Hooks, Trainer
 from srfgan_cli.training.extract import ExtractorLosses, ExtractStage, halve_map
 from srfgan_cli.training.finetune import FinetuneStage
@@ -84,7 +85,7 @@ def test_pretraining_trains_g_and_d_and_not_the_guide(config, batch):
         WORLD,
     )
     names = backward(stage, batch)
-    assert names == [["loss_adversarial", "loss_content"], ["loss_d_fake", "loss_d_real"]]
+    assert names == [["loss_adversarial", "loss_content"], ["loss_d_fake"], ["loss_d_real"]]
     assert not without_gradient(stage.modules["generator"]) and not without_gradient(
         stage.modules["discriminator"]
     )
@@ -104,9 +105,9 @@ def test_the_extractor_gets_detection_content_and_adversarial_gradients(config, 
         "bilinear",
         WORLD,
     )
-    generator_names, discriminator_names = backward(stage, batch)
+    generator_names, *discriminator_names = backward(stage, batch)
     assert generator_names[:2] == ["loss_adversarial", "loss_box_reg"] and "loss_content" in generator_names
-    assert discriminator_names == ["loss_d_fake", "loss_d_real"]
+    assert discriminator_names == [["loss_d_fake"], ["loss_d_real"]]
     assert not without_gradient(stage.modules["detector"]) and not without_gradient(
         stage.modules["discriminator"]
     )
@@ -223,7 +224,7 @@ def test_sync_bn_replaces_the_trained_networks_batch_norms_and_no_others(device,
     ]
     assert frozen > 0 and any("mask" in n for n in norms) and any("upsample" in n for n in norms)
 
-    losses = [ExtractorLosses(detector, AdversarialConfig(), "same"), DiscriminatorLosses(d)]
+    losses = [ExtractorLosses(detector, AdversarialConfig(), "same"), RealLoss(d)]
     for module in losses:
         World(torch.device(device), size=2, sync_bn=True).parallel(module)
     kind = nn.SyncBatchNorm if synchronised else nn.BatchNorm2d
@@ -247,3 +248,19 @@ def test_images_too_small_for_the_generator_are_refused(config, batch):
     small = Batch([batch.images[0][:, :64, :60]], batch.targets[:1], [1], [(64, 60)])
     with pytest.raises(InputError, match="A half-size image of 30x32 has a single pixel at p5"):
         next(stage.losses(small))
+
+
+@pytest.mark.parametrize("detector", ["cascade_mask_rcnn", "fcos", "centermask", "sparse_rcnn"])
+def test_gradients_come_with_their_weights_strides(config, batch, detector, unwrapped):
+    """DDP's buffers follow the weights; it copies, and warns of, gradients of other strides."""
+    small = ["model.neck.channels=64", "model.sparse_rcnn.stages=1", "model.box_head.fc_dim=32"]
+    levels = [f"{stage}.adversarial.levels=[p3]" for stage in ("pretrain", "extract")]
+    changes = [*small, *levels, "model.num_classes=3", f"model.detector={detector}"]
+    model = build_detector(load_preset("mask_rcnn_r18_fpn", changes).model).train()
+    World(torch.device("cpu"), size=2).parallel(model)
+    outline = Polygons((np.array([[8.0, 8], [60, 8], [60, 70]]),))
+    masks = [[outline], []] if model.config.has_masks else [None, None]
+    targets = [Target(t.boxes, t.labels, part) for t, part in zip(batch.targets, masks, strict=True)]
+    sum(model(batch.images, targets).values()).backward()
+    other = [n for n, p in model.named_parameters() if p.grad is not None and p.grad.stride() != p.stride()]
+    assert not other and any(p.dim() == 4 and p.shape[2:] == (1, 1) for p in model.parameters())
