@@ -100,8 +100,10 @@ def paste_masks(probs: Tensor, boxes: Tensor, size: Size, threshold: float = 0.5
         (R, height, width) bool on the device of `probs`. Equals `grid_sample` with zero padding and
         corners not aligned (detectron2).
     """
-    paste = _paste_one_by_one if probs.device.type == "cpu" else _paste_together
-    return paste(probs.float(), boxes, size, threshold)
+    if probs.device.type == "cpu":
+        return _paste_one_by_one(probs.float(), boxes, size, threshold)
+    with torch.autocast(probs.device.type, enabled=False):
+        return _paste_together(probs.float(), boxes, size, threshold)
 
 
 def _paste_together(probs: Tensor, boxes: Tensor, size: Size, threshold: float) -> Tensor:

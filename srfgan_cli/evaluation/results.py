@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,12 @@ from torch import Tensor
 
 from models.errors import InputError
 from models.ops.masks import paste_masks
+from models.ops.transfer import to_device
 from models.structures import Detections
 from srfgan_cli.data.json_file import read_json
 from srfgan_cli.data.ragged import row_sums
 from srfgan_cli.data.rle import decode_strings
+from srfgan_cli.evaluation.device_masks import encode_pasted
 from srfgan_cli.files import write_atomically
 
 _MASKS_AT_ONCE = 20_000
@@ -55,8 +58,8 @@ def to_coco_results(
         Best score first. Detections that the image's border leaves empty are dropped. Boxes are rounded to
         1/1000 pixel, scores to seven digits (float32 has no more).
     """
-    # On the CPU, where masks are pasted only within their boxes; an accelerator would paste whole images.
-    detections = detections.to("cpu")
+    probs = detections.mask_probs
+    detections = replace(detections, mask_probs=None).to("cpu")
     boxes, kept = _boxes_at(detections.boxes.float(), image_size, original_size)
     scores = detections.scores[kept].double().tolist()
     labels = detections.labels[kept].tolist()
@@ -69,9 +72,9 @@ def to_coco_results(
         }
         for (x1, y1, x2, y2), score, label in zip(boxes.double().tolist(), scores, labels, strict=True)
     ]
-    if detections.mask_probs is not None:
-        for result, prob, box in zip(results, detections.mask_probs[kept], boxes, strict=True):
-            result["segmentation"] = _pasted_rle(prob, box, original_size)
+    if probs is not None:
+        for result, code in zip(results, _encoded(probs, boxes, kept, original_size), strict=True):
+            result["segmentation"] = code
     elif detections.masks is not None:
         for result, mask in zip(results, detections.masks[kept], strict=True):
             result["segmentation"] = encode_mask(mask.numpy(), (0, 0), original_size)
@@ -176,6 +179,14 @@ def _boxes_at(
     boxes = torch.minimum((boxes * scale).clamp(min=0), limit)
     kept = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
     return boxes[kept], kept
+
+
+def _encoded(probs: Tensor, boxes: Tensor, kept: Tensor, size: tuple[int, int]) -> list[dict[str, Any]]:
+    """The RLE of each kept mask; a CPU pastes it only within its box, a GPU all of them at once in whole images."""
+    if probs.device.type == "cpu":
+        return [_pasted_rle(prob, box, size) for prob, box in zip(probs[kept], boxes, strict=True)]
+    rows = to_device(kept.nonzero().flatten(), probs.device)
+    return encode_pasted(probs[rows], boxes, size)
 
 
 def _pasted_rle(prob: Tensor, box: Tensor, size: tuple[int, int]) -> dict[str, Any]:
