@@ -50,12 +50,13 @@ class MultiScale(nn.Module):
         """As `Detector.detect`, in the pixels of the given images.
 
         Args:
-            images: (3, H, W) uint8 RGB on the CPU, not resized.
+            images: (3, H, W) uint8 RGB, not resized; a GPU resizes them itself.
         """
         return [self._detect_one(image) for image in images]
 
     def _detect_one(self, image: Tensor) -> Detections:
         size = (image.shape[1], image.shape[2])
+        image = image.to(self.detector.pixel_mean.device, non_blocking=True)
         views = make_views(size, self.tta)
         found: list[Detections] = []
         pyramids: list[Pyramid] = []

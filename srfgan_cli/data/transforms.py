@@ -71,7 +71,7 @@ class Placement:
         Bilinear with antialiasing, which is what Pillow's and detectron2's bilinear is.
         """
         if self.size != self.source:
-            image = functional.interpolate(image[None], self.size, mode="bilinear", antialias=True)[0]
+            image = _resize(image if image.device.type == "cpu" else image.float(), self.size)
         return image.flip(2) if self.flipped else image.contiguous()
 
     def target(self, target: Target) -> Target:
@@ -88,6 +88,12 @@ class Placement:
         """The inverse of `boxes`."""
         back = Placement(self.size, self.source, self.flipped)
         return back.boxes(boxes)
+
+
+def _resize(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """(3, H, W) of 0..255 to (3, h, w) uint8; torch resizes bytes, and a little faster, on CPUs only."""
+    image = functional.interpolate(image[None], size, mode="bilinear", antialias=True)[0]
+    return image if image.dtype == torch.uint8 else image.round_().clamp_(0, 255).to(torch.uint8)
 
 
 def _mirrored(target: Target, width: int) -> Target:

@@ -5,7 +5,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from models.structures import MaskPatch, Polygons, Target
-from srfgan_cli.data.transforms import Placement, ResizePolicy, resized
+from srfgan_cli.data.transforms import Placement, ResizePolicy, _resize, resized
 
 
 @pytest.mark.parametrize(
@@ -105,3 +105,14 @@ def test_a_mask_of_one_column_can_be_flipped():
     target = Target(torch.tensor([[2.0, 0, 3, 3]]), torch.tensor([0]), [patch])
     (mirrored,) = Placement((3, 8), (3, 8), flipped=True).target(target).masks
     assert torch.from_numpy(mirrored.pixels).tolist() == [[1], [0], [1]] and mirrored.span[0] == 5
+
+
+@pytest.mark.parametrize("size", [(31, 47), (90, 140)])
+def test_a_gpus_resizing_is_a_cpus_within_a_grey_level(size):
+    """It has no resizing of bytes, so it resizes floats; these are what it resizes, here on the CPU."""
+    image = torch.randint(0, 256, (3, 60, 91), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    bytes_, floats = _resize(image, size), _resize(image.float(), size)
+    assert floats.dtype == torch.uint8 and floats.shape == (3, *size)
+    # Bytes are rounded twice, after the rows and after the columns.
+    different = (floats.int() - bytes_.int()).float()
+    assert different.abs().max() == 1 and different.mean().abs() < 0.15
