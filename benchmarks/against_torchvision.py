@@ -1,11 +1,11 @@
 """Mask R-CNN R-50-FPN against torchvision's `maskrcnn_resnet50_fpn`: inference and training step, time and memory.
 
-    python benchmarks/against_torchvision.py [--turns 7] [--threads 2]
+    python benchmarks/against_torchvision.py [--turns 7] [--threads 2] [--device cuda] [--precision bf16]
 
-One 800x1216 image on the CPU, float32. Both models hold the same weights (ours copied under torchvision's
+One 800x1216 image. Both models hold the same weights (ours copied under torchvision's
 names) and both freeze stem, first stage and batch norms, as in fine-tuning. Random weights find nothing, so
 the class scores' weights are enlarged until about a hundred objects come out, as from a trained model. Memory is
-the peak of a process that does nothing else.
+the peak of a process that does nothing else (on a GPU, of the GPU's).
 """
 
 import argparse
@@ -13,7 +13,7 @@ import re
 
 import numpy as np
 import torch
-from timing import own_peak, peak_memory, report, take_turns
+from timing import add_machine, computing, describe_machine, own_peak, peak_memory, report, take_turns
 from torch import nn
 from torchvision.models import resnet50
 from torchvision.models.detection import MaskRCNN
@@ -107,11 +107,11 @@ def objects() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.cat([corner, corner + side], dim=1), torch.arange(10)
 
 
-def contestant(name: str, mode: str):
+def contestant(name: str, mode: str, device: str = "cpu"):
     """A function that runs one inference or one training step."""
     source = ours()
-    model = source if name == "srfgan" else torchvisions(source)
-    image = picture()
+    model = (source if name == "srfgan" else torchvisions(source)).to(device)
+    image = picture().to(device)
     boxes, labels = objects()
     if mode == "inference":
         model.eval()
@@ -135,7 +135,8 @@ def contestant(name: str, mode: str):
                 for a, b, c, d in boxes
             ]
         )
-        arguments = [image.float() / 255], [{"boxes": boxes, "labels": labels + 1, "masks": masks}]
+        target = {"boxes": boxes, "labels": labels + 1, "masks": masks}
+        arguments = [image.float() / 255], [{key: value.to(device) for key, value in target.items()}]
 
     def step():
         optimizer.zero_grad()
@@ -149,24 +150,31 @@ def main() -> None:
     """Run the comparison, or one contestant alone for its memory."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--turns", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    add_machine(parser)
     parser.add_argument("--peak-of", nargs=2, metavar=("NAME", "MODE"))
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+    with computing(arguments):
+        compare(arguments)
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    """Both in turns, or the memory of one alone."""
+    device = arguments.device
     if arguments.peak_of:
-        run = contestant(*arguments.peak_of)
+        run = contestant(*arguments.peak_of, device)
         run(), run()
-        print(own_peak())
+        print(own_peak() if device == "cpu" else torch.cuda.max_memory_allocated() / 2**20)
         return
-    print(f"torch {torch.__version__}, {arguments.threads} threads, one {HEIGHT}x{WIDTH} image, float32")
+    print(f"{describe_machine(arguments)}, one {HEIGHT}x{WIDTH} image")
     for mode in ("inference", "training step"):
-        runs = {name: contestant(name, mode) for name in ("torchvision", "srfgan")}
+        runs = {name: contestant(name, mode, device) for name in ("torchvision", "srfgan")}
         if mode == "inference":
             for name, run in runs.items():
                 found = run()[0]
                 print(f"  {name} finds {len(found['boxes'] if isinstance(found, dict) else found)} objects")
-        report(mode, take_turns(runs, arguments.turns), "torchvision")
-        peaks = {name: peak_memory(__file__, name, mode) for name in runs}
+        report(mode, take_turns(runs, arguments.turns, device), "torchvision")
+        where = ("--device", device, "--precision", arguments.precision)
+        peaks = {name: peak_memory(__file__, name, mode, *where) for name in runs}
         print(f"  peak memory: {', '.join(f'{name} {peak:.0f} MiB' for name, peak in peaks.items())}")
 
 

@@ -1,6 +1,6 @@
-"""Every R-50 detector with nearest neighbour and with the generator: one 800x1216 image on the CPU, as a table.
+"""Every R-50 detector with nearest neighbour and with the generator: one 800x1216 image, as a table.
 
-    python benchmarks/detectors.py [--turns 5] [--threads 2]
+    python benchmarks/detectors.py [--turns 5] [--threads 2] [--device cuda] [--precision tf32]
 
 Parameters and multiply-accumulates are those of `srfgan presets show`. The two of a detector take turns; the ratio is
 the median of the turns' ratios.
@@ -11,7 +11,7 @@ import statistics
 
 import torch
 from spread import picture, spread_detector
-from timing import take_turns
+from timing import add_machine, computing, describe_machine, take_turns
 
 from models.cost import HEIGHT, WIDTH, cost_of
 from srfgan_cli.presets import load_preset
@@ -37,11 +37,11 @@ def model_of(name: str, upsampler: str):
     return load_preset(PRESETS[name], overrides).model
 
 
-def row(name: str, turns: int) -> str:
+def row(name: str, turns: int, device: str) -> str:
     """One line of the table."""
-    image = picture()
+    image = picture().to(device)
     models = {upsampler: model_of(name, upsampler) for upsampler in ("nn", "srf")}
-    detectors = {upsampler: spread_detector(config) for upsampler, config in models.items()}
+    detectors = {upsampler: spread_detector(config).to(device) for upsampler, config in models.items()}
 
     def run(detector):
         def infer():
@@ -50,13 +50,19 @@ def row(name: str, turns: int) -> str:
 
         return infer
 
-    seconds = take_turns({upsampler: run(detector) for upsampler, detector in detectors.items()}, turns)
+    seconds = take_turns(
+        {upsampler: run(detector) for upsampler, detector in detectors.items()}, turns, device
+    )
     costs = {upsampler: cost_of(config) for upsampler, config in models.items()}
     ratio = statistics.median(srf / nn for srf, nn in zip(seconds["srf"], seconds["nn"], strict=True))
     cells = [name]
     for upsampler, cost in costs.items():
         ms = statistics.median(seconds[upsampler]) * 1000
-        cells += [f"{cost.parameters / 1e6:.1f}", f"{cost.macs / 1e9:.0f}", f"{ms:.0f}"]
+        cells += [
+            f"{cost.parameters / 1e6:.1f}",
+            f"{cost.macs / 1e9:.0f}",
+            f"{ms:.1f}" if ms < 100 else f"{ms:.0f}",
+        ]
     return line([*cells, f"{ratio:.2f}", f"{costs['srf'].macs / costs['nn'].macs:.2f}"])
 
 
@@ -69,15 +75,15 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    add_machine(parser)
     parser.add_argument("--detectors", nargs="+", choices=PRESETS, default=list(PRESETS))
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    print(f"torch {torch.__version__}, {arguments.threads} threads, one {HEIGHT}x{WIDTH} image, float32\n")
+    print(f"{describe_machine(arguments)}, one {HEIGHT}x{WIDTH} image\n")
     print(line(COLUMNS))
     print(line(["---", *["--:"] * (len(COLUMNS) - 1)]))
-    for name in arguments.detectors:
-        print(row(name, arguments.turns), flush=True)
+    with computing(arguments):
+        for name in arguments.detectors:
+            print(row(name, arguments.turns, arguments.device), flush=True)
 
 
 if __name__ == "__main__":

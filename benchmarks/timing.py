@@ -1,24 +1,70 @@
 """Timing that holds on a machine whose speed drifts: the contestants take turns, ratios are taken turn by turn."""
 
+import argparse
 import resource
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import get_args
+
+import torch
+
+from srfgan_cli.config import Precision
+from srfgan_cli.precision import autocast, float32_products
 
 
-def take_turns(contestants: dict[str, Callable[[], object]], turns: int) -> dict[str, list[float]]:
-    """Seconds of each contestant's runs, one run each per turn, after one run each that is not counted."""
+def add_machine(parser: argparse.ArgumentParser) -> None:
+    """The options that say where the contestants run, and how they compute."""
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda")
+    parser.add_argument("--precision", default="fp32", choices=get_args(Precision))
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of a CPU")
+
+
+def describe_machine(arguments: argparse.Namespace) -> str:
+    """What a table was measured on."""
+    cuda = arguments.device != "cpu"
+    where = torch.cuda.get_device_name() if cuda else f"{processor()}, {arguments.threads} threads"
+    return f"torch {torch.__version__}, {where}, {arguments.precision}"
+
+
+def processor() -> str:
+    """The CPU's name (Linux)."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "a CPU")
+
+
+@contextmanager
+def computing(arguments: argparse.Namespace) -> Iterator[None]:
+    """Networks compute as the options say."""
+    torch.set_num_threads(arguments.threads)
+    precision = arguments.precision
+    with float32_products(precision), autocast(torch.device(arguments.device), precision):
+        yield
+
+
+def take_turns(
+    contestants: dict[str, Callable[[], object]], turns: int, device: str = "cpu"
+) -> dict[str, list[float]]:
+    """Seconds of each contestant's runs, one run each per turn, after some that are not counted.
+
+    A run has ended when the `device` has: a GPU's host only asks for it.
+    """
+    wait = torch.cuda.synchronize if device != "cpu" else lambda: None
     for run in contestants.values():
-        run()
+        for _ in range(1 if device == "cpu" else 3):
+            run()
+        wait()
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for turn in range(turns):
         order = list(contestants) if turn % 2 == 0 else list(reversed(contestants))
         for name in order:
             started = time.perf_counter()
             contestants[name]()
+            wait()
             seconds[name].append(time.perf_counter() - started)
     return seconds
 

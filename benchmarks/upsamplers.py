@@ -1,17 +1,18 @@
-"""What the generators cost in a detector: Mask R-CNN R-50-FPN with each upsampler, one 800x1216 image on the CPU.
+"""What the generators cost in a detector: Mask R-CNN R-50-FPN with each upsampler, one 800x1216 image.
 
-    python benchmarks/upsamplers.py [--turns 5] [--backbone r50]
+    python benchmarks/upsamplers.py [--turns 5] [--backbone r50] [--device cuda] [--precision tf32]
 
 The paper (SRF-GAN, table 1) pays 118 ms instead of 72 ms on a Titan Xp: 1.64 times.
 """
 
 import argparse
+from typing import get_args
 
 import torch
-from timing import report, take_turns
+from timing import add_machine, computing, describe_machine, report, take_turns
 
 from models import build_detector
-from models.config import BackboneConfig, ModelConfig, NeckConfig
+from models.config import BackboneConfig, ModelConfig, NeckConfig, UpsamplerName
 from models.cost import HEIGHT, WIDTH, cost_of
 
 
@@ -32,12 +33,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--backbone", default="r50")
-    parser.add_argument("--methods", nargs="+", default=["nn", "bilinear", "srf", "afi"])
+    parser.add_argument("--methods", nargs="+", default=list(get_args(UpsamplerName)))
+    add_machine(parser)
     arguments = parser.parse_args()
     image = torch.randint(0, 256, (3, HEIGHT, WIDTH), generator=torch.Generator().manual_seed(0)).to(
         torch.uint8
     )
-    models = {name: detector(name, arguments.backbone) for name in arguments.methods}
+    image = image.to(arguments.device)
+    models = {name: detector(name, arguments.backbone).to(arguments.device) for name in arguments.methods}
     for name, model in models.items():
         cost = cost_of(model.config)
         pyramid = (cost.backbone + cost.neck) / 1e9
@@ -53,7 +56,9 @@ def main() -> None:
         return infer
 
     runs = {name: run(model) for name, model in models.items()}
-    report("inference", take_turns(runs, arguments.turns), "nn")
+    with computing(arguments):
+        title = f"inference, {describe_machine(arguments)}"
+        report(title, take_turns(runs, arguments.turns, arguments.device), "nn")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,96 @@
+"""The project on a GPU: is it right, where does it wait, how fast is it, how much memory does it take.
+
+    python benchmarks/gpu.py --out FILE.json [--only BLOCK,...] [--smoke]
+
+About eight minutes on an H100; `--smoke` runs all of it, small, on a CPU. FILE is written after every block, and a
+block that fails leaves its traceback there. Compare times of one run only: machines differ.
+"""
+
+import argparse
+import json
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import gpu_right
+import gpu_speed
+import torch
+import torchvision
+from gpu_cases import Machine
+from rich.console import Console
+from rich.table import Table
+
+BLOCKS: dict[str, Callable[[Machine], dict[str, object]]] = {
+    "detectors": gpu_right.detectors,
+    "waits": gpu_speed.waits,
+    "inference": gpu_speed.inference,
+    "evaluation": gpu_speed.evaluation,
+    "training": gpu_speed.training,
+    "precision": gpu_right.precision,
+    "resume": gpu_right.resume,
+    "ddp": gpu_right.ddp,
+    "parity": gpu_right.parity,
+    "commands": gpu_right.commands,
+    "loading": gpu_speed.loading,
+    "compiling": gpu_speed.compiling,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--only", default=",".join(BLOCKS), help=f"some of {', '.join(BLOCKS)}")
+    parser.add_argument("--smoke", action="store_true", help="small, on the CPU")
+    arguments = parser.parse_args()
+    chosen = arguments.only.split(",")
+    if unknown := set(chosen) - set(BLOCKS):
+        parser.error(f"no such block: {', '.join(sorted(unknown))}")
+    machine = Machine(torch.device("cpu"), (96, 128), "r18", 1)
+    if not arguments.smoke:
+        machine = Machine(torch.device("cuda", 0))
+    result: dict[str, object] = {
+        "device": torch.cuda.get_device_name() if machine.cuda else "cpu",
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+    }
+    failed = False
+    for name in chosen:
+        started = time.perf_counter()
+        try:
+            found: object = BLOCKS[name](machine)
+        except Exception:
+            found, failed = traceback.format_exc(), True
+        seconds = time.perf_counter() - started
+        result[name] = {"seconds": round(seconds, 1), "found": found}
+        arguments.out.write_text(json.dumps(result, indent=1, default=str) + "\n")
+        _show(name, seconds, found)
+    if failed:
+        raise SystemExit(1)
+
+
+def _show(name: str, seconds: float, found: object) -> None:
+    console = Console(width=150)
+    if not isinstance(found, dict):
+        console.print(f"{name} failed after {seconds:.0f} s\n{found}", markup=False)
+        return
+    table = Table(title=f"{name} ({seconds:.0f} s)", show_header=False, title_justify="left")
+    for key, value in found.items():
+        table.add_row(key, _text(value))
+    console.print(table)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_text(part)}" for key, part in value.items())
+    if isinstance(value, list):
+        return " ".join(map(_text, value))
+    return str(value)
+
+
+if __name__ == "__main__":
+    main()

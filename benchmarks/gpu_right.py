@@ -1,0 +1,178 @@
+"""The blocks of `gpu.py` that say whether a GPU computes what a CPU does."""
+
+import copy
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from gpu_cases import Machine, batch, images, steps, targets, trainer
+from torch import Tensor, nn
+
+from models import build_detector
+from models.detector import Detector
+from srfgan_cli.distributed import World
+from srfgan_cli.precision import float32_products
+from srfgan_cli.presets import load_preset
+
+DETECTORS = (
+    *("faster_rcnn", "mask_rcnn", "cascade_mask_rcnn", "retinanet", "fcos", "centermask", "sparse_rcnn"),
+)
+UPSAMPLERS = ("nn", "bilinear", "bicubic", "afi", "deconv", "pixelshuffle", "carafe", "dysample")
+NECKS = ("mask_rcnn_r18_pafpn", "fcos_r18_bifpn")
+TAME = ("model.backbone.norm=bn", "model.backbone.freeze_at=0")
+"""Random weights whose features neither grow nor vanish from block to block."""
+STAGES = ("pretrain", "extract", "finetune")
+ROOT = Path(__file__).parents[1]
+
+
+def detectors(machine: Machine) -> dict[str, dict[str, object]]:
+    """Every detector, neck and upsampler at 128 pixels, true float32: relative differences between GPU and CPU."""
+    cases = [(f"{name}_r18_fpn", "srf") for name in DETECTORS] + [(name, "srf") for name in NECKS]
+    cases += [("mask_rcnn_r18_fpn", upsampler) for upsampler in UPSAMPLERS]
+    with float32_products("fp32"):
+        return {f"{name} {upsampler}": _compared(machine, name, upsampler) for name, upsampler in cases}
+
+
+def _compared(machine: Machine, name: str, upsampler: str) -> dict[str, object]:
+    config = load_preset(name, [*machine.changes, f"model.neck.upsampler={upsampler}"]).model
+    host, device = (
+        _outcome(build_detector, config, place) for place in (torch.device("cpu"), machine.device)
+    )
+    pyramid = max(_relative(device[0][k], host[0][k]) for k in host[0])
+    losses = {k: _relative(device[1][k], host[1][k], floor=1e-3) for k in host[1]}
+    # A gradient much smaller than the largest is what is left of larger ones that cancel.
+    floor = 1e-3 * max(float(g) for g in host[2].values())
+    gradient, where = max((_relative(device[2][k], host[2][k], floor), k) for k in host[2])
+    return {
+        "pyramid": pyramid,
+        "loss": max(losses.values()),
+        "gradient": gradient,
+        "gradient_of": where,
+        "found": [host[3], device[3]],
+    }
+
+
+def _outcome(build, config, place: torch.device):
+    """The pyramid, losses, gradient norms and numbers of detections of one network on `place`."""
+    torch.manual_seed(0)
+    model: Detector = build(config).to(place).eval()
+    pictures = images(2, (128, 160))
+    with torch.no_grad():
+        pyramid = model.pyramid(model.preprocess(pictures)[0])
+        found = [len(part.boxes) for part in model(pictures)]
+    model.train()
+    shuffle = torch.randperm
+    torch.randperm = lambda n, **options: torch.arange(n, device=options.get("device"))
+    try:
+        losses = model(pictures, targets(2, (128, 160), masks=config.has_masks))
+    finally:
+        torch.randperm = shuffle
+    torch.stack(list(losses.values())).sum().backward()
+    norms = {name: p.grad.norm() for name, p in model.named_parameters() if p.grad is not None}
+    return pyramid, losses, norms, found
+
+
+def _relative(a: Tensor, b: Tensor, floor: float = 1e-12) -> float:
+    a, b = a.detach().double().cpu(), b.detach().double().cpu()
+    return float((a - b).abs().max() / b.abs().max().clamp(min=floor))
+
+
+def parity(machine: Machine) -> dict[str, object]:
+    """The parity cases of the test suite, on the device."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/parity"]
+    command += ["--device", machine.device.type]
+    command += ["-n", "6"] if machine.cuda else ["-k", "d2_retinanet"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=_environment())
+    lines = done.stdout.strip().splitlines()
+    failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
+    return {"code": done.returncode, "failed": failed, "tail": lines[-60:], "err": done.stderr[-500:]}
+
+
+def precision(machine: Machine) -> dict[str, dict[str, object]]:
+    """The second step's losses of each stage in every precision."""
+    given = batch(1, _half(machine), machine)
+    names = ("fp32", "tf32", "bf16", "fp16") if machine.cuda else ("fp32", "bf16")
+    return {
+        stage: {name: steps(trainer(machine, stage, given, *TAME, precision=name), 2)[-1] for name in names}
+        for stage in STAGES
+    }
+
+
+def resume(machine: Machine) -> dict[str, float]:
+    """The largest relative difference of a loss after a resume, three steps on; a GPU adds in any order."""
+    given = batch(1, _half(machine), machine)
+    found = {}
+    for stage in STAGES:
+        whole = trainer(machine, stage, given, *TAME, window=8)
+        steps(whole, 2)
+        state = copy.deepcopy(whole.state())
+        expected = steps(whole, 3)[-1]
+        later = trainer(machine, stage, given, *TAME, window=8)
+        later.load_state(state)
+        got = steps(later, 3)[-1]
+        found[stage] = max(abs(got[k] - expected[k]) / max(abs(expected[k]), 1e-3) for k in expected)
+    return found
+
+
+def ddp(machine: Machine) -> dict[str, object]:
+    """Two steps of each stage in DDP with one process, over NCCL, beside the same without; with SyncBN too."""
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="29511", RANK="0", WORLD_SIZE="1")
+    torch.distributed.init_process_group("nccl" if machine.cuda else "gloo", rank=0, world_size=1)
+    given, found = batch(2, _half(machine), machine), {}
+    try:
+        for stage in STAGES:
+            alone = steps(trainer(machine, stage, given, *TAME), 2)[-1]
+            for sync_bn in (False, True):
+                world = _Several(machine.device, sync_bn=sync_bn)
+                joined = steps(trainer(machine, stage, given, *TAME, world=world), 2)[-1]
+                name = f"{stage}{' SyncBN' if sync_bn else ''}"
+                found[name] = max(abs(joined[k] - alone[k]) / max(abs(alone[k]), 1e-3) for k in alone)
+    finally:
+        torch.distributed.destroy_process_group()
+    return found
+
+
+class _Several(World):
+    """One process that wraps its networks as if it were one of several."""
+
+    def parallel(self, module: nn.Module) -> nn.Module:
+        return World(self.device, size=2, sync_bn=self.sync_bn).parallel(module)
+
+
+def commands(machine: Machine) -> dict[str, object]:
+    """The method by its commands on built-in data, from a folder elsewhere: exit codes, seconds and last words."""
+    count = "60" if machine.cuda else "2"
+    small = ["--set", "data.shapes_train=64", "--set", "data.shapes_val=16", "--set", "data.workers=2"]
+    place = ["--devices", "1" if machine.cuda else "cpu"]
+    train = ["--iterations", count, *small, *place]
+    lines = {
+        "F": ["finetune", "--preset", "demo_nn", *train],
+        "stage 1": ["pretrain", "--preset", "demo", *train],
+        "stage 2": ["extract", "--preset", "demo", "--precision", "bf16", *train],
+        "stage 3": ["finetune", "--preset", "demo", *train],
+        "eval": ["eval", "--preset", "demo", "--json", *small, *place],
+        "eval bf16": ["eval", "--preset", "demo", "--precision", "bf16", "--json", *small, *place],
+        "P2": ["visualize", "P2", "--methods", "nn,bilinear,srf", "--preset", "demo", *place],
+    }
+    found: dict[str, object] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, arguments in lines.items():
+            command = [sys.executable, "-P", "-m", "srfgan_cli", *arguments]
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=_environment())
+            box = re.search(r'"AP": ([\d.]+)', done.stdout)
+            found[name] = {"code": done.returncode, "AP": box and float(box[1]), "said": done.stderr[-300:]}
+    return found
+
+
+def _environment() -> dict[str, str]:
+    paths = [str(ROOT), *(str(Path(p).resolve()) for p in os.environ.get("PYTHONPATH", "").split(":") if p)]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def _half(machine: Machine) -> tuple[int, int]:
+    height, width = machine.size
+    return (height // 2, width // 2) if machine.cuda else machine.size

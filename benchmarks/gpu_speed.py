@@ -1,0 +1,183 @@
+"""The blocks of `gpu.py` that measure time, memory and waits."""
+
+import os
+import re
+import tempfile
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from itertools import islice, product
+from pathlib import Path
+
+import torch
+import torchvision
+from gpu_cases import Machine, batch, images, launches, preset, steps, timed, trainer
+
+from models import build_detector
+from models.detector import Detector
+from srfgan_cli.data.loaders import build_train_loader
+from srfgan_cli.data.open import open_split
+from srfgan_cli.distributed import World
+from srfgan_cli.evaluation.run import predict
+from srfgan_cli.precision import autocast, float32_products
+from srfgan_cli.training.engine import Trainer
+
+THRESHOLD = 0.0125
+"""Above it, random weights find the usual hundred objects."""
+
+
+def waits(machine: Machine) -> dict[str, dict[str, int]]:
+    """Where the host waits for the GPU in one step of two images; torch names no place for waits of its own C++."""
+    given = batch(2, machine.size, machine)
+    found = {}
+    for stage in ("pretrain", "extract", "finetune"):
+        made = trainer(machine, stage, given, window=16)
+        steps(made, 1)
+        found[stage] = _waits_of(machine, made)
+    return found
+
+
+def _waits_of(machine: Machine, made: Trainer) -> dict[str, int]:
+    seen: Counter[str] = Counter()
+    with tempfile.TemporaryFile("w+") as file, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        screen = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        try:
+            if machine.cuda:
+                torch.cuda.set_sync_debug_mode("warn")
+            with float32_products(made.solver.precision):
+                made._step()
+            if machine.cuda:
+                torch.cuda.set_sync_debug_mode("default")
+        finally:
+            os.dup2(screen, 2)
+            os.close(screen)
+        file.seek(0)
+        seen["without a place"] = len(re.findall("called a synchronizing", file.read()))
+    for warning in caught:
+        if "called a synchronizing" in str(warning.message):
+            seen[f"{Path(warning.filename).name}:{warning.lineno}"] += 1
+    return dict(seen)
+
+
+def inference(machine: Machine) -> dict[str, dict[str, object]]:
+    """One image, detections with masks not pasted: Mask R-CNN by upsampler and precision, and torchvision's."""
+    pictures = [image.to(machine.device) for image in images(1, machine.size)]
+    models = {name: _detector(machine, name) for name in ("nn", "srf", "afi")}
+    other = torchvision.models.detection.maskrcnn_resnet50_fpn(
+        weights=None, weights_backbone=None, min_size=machine.size[0], max_size=machine.size[1],
+        box_score_thresh=0.0111,
+    ).to(machine.device).eval()  # fmt: skip
+    scaled = [image.float() / 255 for image in pictures]
+    found: dict[str, dict[str, object]] = {}
+    for name in ("fp32", "tf32", "bf16"):
+        with torch.inference_mode(), float32_products(name), autocast(machine.device, name):
+            runs: dict[str, Callable[[], object]] = {
+                key: lambda m=m: m.detect(pictures) for key, m in models.items()
+            }
+            runs |= {
+                f"{key} pyramid": lambda m=m: m.pyramid(m.preprocess(pictures)[0])
+                for key, m in models.items()
+            }
+            runs["torchvision"] = lambda: other(scaled)
+            found[name] = {key: timed(machine, run) for key, run in runs.items()}
+    with torch.inference_mode(), float32_products("tf32"):
+        found["launches"] = {
+            key: launches(machine, lambda m=m: m.detect(pictures)) for key, m in models.items()
+        }
+    return found
+
+
+def _detector(machine: Machine, upsampler: str) -> Detector:
+    config = preset(
+        machine, f"model.neck.upsampler={upsampler}", f"model.inference.score_threshold={THRESHOLD}"
+    )
+    torch.manual_seed(0)
+    return build_detector(config.model).to(machine.device).eval()
+
+
+def evaluation(machine: Machine) -> dict[str, float]:
+    """Images per second of a whole evaluation, without scores, and of its detections alone."""
+    model, count = _detector(machine, "nn"), 40 if machine.cuda else 2
+    batches = [batch(1, machine.size, machine) for _ in range(count)]
+    world, ids = World(machine.device), tuple(range(1, 4))
+    found = {}
+    for name in ("fp32", "bf16"):
+        for _ in range(2):  # the first one sets things up
+            started = time.perf_counter()
+            results = predict(model, batches, category_ids=ids, world=world, precision=name, progress=False)  # type: ignore[arg-type]
+            found[f"{name} predict"] = count / (time.perf_counter() - started)
+        with torch.inference_mode(), float32_products(name), autocast(machine.device, name):
+            started = time.perf_counter()
+            for given in batches:
+                model.detect(given.to(machine.device).images)
+            machine.wait()
+        found[f"{name} detect"] = count / (time.perf_counter() - started)
+        found[f"{name} objects"] = len(results or []) / count
+    return found
+
+
+def training(machine: Machine) -> dict[str, object]:
+    """A step of every stage: milliseconds and peak GiB, by precision, images and window."""
+    counts = (1, 2, 8) if machine.cuda else (1,)
+    cases = [("finetune", up, None) for up in ("nn", "srf")]
+    cases += [(stage, "srf", window) for stage in ("pretrain", "extract") for window in (None, 16)]
+    found: dict[str, object] = {}
+    for (stage, upsampler, window), name, count in product(cases, ("tf32", "bf16"), counts):
+        key = f"{stage} {upsampler}{f' window {window}' if window else ''}, {name}, {count}"
+        made = trainer(
+            machine,
+            stage,
+            batch(count, machine.size, machine),
+            f"model.neck.upsampler={upsampler}",
+            precision=name,
+            window=window,
+        )
+        with float32_products(name):
+            found[key] = timed(machine, made._step, warm=2)
+    return found
+
+
+def compiling(machine: Machine) -> dict[str, object]:
+    """Seconds of the first compiled step and of those at new sizes, milliseconds later, and how many graphs."""
+    found: dict[str, object] = {}
+    name = "bf16" if machine.cuda else "fp32"
+    sizes = [(640, 960), (672, 1024), (736, 1088), machine.size] if machine.cuda else [machine.size]
+    for stage in ("finetune", "pretrain"):
+        torch._dynamo.reset()
+        torch._dynamo.utils.counters.clear()
+        made = trainer(
+            machine, stage, batch(2, machine.size, machine), precision=name, window=16, compiled=True
+        )
+        first = []
+        for size in (machine.size, *sizes):
+            given = batch(2, size, machine)
+            made.batches = iter(lambda given=given: given, None)
+            started = time.perf_counter()
+            steps(made, 1)
+            first.append(round(time.perf_counter() - started, 2))
+        with float32_products(name):
+            later = timed(machine, made._step, warm=2)
+        graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+        found[stage] = {"first_s": first, "later": later, "graphs": graphs}
+    return found
+
+
+def loading(machine: Machine) -> dict[str, float]:
+    """Images per second of the loader, reading the built-in data at 800 pixels, and of the bf16 step of eight."""
+    workers = max(1, min(15, len(os.sched_getaffinity(0)) - 1)) if machine.cuda else 0
+    config = preset(
+        machine, "data.dataset=shapes", "data.shapes_train=128" if machine.cuda else "data.shapes_train=2"
+    )
+    dataset = open_split(config.data, None, "train", training=True, masks=True)
+    loader = build_train_loader(
+        dataset, batch_size=8 if machine.cuda else 1, workers=workers, device=machine.device
+    )
+    batches = iter(loader)
+    next(batches)
+    count = 40 if machine.cuda else 2
+    started = time.perf_counter()
+    read = sum(len(given.images) for given in islice(batches, count))
+    return {"workers": workers, "images_per_second": read / (time.perf_counter() - started)}

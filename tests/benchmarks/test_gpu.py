@@ -1,0 +1,39 @@
+"""The script for a GPU runs to its end where there is none, so that it is ready where there is one."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "benchmarks" / "gpu.py"
+
+
+def smoke(path: Path, *options: str) -> tuple[dict, str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(SCRIPT), "--smoke", "--out", str(path), *options]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=path.parent)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(path.read_text()), done.stdout
+
+
+def test_blocks_write_what_they_found(tmp_path):
+    found, said = smoke(tmp_path / "gpu.json", "--only", "waits,evaluation,resume")
+    assert found["device"] == "cpu" and found["torch"] and set(found) >= {"waits", "evaluation", "resume"}
+    assert found["resume"]["found"] == {"pretrain": 0.0, "extract": 0.0, "finetune": 0.0}
+    assert found["evaluation"]["found"]["fp32 objects"] == 100
+    assert "evaluation" in said and "Traceback" not in said
+
+
+@pytest.mark.slow
+def test_every_block_runs(tmp_path):
+    found, said = smoke(tmp_path / "gpu.json")
+    blocks = {name: value["found"] for name, value in found.items() if isinstance(value, dict)}
+    assert len(blocks) == 12 and all(isinstance(value, dict) for value in blocks.values()), said
+    assert all(case["pyramid"] == case["loss"] == 0 for case in blocks["detectors"].values())
+    assert blocks["parity"]["code"] == 0, blocks["parity"]
+    assert all(command["code"] == 0 for command in blocks["commands"].values()), blocks["commands"]
+    assert all(difference < 0.01 for difference in blocks["ddp"].values())
