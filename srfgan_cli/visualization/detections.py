@@ -47,7 +47,7 @@ def draw(
     Args:
         image: (3, H, W) uint8 RGB.
         detections: in the image's pixels, masks pasted or None.
-        class_names: name of each label; where no font can show one, the label's number stands for it.
+        class_names: name of each label; where no font can show one, it is `class` and the label.
         score_threshold: detections below it are left out.
         scores: write them; ground truth has none.
 

@@ -277,7 +277,7 @@ def _class_names(categories: CategoryMap | None, count: int) -> list[str]:
     ids = [
         id_
         for name, id_, text in zip(categories.names, categories.ids, shown, strict=True)
-        if text == str(id_) and name != text
+        if text == f"class {id_}" != name
     ]
     if ids:
         listed = ", ".join(map(str, ids[:_NAMED])) + (", ..." if len(ids) > _NAMED else "")

@@ -30,17 +30,17 @@ _font_of: dict[str, str | None] = {}
 
 
 def class_texts(names: Sequence[str], ids: Sequence[int]) -> list[str]:
-    """What pictures show for classes: their names on one line, or the id where a name cannot be shown.
+    """What pictures show for classes: their names on one line, or `class 7` where a name cannot be shown.
 
     Args:
         names: the classes' names, any text.
-        ids: what stands for a name that is empty or has letters that no font here has.
+        ids: of the classes; one stands for a name that is empty or has letters that no font here has.
 
     Returns:
         For each class 1 to `LONGEST` characters, which some font here has.
     """
     shown = [_shortened(one_line(name), LONGEST) for name in names]
-    return [text if text and drawable(text) else str(id_) for text, id_ in zip(shown, ids, strict=True)]
+    return [text if text and drawable(text) else f"class {id_}" for text, id_ in zip(shown, ids, strict=True)]
 
 
 def one_line(text: str) -> str:
