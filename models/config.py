@@ -6,6 +6,7 @@ type is an error (pydantic's `ValidationError`), so a typo never passes silently
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -37,18 +38,29 @@ FCOS = ("fcos", "centermask")
 
 
 class StrictConfig(BaseModel):
-    """Base of all configs: immutable, no unknown keys, no silent conversion of types."""
+    """Base of all configs: immutable, no unknown keys, no silent conversion of types, finite numbers.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
+    Every number has bounds, wide ones: what lies outside is a slip of the pen, not an experiment.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=()
+    )
+
+
+Positive = Annotated[float, Field(gt=0, le=100_000)]
+"""A size in pixels, or a factor."""
 
 
 class PixelConfig(StrictConfig):
     """What a model does to the RGB values 0..255 that callers hand it."""
 
     order: Literal["RGB", "BGR"] = "BGR"
-    mean: list[float] = Field([103.53, 116.28, 123.675], min_length=3, max_length=3)
+    mean: list[Annotated[float, Field(ge=-1000, le=1000)]] = Field(
+        [103.53, 116.28, 123.675], min_length=3, max_length=3
+    )
     """Subtracted, in the channel order of `order`."""
-    std: list[float] = Field([1.0, 1.0, 1.0], min_length=3, max_length=3)
+    std: list[Annotated[float, Field(ge=0.001, le=1000)]] = Field([1.0, 1.0, 1.0], min_length=3, max_length=3)
     """Divided by, after the mean."""
 
 
@@ -81,7 +93,7 @@ class BiFPNConfig(StrictConfig):
     """`paper`: EfficientDet's. `afigan` and `adelaidet` are what these projects' published weights need:
     the first has raw fusion weights and its first laterals as the skips of every layer, the second plain
     3x3 convolutions."""
-    repeats: int = Field(7, ge=1)
+    repeats: int = Field(7, ge=1, le=64)
     """Layers; 7 in AFI-GAN's published weights, 6 in AdelaiDet's."""
 
 
@@ -89,7 +101,7 @@ class NeckConfig(StrictConfig):
     """The feature pyramid and what upsamples in its top-down path."""
 
     name: NeckName = "fpn"
-    channels: int = Field(256, ge=8)
+    channels: int = Field(256, ge=8, le=8192)
     upsampler: UpsamplerName = "srf"
     """The interpolation in the top-down path; `srf` and `afi` are the generators that stage 1 trains, and
     the last four learn with the detector alone."""
@@ -109,7 +121,7 @@ class NeckConfig(StrictConfig):
 class DiscriminatorConfig(StrictConfig):
     """The feature patch discriminator (SRF-GAN paper, section 3.1)."""
 
-    widths: list[int] = Field([512, 1024, 1024], min_length=1)
+    widths: list[Annotated[int, Field(ge=1, le=8192)]] = Field([512, 1024, 1024], min_length=1, max_length=64)
     kernel: Literal[1, 3] = 1
     """Kernel of the last convolution: 1 in the paper, 3 in the published code and weights."""
 
@@ -117,44 +129,46 @@ class DiscriminatorConfig(StrictConfig):
 class AnchorConfig(StrictConfig):
     """One anchor size per pyramid level, every ratio at every position."""
 
-    sizes: list[float] = Field([32.0, 64.0, 128.0, 256.0, 512.0], min_length=1)
-    ratios: list[float] = Field([0.5, 1.0, 2.0], min_length=1)
+    sizes: list[Positive] = Field([32.0, 64.0, 128.0, 256.0, 512.0], min_length=1, max_length=64)
+    ratios: list[Annotated[float, Field(ge=0.01, le=100)]] = Field(
+        [0.5, 1.0, 2.0], min_length=1, max_length=64
+    )
     """Height over width."""
 
 
 class RPNConfig(StrictConfig):
     """Region proposal network; detectron2's numbers."""
 
-    pre_nms_topk_train: int = Field(2000, ge=1)
-    pre_nms_topk_test: int = Field(1000, ge=1)
-    post_nms_topk_train: int = Field(1000, ge=1)
-    post_nms_topk_test: int = Field(1000, ge=1)
+    pre_nms_topk_train: int = Field(2000, ge=1, le=100_000)
+    pre_nms_topk_test: int = Field(1000, ge=1, le=100_000)
+    post_nms_topk_train: int = Field(1000, ge=1, le=100_000)
+    post_nms_topk_test: int = Field(1000, ge=1, le=100_000)
     nms_iou: float = Field(0.7, gt=0, le=1)
-    samples_per_image: int = Field(256, ge=1)
+    samples_per_image: int = Field(256, ge=1, le=100_000)
     positive_fraction: float = Field(0.5, gt=0, le=1)
 
 
 class BoxHeadConfig(StrictConfig):
     """RoI box head of the two-stage detectors."""
 
-    samples_per_image: int = Field(512, ge=1)
+    samples_per_image: int = Field(512, ge=1, le=100_000)
     positive_fraction: float = Field(0.25, gt=0, le=1)
-    num_convs: int = Field(0, ge=0)
+    num_convs: int = Field(0, ge=0, le=64)
     """3x3 convolutions before the linear layers."""
-    conv_channels: int = Field(256, ge=8)
+    conv_channels: int = Field(256, ge=8, le=8192)
     norm: Literal["none", "bn"] = "none"
     """Of these convolutions; with a norm they have no bias."""
-    num_fcs: int = Field(2, ge=1)
-    fc_dim: int = Field(1024, ge=8)
-    resolution: int = Field(7, ge=1)
+    num_fcs: int = Field(2, ge=1, le=64)
+    fc_dim: int = Field(1024, ge=8, le=16_384)
+    resolution: int = Field(7, ge=1, le=128)
 
 
 class CascadeConfig(StrictConfig):
     """The box heads of Cascade R-CNN, one for each entry; their boxes are one for all classes."""
 
-    ious: list[float] = Field([0.5, 0.6, 0.7], min_length=1)
+    ious: list[Annotated[float, Field(gt=0, le=1)]] = Field([0.5, 0.6, 0.7], min_length=1, max_length=64)
     """From which overlap with a ground-truth box each stage counts a box as that object."""
-    weights: list[Annotated[list[float], Field(min_length=4, max_length=4)]] = [
+    weights: list[Annotated[list[Positive], Field(min_length=4, max_length=4)]] = [
         [10.0, 10.0, 5.0, 5.0],
         [20.0, 20.0, 10.0, 10.0],
         [30.0, 30.0, 15.0, 15.0],
@@ -173,32 +187,39 @@ class CascadeConfig(StrictConfig):
 class MaskHeadConfig(StrictConfig):
     """RoI mask head of Mask R-CNN and CenterMask."""
 
-    num_convs: int = Field(4, ge=0)
-    channels: int = Field(256, ge=8)
+    num_convs: int = Field(4, ge=0, le=64)
+    channels: int = Field(256, ge=8, le=8192)
     norm: Literal["none", "bn"] = "none"
     """Of these convolutions; with a norm they have no bias."""
-    resolution: int = Field(14, ge=1)
+    resolution: int = Field(14, ge=1, le=128)
     """RoIAlign's output; the mask logits have twice this."""
 
 
 class RetinaNetConfig(StrictConfig):
     """RetinaNet's head; detectron2's numbers."""
 
-    num_convs: int = Field(4, ge=1)
+    num_convs: int = Field(4, ge=1, le=64)
     """Convolutions of each tower."""
-    pre_nms_topk: int = Field(1000, ge=1)
+    pre_nms_topk: int = Field(1000, ge=1, le=100_000)
     """Best pairs of anchor and class of each level that go into NMS."""
 
 
 class FCOSConfig(StrictConfig):
     """FCOS's head; AdelaiDet's numbers."""
 
-    num_convs: int = Field(4, ge=1)
+    num_convs: int = Field(4, ge=1, le=64)
     """Convolutions of each tower."""
-    pre_nms_topk: int = Field(1000, ge=1)
+    pre_nms_topk: int = Field(1000, ge=1, le=100_000)
     """Best pairs of place and class of each level that go into NMS."""
-    sizes_of_interest: list[float] = Field([64.0, 128.0, 256.0, 512.0], min_length=4, max_length=4)
+    sizes_of_interest: list[Positive] = Field([64.0, 128.0, 256.0, 512.0], min_length=4, max_length=4)
     """Borders between the sizes that p3..p7 answer for: a box's farthest side from a place, in pixels."""
+
+    @model_validator(mode="after")
+    def _borders_in_order(self) -> FCOSConfig:
+        borders = self.sizes_of_interest
+        if any(b <= a for a, b in pairwise(borders)):
+            raise ValueError(f"sizes_of_interest must increase, got {borders}")
+        return self
 
 
 class CenterMaskConfig(StrictConfig):
@@ -206,32 +227,32 @@ class CenterMaskConfig(StrictConfig):
 
     proposal_threshold: float = Field(0.05, ge=0, le=1)
     """Training: class score from which a box of FCOS may train the masks."""
-    proposals_per_image: int = Field(100, ge=1)
+    proposals_per_image: int = Field(100, ge=1, le=100_000)
     """Training: best boxes of FCOS, to which the ground-truth boxes are added."""
-    masks_per_image: int = Field(128, ge=1)
+    masks_per_image: int = Field(128, ge=1, le=100_000)
     """Training: most of these boxes that masks are learnt on."""
-    iou_convs: int = Field(4, ge=1)
+    iou_convs: int = Field(4, ge=1, le=64)
     """Convolutions of the mask-IoU head, as wide as the mask head's."""
-    iou_fc_dim: int = Field(1024, ge=8)
+    iou_fc_dim: int = Field(1024, ge=8, le=16_384)
 
 
 class SparseRCNNConfig(StrictConfig):
     """Sparse R-CNN's proposals and iterations; the paper's numbers."""
 
-    num_proposals: int = Field(100, ge=1)
+    num_proposals: int = Field(100, ge=1, le=100_000)
     """Learned boxes, the same ones for every image; also the most objects that an image can teach."""
-    stages: int = Field(6, ge=1)
+    stages: int = Field(6, ge=1, le=64)
     """How often the boxes are refined, by a head of its own each time."""
-    attention_heads: int = Field(8, ge=1)
+    attention_heads: int = Field(8, ge=1, le=8192)
     """Of the self-attention among the proposals; divides neck.channels."""
-    feedforward_width: int = Field(2048, ge=8)
+    feedforward_width: int = Field(2048, ge=8, le=16_384)
     """Hidden width after the interaction."""
-    dynamic_width: int = Field(64, ge=8)
+    dynamic_width: int = Field(64, ge=8, le=8192)
     """Between the two convolutions that each proposal's features become."""
-    class_weight: float = Field(2.0, ge=0)
+    class_weight: float = Field(2.0, ge=0, le=1000)
     """Of the focal loss, and of its part in the matching; so are the next two."""
-    l1_weight: float = Field(5.0, ge=0)
-    giou_weight: float = Field(2.0, ge=0)
+    l1_weight: float = Field(5.0, ge=0, le=1000)
+    giou_weight: float = Field(2.0, ge=0, le=1000)
 
 
 class InferenceConfig(StrictConfig):
@@ -239,14 +260,14 @@ class InferenceConfig(StrictConfig):
 
     score_threshold: float = Field(0.05, ge=0, le=1)
     nms_iou: float = Field(0.5, gt=0, le=1)
-    detections_per_image: int = Field(100, ge=1)
+    detections_per_image: int = Field(100, ge=1, le=100_000)
 
 
 class ModelConfig(StrictConfig):
     """A whole detector; `models.build_detector` reads it top to bottom."""
 
     detector: DetectorName = "mask_rcnn"
-    num_classes: int = Field(80, ge=1)
+    num_classes: int = Field(80, ge=1, le=100_000)
     pixel: PixelConfig = PixelConfig()
     backbone: BackboneConfig = BackboneConfig()
     neck: NeckConfig = NeckConfig()

@@ -66,7 +66,8 @@ def make_plan(options: TrainOptions) -> Plan:
     Raises:
         InputError: an option, preset or source that cannot be used.
     """
-    config = _config(options)
+    as_written = _config(options)
+    config = _shortened(as_written, options)
     if config.sources.detector is not None:
         raise InputError(
             f"Preset '{config.name}' only evaluates the detector of '{config.sources.detector}': train that one "
@@ -89,6 +90,8 @@ def make_plan(options: TrainOptions) -> Plan:
         run.check_same(config)
     else:
         run.check_free(options.resume, options.overwrite)
+    if not finished and not options.resume:
+        check_schedule(as_written, options.stage)
     sources = {} if finished else _sources(config, options)
     return Plan(options.stage, config, run, options, **sources, finished=finished)
 
@@ -124,6 +127,21 @@ def announce(plan: Plan) -> None:
         )
 
 
+def check_schedule(config: Config, stage: StageName) -> None:
+    """Whether a stage warms up and lowers its learning rate before it ends, as its schedule says.
+
+    Raises:
+        InputError: it does not, as where only its iterations were changed.
+    """
+    solver: SolverConfig = getattr(config, stage).solver
+    if solver.misfit:
+        raise InputError(
+            f"{stage}.solver of '{config.name}' has {solver.misfit}. Leave its iterations as they were and give "
+            f"--iterations {solver.iterations}, which scales the whole schedule, or set its milestones and "
+            "warmup_iterations too."
+        )
+
+
 def _config(options: TrainOptions) -> Config:
     if options.preset and options.backbone:
         raise InputError("--preset and --backbone exclude each other: a preset names its backbone.")
@@ -133,7 +151,11 @@ def _config(options: TrainOptions) -> Config:
             f"Name the experiment with --preset, as --preset {example}. `srfgan presets list` shows all."
         )
     name = options.preset or f"mask_rcnn_{options.backbone}_fpn"
-    config = load_preset(name, [*_overrides(options), *(options.set_ or [])])
+    return load_preset(name, [*_overrides(options), *(options.set_ or [])])
+
+
+def _shortened(config: Config, options: TrainOptions) -> Config:
+    """The config with its stage as long as `--iterations` says."""
     if options.iterations is None:
         return config
     stage = getattr(config, options.stage)

@@ -8,8 +8,9 @@ key by key; everything else replaces. Nothing here imports torch.
 from __future__ import annotations
 
 import difflib
-import re
+import reprlib
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from pydantic import BaseModel, ValidationError
 from models.errors import InputError, kind_of
 from srfgan_cli.config import Config
 from srfgan_cli.console import visible
+from srfgan_cli.yaml_text import parse_yaml, read_yaml
 
 OWN = ("name", "description", "references")
 """What a row is called and reports belongs to that row alone: not inherited, not overlaid."""
@@ -26,6 +28,16 @@ OWN = ("name", "description", "references")
 # Beside this package in a checkout and in site-packages alike; importing `presets` by name could find a
 # foreign folder of that name first.
 PRESETS_DIR = Path(__file__).resolve().parent.parent / "presets"
+
+
+DEEPEST = 50
+"""Presets that may build on each other, one on the next."""
+
+MOST, LONGEST = 10, 200
+"""Faults that one message lists, and characters of a user's text that it repeats."""
+
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = LONGEST
 
 
 def list_presets() -> list[str]:
@@ -55,25 +67,29 @@ def load_preset(name: str | Path, overrides: Iterable[str] = (), overlay: str | 
     if overlay is not None:
         above = _merged(_find_base(str(overlay), Path(overlay)))
         values = _merge(values, {key: value for key, value in above.items() if key not in OWN})
-    return _build(values, overrides, path)
+    values.setdefault("name", path.stem)
+    for override in overrides:
+        _apply_override(values, override)
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise InputError(
+            _explain(error, str(path) if path == Path(name) else f"Preset '{path.stem}'")
+        ) from None
 
 
 def find_preset(name: str | Path) -> Path:
-    """The YAML file of a preset.
+    """The YAML file of a preset; of a user's own, the path as it was given, which may name nothing.
 
     Raises:
-        InputError: there is none, with the closest names.
+        InputError: no preset has the name; gives the closest ones.
     """
     if str(name).endswith((".yaml", ".yml")):
-        path = Path(name)
-        if not path.is_file():
-            raise InputError(f"Preset file {path} does not exist.")
-        return path
+        return Path(name)
     files = _preset_files()
     if str(name) not in files:
-        raise InputError(
-            f"Unknown preset '{name}'.{_did_you_mean(str(name), files)} `srfgan presets list` shows them all."
-        )
+        named = f"'{_cut(str(name))}'.{_did_you_mean(str(name), files)}"
+        raise InputError(f"Unknown preset {named} `srfgan presets list` shows them all.")
     return files[str(name)]
 
 
@@ -94,34 +110,63 @@ def dump_yaml(config: Config, encoding: str = "utf-8") -> str:
     return yaml.safe_dump(values, sort_keys=False, width=100)
 
 
+@cache
 def _preset_files() -> dict[str, Path]:
     files = sorted(PRESETS_DIR.rglob("*.yaml"))
     return {path.stem: path for path in files if not path.parent.name.startswith("_")}
 
 
-def _merged(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
-    if path in above:
-        chain = " -> ".join(p.stem for p in (*above, path))
-        raise InputError(f"Preset inheritance runs in a circle: {chain}.")
-    values = read_yaml(path)
-    bases = values.pop("base", [])
-    merged: dict[str, Any] = {}
-    for base in [bases] if isinstance(bases, str) else bases:
-        merged = _merge(merged, _merged(_find_base(base, path), (*above, path)))
-        for own in OWN:
-            merged.pop(own, None)
-    return _merge(merged, values)
+def _merged(
+    path: Path, above: tuple[Path, ...] = (), known: dict[Path, dict] | None = None
+) -> dict[str, Any]:
+    """The values of a file on top of those of its bases.
+
+    Args:
+        above: the files that build on this one, by the places where they lie, however they were spelled.
+        known: what has been read already, for files that several others build on.
+    """
+    known = {} if known is None else known
+    place = path.resolve()
+    if place in above:
+        chain = " -> ".join(file.stem for file in (*above, place))
+        raise InputError(f"{path}: base: preset inheritance runs in a circle: {chain}.")
+    if len(above) == DEEPEST:
+        raise InputError(f"{path}: base: presets build on each other {DEEPEST} files deep.")
+    if place not in known:
+        values = read_yaml(path)
+        merged: dict[str, Any] = {}
+        for base in _bases(values.pop("base", []), path):
+            below = _merged(_find_base(base, path), (*above, place), known)
+            merged = _merge(merged, {key: value for key, value in below.items() if key not in OWN})
+        known[place] = _merge(merged, values)
+    return known[place]
+
+
+def _bases(given: Any, path: Path) -> list[str]:
+    names = [given] if isinstance(given, str) else given
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        raise InputError(f"{path}: base: expected a preset's name or a list of names, got {_shown(given)}.")
+    return names
 
 
 def _find_base(base: str, path: Path) -> Path:
-    candidates = [PRESETS_DIR / "_base" / f"{base}.yaml", path.parent / base]
-    for candidate in candidates:
-        if candidate.is_file():
+    for candidate in (PRESETS_DIR / "_base" / f"{base}.yaml", path.parent / base):
+        if _is_file(candidate):
             return candidate
     try:
-        return find_preset(base)
+        found = find_preset(base)
     except InputError as error:
-        raise InputError(f"{path}: base '{base}' not found. {error}") from None
+        raise InputError(f"{path}: base '{_cut(base)}' not found. {error}") from None
+    if not _is_file(found):
+        raise InputError(f"{path}: base '{_cut(base)}' not found: it is no file.")
+    return found
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def _merge(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
@@ -132,105 +177,54 @@ def _merge(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _build(values: dict[str, Any], overrides: Iterable[str], path: Path) -> Config:
-    values.setdefault("name", path.stem)
-    for override in overrides:
-        if not isinstance(override, str):
-            raise InputError(f"an override is a text, as 'model.neck.upsampler=afi', not {kind_of(override)}")
-        _apply_override(values, override)
-    try:
-        return Config.model_validate(values)
-    except ValidationError as error:
-        raise InputError(_explain(error, path.stem)) from None
-
-
 def _apply_override(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     keys = key.strip().split(".")
     if not equals or not all(keys):
         raise InputError(
-            f"--set {override}: expected KEY=VALUE with a dotted key, as model.neck.upsampler=afi."
+            f"--set {_cut(override)}: expected KEY=VALUE with a dotted key, as model.neck.upsampler=afi."
         )
-    try:
-        value = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError:
-        raise InputError(f"--set {override}: the value is not valid YAML.") from None
+    value = parse_yaml(text, f"--set {_cut(override)}")
     *parents, last = keys
     for depth, parent in enumerate(parents):
         values = values.setdefault(parent, {})
         if not isinstance(values, dict):
-            raise InputError(f"--set {override}: '{'.'.join(keys[: depth + 1])}' is a value, not a section.")
+            section = ".".join(keys[: depth + 1])
+            raise InputError(f"--set {_cut(override)}: '{_cut(section)}' is a value, not a section.")
     values[last] = value
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML that reads `1e-4` as a number and refuses a key given twice."""
-
-
-def _mapping_without_duplicates(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    keys = [loader.construct_object(key) for key, _ in node.value]
-    twice = {key for key in keys if keys.count(key) > 1}
-    if twice:
-        raise yaml.constructor.ConstructorError(
-            None, None, f"key {sorted(map(str, twice))[0]!r} is given twice", node.start_mark
-        )
-    return loader.construct_mapping(node, deep=True)
-
-
-def _number(loader: _Loader, node: yaml.ScalarNode) -> Any:
-    text = loader.construct_scalar(node)
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
-_Loader.add_constructor("tag:yaml.org,2002:map", _mapping_without_duplicates)
-_Loader.add_constructor("!exponent", _number)
-_Loader.add_implicit_resolver(
-    "!exponent", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file; empty for an empty file.
-
-    Raises:
-        InputError: broken YAML, a key given twice, or no mapping.
-    """
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or error
-        raise InputError(f"{path}{where}: not valid YAML: {problem}.") from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise InputError(f"{path}: a preset is a mapping of keys to values, not a {type(values).__name__}.")
-    return values
-
-
 def _explain(error: ValidationError, preset: str) -> str:
-    lines = [_explain_one(dict(item)) for item in error.errors()]
-    return "\n".join(f"Preset '{preset}': {line}" for line in lines)
+    found = error.errors(include_url=False)
+    lines = [f"{preset}: {_explain_one(dict(item))}" for item in found[:MOST]]
+    return "\n".join([*lines, f"... and {len(found) - MOST} more."] if len(found) > MOST else lines)
 
 
 def _explain_one(item: dict[str, Any]) -> str:
     location = [str(part) for part in item["loc"]]
-    key = ".".join(location)
+    key = _cut(".".join(location))
     if item["type"] == "extra_forbidden":
         return f"unknown key '{key}'.{_did_you_mean(location[-1], _fields_at(location[:-1]))}"
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "literal_error":
         expected = item["ctx"]["expected"]
         options = [option.strip("'") for option in expected.replace(" or ", ", ").split(", ")]
-        return (
-            f"{key}: {item['input']!r} is not one of {expected}.{_did_you_mean(str(item['input']), options)}"
-        )
+        value = _shown(item["input"])
+        return f"{key}: {value} is not one of {expected}.{_did_you_mean(value[1:-1], options)}"
     where = f"{key}: " if key else ""
-    return f"{where}{message}" + ("" if "got" in message else f", got {item['input']!r}") + "."
+    return f"{where}{message}" + ("" if "got" in message else f", got {_shown(item['input'])}") + "."
+
+
+def _shown(value: Any) -> str:
+    """A value in a message, as Python writes it, cut where it is long."""
+    try:
+        return _REPR.repr(value)
+    except ValueError:
+        return "a number of thousands of digits"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def _fields_at(location: list[str]) -> list[str]:
@@ -248,7 +242,7 @@ def _fields_at(location: list[str]) -> list[str]:
 
 
 def _did_you_mean(name: str, options: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(options), n=3, cutoff=0.6)
+    close = difflib.get_close_matches(_cut(name), list(options), n=3, cutoff=0.6)
     return f" Did you mean {' or '.join(repr(option) for option in close)}?" if close else ""
 
 

@@ -11,7 +11,8 @@ from functools import cache
 from typing import Literal
 
 from srfgan_cli.config import Config, Interpolation, ReferenceConfig, StageName
-from srfgan_cli.presets import PRESETS_DIR, list_presets, load_preset, read_yaml
+from srfgan_cli.presets import PRESETS_DIR, list_presets, load_preset
+from srfgan_cli.yaml_text import read_yaml
 
 FACTS = PRESETS_DIR / "_facts" / "results.yaml"
 

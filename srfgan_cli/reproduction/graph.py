@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from models.errors import InputError
 from srfgan_cli.config import Config, SolverConfig
-from srfgan_cli.plan import needed_sources, source_presets
+from srfgan_cli.plan import check_schedule, needed_sources, source_presets
 from srfgan_cli.presets import load_preset
 from srfgan_cli.reproduction.identity import scoring, what_decides
 from srfgan_cli.reproduction.rows import AS_MANY_IMAGES
@@ -203,7 +203,10 @@ def _config(graph: Graph, preset: str, seed: int, settings: Settings) -> Config:
 
 def _load(preset: str, settings: Settings) -> Config:
     try:
-        return load_preset(preset, settings.overrides, settings.overlay)
+        config = load_preset(preset, settings.overrides, settings.overlay)
+        for stage in config.stages:
+            check_schedule(config, stage)
+        return config
     except InputError as error:
         raise InputError(f"Row {preset} cannot be run with these settings. {error}") from None
 

@@ -1,6 +1,8 @@
 """Presets: every one loads and survives being written; mistakes are named. Their numbers: test_tables.py."""
 
 import json
+import os
+import shlex
 
 import pytest
 
@@ -19,6 +21,78 @@ def test_preset_survives_a_round_trip(name, tmp_path):
     assert head[0].startswith("# ") and f"--preset {name}" in head[1], (
         "the header names the row and the command"
     )
+
+
+def header(name):
+    """The command that a preset's header gives, and what it says to change."""
+    (file,) = PRESETS_DIR.rglob(f"{name}.yaml")
+    _, run, change = [
+        line.partition(": ")[2].partition("  (")[0].strip() for line in file.read_text().splitlines()[:3]
+    ]
+    return shlex.split(run), shlex.split(change)
+
+
+@pytest.fixture
+def placeholders(tmp_path, monkeypatch):
+    """The folders that headers name, and no measuring of this machine."""
+    for root in ("COCO", "NUCLEI"):
+        for split in ("train", "val"):
+            (tmp_path / root / f"{split}2017").mkdir(parents=True)
+            annotations = tmp_path / root / "annotations" / f"instances_{split}2017.json"
+            annotations.parent.mkdir(exist_ok=True)
+            annotations.write_text("{}")
+    monkeypatch.setattr("srfgan_cli.reproduction.dry_run.job_gmacs", lambda job: 1.0)
+    monkeypatch.setattr("srfgan_cli.reproduction.dry_run.hours", lambda *_: 1.0)
+
+
+def test_every_headers_commands_work(srfgan, placeholders):
+    reproductions = set()
+    for name in list_presets():
+        (_, command, *options), change = header(name)
+        if change[0] == "srfgan":
+            reproductions.add(tuple(change[1:]))
+            change = []
+        if command == "reproduce":
+            reproductions.add((command, *options))
+        elif command == "eval":
+            # It has no --dry-run: it gets as far as the data that are not there.
+            done = srfgan(command, *options, *change, "--devices", "cpu")
+            assert done.code == 2 and "instances_val2017.json: 'images' must be a list" in done.err, done.err
+        else:
+            done = srfgan(command, *options, *change, "--dry-run", "--json")
+            assert done.code == 0, (name, done.err)
+            solver = json.loads(done.out)["config"][command]["solver"]
+            assert max([solver["warmup_iterations"], *solver["milestones"]]) < solver["iterations"], name
+    for command in reproductions:
+        data = [] if "--data-root" in command else ["--data-root", "COCO"]
+        done = srfgan(*command, *data, "--dry-run", "--json", "--devices", "cpu")
+        assert done.code == 0 and json.loads(done.out), (command, done.err)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        (["iterations=1000"], "a warm-up of 1000 and milestones 60000, 80000 in 1000 iterations"),
+        (["iterations=70000"], "milestones 80000 in 70000 iterations"),
+        (["milestones=[60000, 90000]"], "milestones 90000 in 90000 iterations"),
+        (["iterations=9", "milestones=[5]"], "a warm-up of 1000 in 9 iterations"),
+    ],
+)
+def test_a_schedule_that_does_not_come_to_pass_is_refused(settings, named, srfgan):
+    options = [part for one in settings for part in ("--set", f"finetune.solver.{one}")]
+    for command in (
+        ["finetune", "--preset", "mask_rcnn_r50_fpn_nn"],
+        ["reproduce", "table5", "--rows", "table5_nn", "--dataset", "shapes"],
+    ):
+        done = srfgan(*command, *options, "--dry-run")
+        assert done.code == 2 and f"has {named}." in done.err and "--iterations" in done.err
+
+
+def test_any_length_of_a_stage_keeps_its_schedule_inside():
+    solver = load_preset("mask_rcnn_r50_fpn").finetune.solver
+    late = solver.model_copy(update={"warmup_iterations": solver.iterations - 1})
+    for iterations in (1, 2, 3, 100, 12_345, 10**6):
+        assert solver.shortened(iterations).misfit is None and late.shortened(iterations).misfit is None
 
 
 def test_the_papers_schedules():
@@ -94,6 +168,35 @@ def test_the_repositories_pafpn_rows():
             "feature_enhancement trains res3, but model.backbone.freeze_at freezes it, got 3",
         ),
         ("data=shapes", "data: Input should be a valid dictionary"),
+        (
+            "model.pixel.std=[1.0, 0, 1.0]",
+            "model.pixel.std.1: Input should be greater than or equal to 0.001, got 0",
+        ),
+        ("finetune.solver.lr=.nan", "finetune.solver.lr: Input should be a finite number, got nan"),
+        (
+            "model.anchors.sizes=[8, 16, 32, 64, .inf]",
+            "model.anchors.sizes.4: Input should be a finite number",
+        ),
+        ("seed=1e12", "seed: Input should be a valid integer, got 1000000000000.0"),
+        ("model.num_classes=0", "model.num_classes: Input should be greater than or equal to 1, got 0"),
+        (
+            "model.neck.channels=1000000000000",
+            "model.neck.channels: Input should be less than or equal to 8192",
+        ),
+        (
+            "data.short_sides=[800, 0]",
+            "data.short_sides.1: Input should be greater than or equal to 32, got 0",
+        ),
+        ("data.short_sides=[]", "data.short_sides: List should have at least 1 item"),
+        ("seed=2024-01-01", "seed: Input should be a valid integer, got '2024-01-01'"),
+        (f"seed={'9' * 5000}", "not valid YAML"),
+        (
+            f"seed=0x{'f' * 5000}",
+            "seed: Input should be less than or equal to 4294967295, got a number of thousands",
+        ),
+        (f"seed={'[' * 9000}", "nested too deeply"),
+        ("seed=&a [*a]", "*a: aliases are not read here"),
+        ("seed=!!python/name:os.system", "not valid YAML"),
         ("nothing", "--set nothing: expected KEY=VALUE"),
         ("model.detector.x=3", "--set model.detector.x=3: 'model.detector' is a value, not a section."),
     ],
@@ -111,15 +214,61 @@ def test_a_wrong_override_is_explained(override, message):
         ("- 1", "a preset is a mapping of keys to values, not a list."),
         ("seed: 1\nseed: 2", "key 'seed' is given twice"),
         ("base: mask_rcnn_r50_fnp", "Did you mean 'mask_rcnn_r50_fpn'"),
-        ("base: own.yaml", "Preset inheritance runs in a circle: own -> own."),
+        ("base: own.yaml", "own.yaml: base: preset inheritance runs in a circle: own -> own."),
         ("extra: 1", "unknown key 'extra'"),
+        ("base: 3", "base: expected a preset's name or a list of names, got 3."),
+        ("base:", "base: expected a preset's name or a list of names, got None."),
+        ("base: [demo, [small]]", "got ['demo', ['small']]."),
+        ("base: ./own.yaml", "base: preset inheritance runs in a circle: own -> own."),
+        ("base: other.yaml", "circle: own -> own."),
+        ("1: 2", "line 1: not valid YAML: key '1' is no text; quote it."),
+        ("seed: 1\n---\nseed: 2", "expected a single document"),
+        ("a: &a [1]\nb: *a", "line 2: not valid YAML: *a: aliases are not read here; write the value out."),
+        (f"seed: {[1] * 100_000}", "a preset has at most 200000 bytes"),
+        (f"data: {{short_sides: {['x'] * 999}}}", "\n... and 989 more."),
+        ("seed: \0", "not valid YAML"),
     ],
 )
 def test_a_wrong_file_is_explained(text, message, tmp_path):
-    (tmp_path / "own.yaml").write_text(text)
+    own = tmp_path / "own.yaml"
+    own.write_text(text)
+    (tmp_path / "other.yaml").symlink_to(own)
     with pytest.raises(InputError) as error:
-        load_preset(tmp_path / "own.yaml")
-    assert message in str(error.value)
+        load_preset(own)
+    assert message in str(error.value) and str(error.value).startswith(f"{tmp_path}/")
+
+
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero"), lambda path: None]
+)
+def test_what_is_no_file_is_no_preset(make, tmp_path, srfgan):
+    make(tmp_path / "own.yaml")
+    for command in (
+        ["presets", "show"],
+        ["finetune", "--dry-run", "--preset"],
+        ["reproduce", "table5", "--overlay"],
+    ):
+        done = srfgan(*command, "own.yaml")
+        assert done.code == 2 and "own.yaml" in done.err
+    long = srfgan("presets", "show", "x" * 300 + ".yaml")
+    assert long.code == 2 and "File name too long" in long.err
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_file_in_any_unicode_encoding_is_read(encoding, tmp_path):
+    (tmp_path / "own.yaml").write_text("description: é 猫 2024-01-01\nseed: 3", encoding=encoding)
+    assert load_preset(tmp_path / "own.yaml").description == "é 猫 2024-01-01"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../x", "/x", "a/b", "a\\b", ".", "..", "", " ", "a\0b", "a\x1b[31m", "a\nb", "x" * 201, "猫" * 70],
+)
+def test_a_name_stays_inside_the_folder_of_runs(name, tmp_path):
+    for key in ("name", "sources.guide", "sources.detector"):
+        with pytest.raises(InputError, match=rf"{key}: a preset's name names folders"):
+            load_preset("demo", [f"{key}={json.dumps(name)}"])
+    assert load_preset("demo", ["name='[red] é 猫.'"]).name == "[red] é 猫."
 
 
 def test_the_published_recipe_can_be_put_over_a_paper_preset(tmp_path):

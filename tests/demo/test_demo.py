@@ -24,7 +24,7 @@ CPU = Devices("cpu", 1)
 SHORT = [
     f"{stage}.solver.{key}"
     for stage in ("pretrain", "extract", "finetune")
-    for key in ("iterations=2", "batch_size=2", "milestones=[]")
+    for key in ("iterations=2", "batch_size=2", "milestones=[]", "warmup_iterations=0")
 ]
 
 
