@@ -22,6 +22,7 @@ Kind = tuple[str, Fate, np.ndarray]
 """What is wrong, what happens, and where: bool over the images or annotations."""
 
 _SLACK = 1.0  # pixels that a box may leave the image by rounding before it is worth a line
+_THINNEST = 1e-3  # pixels; float32, in which training has them, leaves nothing of thinner boxes
 _MOST_PIXELS = 2**31  # run lengths, and the evaluator's, are 32-bit numbers
 _LARGEST_AREA = 1e10  # what the evaluator takes for the largest object; it ignores larger ones
 
@@ -118,7 +119,7 @@ def _mask_kinds(
     left = masks.has_mask
     nothing = ~given.has_mask & ~given.malformed & ~given.bad_polygon
     polygons: list[Kind] = [
-        ("polygon with fewer than 3 points, or not finite", "dropped", given.bad_polygon),
+        ("polygon with fewer than 3 points, or not all finite numbers", "dropped", given.bad_polygon),
         ("polygon far outside the image", "clipped", far),
         (f"polygon with an outline longer than {LONGEST} pixels", "dropped", long),
     ]
@@ -144,9 +145,8 @@ def _box_kinds(xywh: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, list[Ki
         clipped = np.clip(corners, 0, sizes[:, [1, 0, 1, 0]])
         over = (np.abs(clipped - corners) > _SLACK).any(axis=1)
     inside = (clipped[:, 2:] > clipped[:, :2]).all(axis=1)
-    # As training has them: float32 may leave nothing of a sliver.
-    single = clipped.astype(np.float32)
-    positive = (xywh[:, 2:] > 0).all(axis=1) & (~inside | (single[:, 2:] > single[:, :2]).all(axis=1))
+    thin = inside & (clipped[:, 2:] - clipped[:, :2] < _THINNEST).any(axis=1)
+    positive = (xywh[:, 2:] > 0).all(axis=1) & ~thin
     outside, partly = _OUTSIDE
     return clipped, [
         ("box with NaN, infinite or missing numbers", "dropped", ~finite),

@@ -43,6 +43,8 @@ def random_scene(seed, images=8):
             crowd = int(rng.random() < 0.15)
             if crowd:  # crowd regions come as uncompressed runs
                 mask = {"size": [SIZE, SIZE], "counts": runs(mask)}
+            elif rng.random() < 0.5:
+                box, mask = outlined(box, rng)
             annotations.append(
                 {"id": len(annotations) + 1, "image_id": image, "category_id": category, "bbox": box,
                  "area": float(box[2] * box[3] * 0.785), "iscrowd": crowd, "segmentation": mask}
@@ -54,6 +56,14 @@ def random_scene(seed, images=8):
     results += [detection(int(rng.integers(0, images)), 3, random_box(rng), rng.random()) for _ in range(40)]
     pictures = [{"id": i, "width": SIZE, "height": SIZE, "file_name": f"{i}.jpg"} for i in range(images)]
     return {"images": pictures, "categories": CATEGORIES, "annotations": annotations}, results
+
+
+def outlined(box, rng):
+    """The box moved by hundredths of pixels, maybe over the border, and polygons of that precision around it."""
+    x, y, w, h = (round(float(v), 2) for v in np.array(box) + rng.normal(0, 8, 4).clip(-9))
+    angles = np.linspace(0, 2 * np.pi, 17)[:-1]
+    ring = np.stack([x + w / 2 * (1 + np.cos(angles)), y + h / 2 * (1 + np.sin(angles))], axis=1).round(1)
+    return [x, y, w, h], [ring.ravel().tolist(), [x, y, x + w, y, x + w / 2, y + h / 3]]
 
 
 def runs(mask):

@@ -119,6 +119,42 @@ def test_what_the_check_dropped_is_not_ground_truth(open_tiny):
     assert masks[0]["segmentation"] == [[4, 4, 14, 4, 14, 14, 4, 14]], "the polygon of two points"
 
 
+def test_masks_without_boxes_are_scored_as_masks(open_tiny, tmp_path):
+    """COCO's own format of masks, our `segm/` files, and tools that write an empty or no bbox; with a mark or not."""
+    dataset = open_tiny("val")
+    path = tmp_path / "results.json"
+    report = evaluate(MaskScoring(dataset), dataset, preset="tiny", world=ALONE, results_path=path)
+    alone = json.loads((tmp_path / "segm" / path.name).read_text())
+    for bbox in ({}, {"bbox": []}, {"bbox": None}):
+        path.write_bytes(json.dumps([entry | bbox for entry in alone]).encode("utf-8-sig"))
+        again = evaluate_results(path, dataset.index, preset="tiny")
+        assert again.scores == {"mask": report.scores["mask"]} and again.as_json()["box"] is None
+    path.write_text(json.dumps([*alone, alone[0] | {"bbox": [1, 2, 3, 4]}]))
+    with pytest.raises(
+        InputError, match="entry 0: has no 'bbox', but other entries have; give boxes for all"
+    ):
+        evaluate_results(path, dataset.index, preset="tiny")
+
+
+@pytest.mark.parametrize("shift", [-5, -(2**62), 2**62])
+def test_ids_may_be_any_integers(open_tiny, tiny_root, tmp_path, shift):
+    path = tiny_root / "annotations" / "instances_val2017.json"
+    document = json.loads(path.read_text())
+    for record in document["images"]:
+        record["id"] += shift
+    for record in document["annotations"]:
+        record |= {"id": record["id"] + shift, "image_id": record["image_id"] + shift}
+        record["category_id"] += shift
+    for record in document["categories"]:
+        record["id"] += shift
+    path.write_text(json.dumps(document))
+    dataset = open_tiny("val")
+    results = tmp_path / "results.json"
+    report = evaluate(Oracle(dataset), dataset, preset="tiny", world=ALONE, results_path=results)
+    assert report.scores["box"].overall.AP == report.scores["mask"].overall.AP == 100.0
+    assert evaluate_results(results, dataset.index, preset="tiny").scores == report.scores
+
+
 def test_the_detection_limit_is_passed_on(open_tiny):
     dataset = open_tiny("val")
     report = evaluate(Oracle(dataset), dataset, preset="tiny", world=ALONE, max_detections=1)

@@ -25,6 +25,14 @@ def test_polygon_target_covers_its_share_of_the_box():
     assert torch.equal(target[0], expected)
 
 
+@pytest.mark.parametrize("far", [1e9, 1e18, -1e9])
+def test_a_vertex_far_away_is_no_endless_outline(far):
+    """Drawing takes as long as an outline is long: this one took memory without end."""
+    outline = Polygons((np.array([[10, 20], [30, 20], [far, far], [10, 60]], dtype=np.float64),))
+    target = mask_targets([outline], torch.tensor([[10.0, 20.0, 50.0, 60.0]]), torch.tensor([0]), 28)
+    assert target.any() == (far > 0) and not target.all()
+
+
 def test_targets_of_polygons_and_patches_keep_their_order():
     two_parts = Polygons((rectangle(0, 0, 10, 40), rectangle(30, 0, 40, 40)))
     disc = np.hypot(*np.mgrid[-10:10, -15:15]) < 9
