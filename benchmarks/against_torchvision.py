@@ -13,7 +13,16 @@ import re
 
 import numpy as np
 import torch
-from timing import add_machine, computing, describe_machine, own_peak, peak_memory, report, take_turns
+from timing import (
+    add_machine,
+    computing,
+    describe_machine,
+    own_peak,
+    peak_memory,
+    report,
+    take_turns,
+    user_cpu,
+)
 from torch import nn
 from torchvision.models import resnet50
 from torchvision.models.detection import MaskRCNN
@@ -173,6 +182,8 @@ def compare(arguments: argparse.Namespace) -> None:
                 found = run()[0]
                 print(f"  {name} finds {len(found['boxes'] if isinstance(found, dict) else found)} objects")
         report(mode, take_turns(runs, arguments.turns, device), "torchvision")
+        if device == "cpu":
+            report(f"{mode}, user CPU", take_turns(runs, arguments.turns, clock=user_cpu), "torchvision")
         where = ("--device", device, "--precision", arguments.precision)
         peaks = {name: peak_memory(__file__, name, mode, *where) for name in runs}
         print(f"  peak memory: {', '.join(f'{name} {peak:.0f} MiB' for name, peak in peaks.items())}")

@@ -47,9 +47,12 @@ def computing(arguments: argparse.Namespace) -> Iterator[None]:
 
 
 def take_turns(
-    contestants: dict[str, Callable[[], object]], turns: int, device: str = "cpu"
+    contestants: dict[str, Callable[[], object]],
+    turns: int,
+    device: str = "cpu",
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
-    """Seconds of each contestant's runs, one run each per turn, after some that are not counted.
+    """Seconds of each contestant's runs by the `clock`, one run each per turn, after some that are not counted.
 
     A run has ended when the `device` has: a GPU's host only asks for it.
     """
@@ -62,10 +65,10 @@ def take_turns(
     for turn in range(turns):
         order = list(contestants) if turn % 2 == 0 else list(reversed(contestants))
         for name in order:
-            started = time.perf_counter()
+            started = clock()
             contestants[name]()
             wait()
-            seconds[name].append(time.perf_counter() - started)
+            seconds[name].append(clock() - started)
     return seconds
 
 
@@ -81,11 +84,16 @@ def report(title: str, seconds: dict[str, list[float]], baseline: str) -> None:
         )
 
 
+def user_cpu() -> float:
+    """Seconds of user CPU time so far: a clock that other processes' load changes less than the wall's."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_utime
+
+
 def cpu_seconds(run: Callable[[], object]) -> float:
-    """User CPU time of one call, which other processes' load changes less than the clock's."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_utime
+    """User CPU time of one call."""
+    before = user_cpu()
     run()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_utime - before
+    return user_cpu() - before
 
 
 def peak_memory(script: str, *arguments: str) -> float:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
+
+from models.ops.convolution import convolved
 
 
 class ConvNorm(nn.Conv2d):
@@ -36,10 +37,13 @@ class ConvNorm(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C', H', W'), without activation."""
         if not isinstance(self.norm, FrozenBatchNorm2d):
-            y: Tensor = self.norm(super().forward(x))
+            y: Tensor = self.norm(convolved(x, self.weight, self.bias, *self._steps))
             return y
-        weight, shift = self._weight_and_shift(self.norm)
-        return F.conv2d(x, weight, shift, self.stride, self.padding, groups=self.groups)
+        return convolved(x, *self._weight_and_shift(self.norm), *self._steps)
+
+    @property
+    def _steps(self) -> tuple[int, int, int]:
+        return self.stride[0], int(self.padding[0]), self.groups
 
     def _weight_and_shift(self, norm: FrozenBatchNorm2d) -> tuple[Tensor, Tensor]:
         """Of the convolution that norm and convolution are together."""

@@ -7,13 +7,14 @@ from typing import Literal
 from torch import nn
 
 from models.backbones.conv_norm import ConvNorm
+from models.ops.convolution import Conv2d
 
 
 def conv3x3(
     in_channels: int, out_channels: int, norm: Literal["none", "bn"], *, stride: int = 1
 ) -> nn.Conv2d:
     """A padded 3x3 convolution, with a bias (`none`) or with BatchNorm instead (`bn`)."""
-    conv = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=norm == "none")
+    conv = Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=norm == "none")
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     if conv.bias is None:
         return ConvNorm(conv, nn.BatchNorm2d(out_channels))

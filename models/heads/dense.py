@@ -10,6 +10,7 @@ from torchvision.ops import sigmoid_focal_loss
 
 from models.config import InferenceConfig
 from models.ops.boxes import Size, clip_boxes, is_nonempty
+from models.ops.convolution import Conv2d
 from models.ops.nms import nms_within_classes
 from models.structures import Detections
 
@@ -87,7 +88,7 @@ def clipped_detections(found: Detections, size: Size) -> Detections:
 
 def dense_conv(in_channels: int, out_channels: int) -> nn.Conv2d:
     """A 3x3 convolution of a one-stage head in its initial state: N(0, 0.01), zero bias."""
-    conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+    conv = Conv2d(in_channels, out_channels, 3, padding=1)
     nn.init.normal_(conv.weight, std=0.01)
     assert conv.bias is not None
     nn.init.zeros_(conv.bias)

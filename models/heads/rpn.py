@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from models.config import AnchorConfig, RPNConfig
 from models.ops.anchors import cell_anchors, flatten_map, grid_anchors
 from models.ops.boxes import Size, clip_boxes, decode_boxes, encode_boxes, is_nonempty
+from models.ops.convolution import Conv2d
 from models.ops.losses import binary_sum, l1_sum
 from models.ops.matching import match_boxes
 from models.ops.nms import nms
@@ -39,7 +40,7 @@ class RegionProposals(nn.Module):
         num_anchors = len(anchors.ratios)
         self.config = config
         self.levels = tuple(levels)
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv = Conv2d(channels, channels, 3, padding=1)
         self.objectness = nn.Conv2d(channels, num_anchors, 1)
         self.deltas = nn.Conv2d(channels, num_anchors * 4, 1)
         for level, size in zip(self.levels, anchors.sizes, strict=True):

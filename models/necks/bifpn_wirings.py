@@ -11,6 +11,7 @@ from models.backbones.conv_norm import ConvNorm
 from models.config import NeckConfig
 from models.necks.bifpn import BiFPN, BiFPNLayer
 from models.necks.extra_levels import MaxPooledLevels
+from models.ops.convolution import Conv2d
 
 _LEVELS = ("p3", "p4", "p5", "p6", "p7")
 
@@ -106,7 +107,7 @@ def _conv(
     bias: bool,
     norm: Callable[[int], nn.Module],
 ) -> ConvNorm:
-    conv = nn.Conv2d(in_channels, channels, kernel, padding=kernel // 2, bias=bias)
+    conv = Conv2d(in_channels, channels, kernel, padding=kernel // 2, bias=bias)
     nn.init.kaiming_uniform_(conv.weight, a=1)
     if conv.bias is not None:
         nn.init.zeros_(conv.bias)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from models.backbones.conv_norm import ConvNorm
+from models.ops.convolution import Conv2d
 
 
 class FeaturePyramid(nn.Module):
@@ -74,7 +75,7 @@ def pyramid_conv(in_channels: int, channels: int, kernel: int, norm: str, stride
     Args:
         norm: `none` gives it a bias, `bn` a BatchNorm instead.
     """
-    conv = nn.Conv2d(in_channels, channels, kernel, stride, padding=kernel // 2, bias=norm == "none")
+    conv = Conv2d(in_channels, channels, kernel, stride, padding=kernel // 2, bias=norm == "none")
     nn.init.kaiming_uniform_(conv.weight, a=1)
     if conv.bias is None:
         return ConvNorm(conv, nn.BatchNorm2d(channels))

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.ops.convolution import Conv2d, ConvTranspose2d
+
 
 class Deconvolution(nn.Module):
     """A transposed 4x4 convolution of stride 2 that starts as bilinear interpolation.
@@ -16,7 +18,7 @@ class Deconvolution(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.up = nn.ConvTranspose2d(channels, channels, 4, stride=2, padding=1)
+        self.up = ConvTranspose2d(channels, channels, 4, stride=2, padding=1)
         taps = torch.tensor([0.25, 0.75, 0.75, 0.25])
         with torch.no_grad():
             self.up.weight.zero_()
@@ -40,7 +42,7 @@ class SubPixelConvolution(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, 4 * channels, 3, padding=1)
+        self.conv = Conv2d(channels, 4 * channels, 3, padding=1)
         nn.init.kaiming_uniform_(self.conv.weight, a=1)
         assert self.conv.bias is not None
         nn.init.zeros_(self.conv.bias)

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.ops.convolution import Conv2d, ConvTranspose2d
+
 SLOPE = 0.2
 """Negative slope of every LeakyReLU in the generators and the discriminator."""
 
@@ -18,11 +20,11 @@ class SRFGenerator(nn.Module):
 
     def __init__(self, channels: int, num_blocks: int = 5) -> None:
         super().__init__()
-        self.head = nn.Conv2d(channels, channels, 3, padding=1)
+        self.head = Conv2d(channels, channels, 3, padding=1)
         self.blocks = nn.Sequential(*(ResidualBlock(channels) for _ in range(num_blocks)))
-        self.trunk = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.trunk = Conv2d(channels, channels, 3, padding=1, bias=False)
         self.trunk_norm = nn.BatchNorm2d(channels)
-        self.up = nn.ConvTranspose2d(channels, channels, 6, stride=2, padding=2, bias=False)
+        self.up = ConvTranspose2d(channels, channels, 6, stride=2, padding=2, bias=False)
         self.up_norm = nn.BatchNorm2d(channels)
         self.tail = nn.Conv2d(channels, channels, 1)
         _init_convolutions(self, gain=1.0)
@@ -41,9 +43,9 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.conv1 = Conv2d(channels, channels, 3, padding=1, bias=False)
         self.norm1 = nn.BatchNorm2d(channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.conv2 = Conv2d(channels, channels, 3, padding=1, bias=False)
         self.norm2 = nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -62,11 +64,11 @@ class AFIGenerator(nn.Module):
 
     def __init__(self, channels: int, num_blocks: int = 3, growth: int = 32) -> None:
         super().__init__()
-        self.head = nn.Conv2d(channels, channels, 3, padding=1)
+        self.head = Conv2d(channels, channels, 3, padding=1)
         self.blocks = nn.Sequential(*(DenseBlock(channels, growth) for _ in range(num_blocks)))
-        self.trunk = nn.Conv2d(channels, channels, 3, padding=1)
-        self.up = nn.ConvTranspose2d(channels, channels, 6, stride=2, padding=2)
-        self.tail = nn.Conv2d(channels, channels, 3, padding=1)
+        self.trunk = Conv2d(channels, channels, 3, padding=1)
+        self.up = ConvTranspose2d(channels, channels, 6, stride=2, padding=2)
+        self.tail = Conv2d(channels, channels, 3, padding=1)
         _init_convolutions(self, gain=0.1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -87,8 +89,7 @@ class DenseBlock(nn.Module):
         super().__init__()
         widths = [growth] * 4 + [channels]
         self.convs = nn.ModuleList(
-            nn.Conv2d(channels + growth * i, width, 3, padding=1, bias=False)
-            for i, width in enumerate(widths)
+            Conv2d(channels + growth * i, width, 3, padding=1, bias=False) for i, width in enumerate(widths)
         )
 
     def forward(self, x: Tensor) -> Tensor:
