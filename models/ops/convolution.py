@@ -86,8 +86,8 @@ class _Convolution(torch.autograd.Function):
         maps = _gradients(gradient, x, weight, ctx.options, (True, False))[0] if of_map else None
         weights = None
         if of_weight:
-            given = (part.contiguous() for part in (gradient, x, weight))
-            weights = _gradients(*given, ctx.options, (False, True))[1]
+            contiguous = gradient.contiguous(), x.contiguous(), weight.contiguous()
+            weights = _gradients(*contiguous, ctx.options, (False, True))[1]
             weights = weights.contiguous(memory_format=torch.channels_last)
         return maps, weights, gradient.sum((0, 2, 3)) if of_bias else None, None, None, None
 
