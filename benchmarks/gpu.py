@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+import gpu_parity
 import gpu_right
 import gpu_speed
 import torch
@@ -30,7 +31,7 @@ BLOCKS: dict[str, Callable[[Machine], dict[str, object]]] = {
     "precision": gpu_right.precision,
     "resume": gpu_right.resume,
     "ddp": gpu_right.ddp,
-    "parity": gpu_right.parity,
+    "parity": gpu_parity.parity,
     "commands": gpu_right.commands,
     "loading": gpu_speed.loading,
     "compiling": gpu_speed.compiling,

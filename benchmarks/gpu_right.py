@@ -81,17 +81,6 @@ def _relative(a: Tensor, b: Tensor, floor: float = 1e-12) -> float:
     return float((a - b).abs().max() / b.abs().max().clamp(min=floor))
 
 
-def parity(machine: Machine) -> dict[str, object]:
-    """The parity cases of the test suite, on the device."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/parity"]
-    command += ["--device", machine.device.type]
-    command += ["-n", "6"] if machine.cuda else ["-k", "d2_retinanet"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=_environment())
-    lines = done.stdout.strip().splitlines()
-    failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
-    return {"code": done.returncode, "failed": failed, "tail": lines[-60:], "err": done.stderr[-500:]}
-
-
 def precision(machine: Machine) -> dict[str, dict[str, object]]:
     """The second step's losses of each stage in every precision."""
     given = batch(1, _half(machine), machine)

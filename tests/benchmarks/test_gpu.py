@@ -34,6 +34,6 @@ def test_every_block_runs(tmp_path):
     blocks = {name: value["found"] for name, value in found.items() if isinstance(value, dict)}
     assert len(blocks) == 12 and all(isinstance(value, dict) for value in blocks.values()), said
     assert all(case["pyramid"] == case["loss"] == 0 for case in blocks["detectors"].values())
-    assert blocks["parity"]["code"] == 0, blocks["parity"]
+    assert blocks["parity"] and not any("wrong" in case for case in blocks["parity"].values())
     assert all(command["code"] == 0 for command in blocks["commands"].values()), blocks["commands"]
     assert all(difference < 0.01 for difference in blocks["ddp"].values())
