@@ -193,8 +193,6 @@ def build_discriminator(config: DiscriminatorConfig, in_channels: int = 256) -> 
         config, DiscriminatorConfig, "build_discriminator", "as load_preset(name).discriminator has it"
     )
     _check_channels(in_channels, "in_channels")
-    for width in config.widths:
-        _check_channels(width, "config.widths")
     return Discriminator(in_channels, config.widths, config.kernel)
 
 

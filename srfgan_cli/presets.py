@@ -69,6 +69,8 @@ def load_preset(name: str | Path, overrides: Iterable[str] = (), overlay: str | 
         values = _merge(values, {key: value for key, value in above.items() if key not in OWN})
     values.setdefault("name", path.stem)
     for override in overrides:
+        if not isinstance(override, str):
+            raise InputError(f"an override is a text, as 'model.neck.upsampler=afi', not {kind_of(override)}")
         _apply_override(values, override)
     try:
         return Config.model_validate(values)

@@ -25,7 +25,6 @@ from models import (
 from models.config import (
     BackboneConfig,
     BoxHeadConfig,
-    DiscriminatorConfig,
     ModelConfig,
     NeckConfig,
     RPNConfig,
@@ -253,10 +252,6 @@ INSIDE = BackboneWithFPN(nn.Sequential(nn.Conv2d(3, 4, 1)), {"0": "0"}, [4], 8)
         (lambda: build_upsampler("nearest", 8), "no upsampler named 'nearest': choose 'nn', 'bilinear'"),
         (lambda: build_upsampler("dysample", 6), "channels must be a multiple of 4, got 6"),
         (lambda: build_discriminator({}), "build_discriminator takes a DiscriminatorConfig"),
-        (
-            lambda: build_discriminator(DiscriminatorConfig(widths=[0])),
-            "config.widths must be a whole number from 1",
-        ),
         (
             lambda: replace_upsampling(INSIDE, build_upsampler("nn", 8)),
             "is a BackboneWithFPN, not torchvision's Feature",
