@@ -45,6 +45,8 @@ class DataConfig(StrictConfig):
 
     dataset: Literal["coco", "shapes"] = "coco"
     """`coco`: a folder in COCO layout (`--data-root`); `shapes`: generated on the spot."""
+    categories: list[str] | None = None
+    """Names of the data's classes, by label: a run's config.yaml says with which it trains. Nothing reads it."""
     shapes_train: int = Field(400, ge=1, le=1_000_000)
     """How many images of `shapes` to generate for training."""
     shapes_val: int = Field(80, ge=1, le=1_000_000)

@@ -18,7 +18,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     Raises:
         InputError: the disk is full or not writable; the old file is still there.
     """
-    temporary = path.with_name(path.name + ".part")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")  # another process may write the same file
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
@@ -27,10 +27,13 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except (OSError, RuntimeError) as error:
-        with suppress(OSError):  # where even this fails, the first error says why
-            temporary.unlink()
         kept = " The last complete one is kept." if path.exists() else ""
         raise InputError(f"Cannot write {path}: {_reason(error)}.{kept}") from None
+    finally:
+        with suppress(
+            OSError
+        ):  # there is one after a failure or a Ctrl-C only; where even this fails, that says why
+            temporary.unlink()
 
 
 def file_hash(path: Path) -> str:

@@ -5,7 +5,6 @@ No torch is imported until a command runs: `srfgan --help` answers at once.
 
 from __future__ import annotations
 
-import errno
 import importlib.util
 import os
 import sys
@@ -73,6 +72,9 @@ def run() -> None:
 
     Exit codes: 0 done, 1 failed while running, 2 bad usage, config or data, 130 interrupted, 141 nobody reads stdout.
     """
+    from srfgan_cli.training.interrupt import end_on_signals
+
+    end_on_signals()
     _find_own_models()
     from models.errors import InputError
     from srfgan_cli.console import abandon_output, end_output
@@ -90,15 +92,13 @@ def run() -> None:
         _fail(error, 2)
     except KeyboardInterrupt as error:
         _fail(error, 130)
-    except OSError as error:
-        if error.filename is not None:
-            _fail(InputError(f"{error.filename}: {error.strerror}."), 2)
-        if error.errno == errno.ENOSPC:
-            abandon_output()
-            _fail(InputError("Cannot write the output: no space left on the device."), 2)
-        _fail(error, 1)
     except Exception as error:
-        _fail(error, 1)
+        from srfgan_cli.failures import as_input_error
+
+        if isinstance(error, OSError) and error.filename is None:
+            abandon_output()  # which may be what cannot be written
+        told = as_input_error(error)
+        _fail(told or error, 2 if told else 1)
     sys.exit(code)
 
 
@@ -118,11 +118,9 @@ def _fail(error: BaseException, code: int) -> NoReturn:
         # Mostly all processes fail alike; the launcher then ends this one before it repeats the message.
         time.sleep(OTHERS_TURN)
         stderr.print(f"On process {rank}:")
-    if code == 130:
-        stderr.print("Interrupted.")
-    elif code == 2:
+    if code == 2:
         stderr.print(styled(("Error:", "red bold"), f" {error}"))
-    else:
+    elif code != 130:  # that has been said
         stderr.print(styled(("Failed:", "red bold"), f" {type(error).__name__}: {error}"))
         stderr.print("`srfgan --debug ...` shows where.")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:

@@ -276,6 +276,10 @@ def _source(which: SourceName, config: Config, options: TrainOptions) -> Path:
     path = given or Run.default(stage, preset).model
     if path.is_file() or options.dry_run:
         return path
+    if path.exists():
+        from models.weights.files import require_file  # brings torch
+
+        require_file(path)
     command = (
         "" if given else f" Train it first (srfgan {stage} --preset {preset}), or name a file with --{which}."
     )

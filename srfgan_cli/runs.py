@@ -11,7 +11,7 @@ from typing import Any
 
 from models.errors import InputError
 from srfgan_cli.config import Config
-from srfgan_cli.files import file_hash
+from srfgan_cli.files import file_hash, write_atomically
 from srfgan_cli.presets import dump_yaml, flatten, load_preset
 
 RUNS_DIR = Path("runs")
@@ -25,8 +25,10 @@ FREE_TO_CHANGE = (
     "accumulate",
     "description",
     "references",
+    "num_classes",
+    "categories",
 )
-"""Keys (or their last parts) that a resumed run may have otherwise than when it began."""
+"""Keys (or their last parts) that a resumed run may have otherwise than when it began; the last two are the data's."""
 
 
 @dataclass(frozen=True)
@@ -110,14 +112,10 @@ class Run:
         Raises:
             InputError: the folder cannot be made.
         """
+        sources = json.dumps(_identified(files), indent=2) + "\n"  # some may be the old run's own
         self.clear()
-        sources = _identified(files)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self.config.write_text(dump_yaml(config), encoding="utf-8")
-            self.sources.write_text(json.dumps(sources, indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise InputError(f"Cannot write to {self.folder}: {error.strerror}.") from None
+        write_atomically(self.config, lambda file: file.write(dump_yaml(config).encode()))
+        write_atomically(self.sources, lambda file: file.write(sources.encode()))
 
     def clear(self) -> None:
         """Remove what an old run left, its place apart.
@@ -137,7 +135,7 @@ class Run:
                 path.unlink(missing_ok=True)
             shutil.rmtree(self.folder / "tensorboard", ignore_errors=True)
         except OSError as error:
-            raise InputError(f"Cannot write to {self.folder}: {error.strerror}.") from None
+            raise InputError(f"Cannot write to {self.folder}: {error.filename}: {error.strerror}.") from None
 
     def check_same(self, config: Config) -> None:
         """Whether this is the config that the run in the folder was started with.
@@ -166,11 +164,17 @@ class Run:
         """
         if not self.sources.is_file():
             return  # begun by a version that kept no record
-        began = json.loads(self.sources.read_bytes())
+        try:
+            began = json.loads(self.sources.read_bytes())
+            dict(began)
+        except (OSError, ValueError, TypeError):
+            raise InputError(
+                f"--resume: {self.sources} is damaged. --overwrite starts the run anew."
+            ) from None
         changed = [
             f"{name}: {_described(began.get(name))} -> {_described(now)}"
             for name, now in _identified(files).items()
-            if name not in began or began[name]["sha256"] != now["sha256"]
+            if name not in began or began[name].get("sha256") != now["sha256"]
         ]
         if changed:
             raise InputError(

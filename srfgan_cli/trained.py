@@ -10,9 +10,10 @@ from models.config import ModelConfig
 from models.detector import Detector
 from models.errors import InputError
 from models.weights import Checkpoint, load_weights, read_checkpoint
+from models.weights.files import require_file
 from srfgan_cli.config import Config
 from srfgan_cli.console import stderr
-from srfgan_cli.data.categories import CategoryMap
+from srfgan_cli.data.categories import CategoryMap, few
 from srfgan_cli.published import PUBLISHED, published_file
 from srfgan_cli.runs import Run
 
@@ -41,7 +42,9 @@ def weights_of(config: Config, weights: Path | None) -> Path:
         return published_file(config)
     run = Run.of_detector(config)
     path = weights or run.model
-    if not path.is_file():
+    if path.exists():
+        require_file(path)
+    else:
         hint = (
             ""
             if weights
@@ -76,7 +79,7 @@ def load_trained(config: Config, path: Path, categories: CategoryMap | None = No
     if own is not None and categories is not None:
         _check_same_classes(own, categories, path)
     detector = build_detector(_model_config(config, checkpoint, categories))
-    report = load_weights(detector, checkpoint)
+    report = load_weights(detector, checkpoint, warn=False)
     if report.missing or report.mismatched:
         raise InputError(f"{path} does not fit this detector and data set.\n{report.summary()}")
     if report.unexpected:
@@ -95,11 +98,6 @@ def _model_config(config: Config, checkpoint: Checkpoint, categories: CategoryMa
 def _check_same_classes(own: CategoryMap, wanted: CategoryMap, path: Path) -> None:
     if own.names != wanted.names:
         raise InputError(
-            f"{path} was trained on other categories ({_few(own)}) than the data set's ({_few(wanted)}). "
+            f"{path} was trained on other categories ({few(own)}) than the data set's ({few(wanted)}). "
             "Fine-tune it on this data first: srfgan finetune --weights FILE."
         )
-
-
-def _few(categories: CategoryMap) -> str:
-    names = ", ".join(categories.names[:5])
-    return f"{len(categories)}: {names}{', ...' if len(categories) > 5 else ''}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,9 +68,16 @@ class LoadReport:
 
 
 def load_weights(
-    module: nn.Module, source: str | Path | Checkpoint, *, parts: Sequence[str] = (), strict: bool = False
+    module: nn.Module,
+    source: str | Path | Checkpoint,
+    *,
+    parts: Sequence[str] = (),
+    strict: bool = False,
+    warn: bool = True,
 ) -> LoadReport:
-    """Load a weight file into `module`.
+    """Load a weight file into `module`; warns where part of the module keeps its values, mostly random ones.
+
+    So does a head of other classes than the file's.
 
     Args:
         module: a detector, or a generator or discriminator on its own. A generator is taken from a file of
@@ -79,6 +87,7 @@ def load_weights(
         parts: load only what lies below these names, for example `("backbone", "neck")` or
             `("neck.upsample",)`; the report is about these only.
         strict: refuse a file that does not fit in every tensor.
+        warn: False for callers that show the report themselves.
 
     Raises:
         InputError: if the arguments are of other types, if the file cannot be read, if it fits less than half of
@@ -86,7 +95,25 @@ def load_weights(
     """
     _check_arguments(module, source, parts)
     checkpoint = source if isinstance(source, Checkpoint) else read_checkpoint(source)
-    return _load(module, _relevant(module, checkpoint.tensors), str(checkpoint.path), parts, strict)
+    report = _load(module, _relevant(module, checkpoint.tensors), str(checkpoint.path), parts, strict)
+    if warn and (report.missing or report.mismatched):
+        warnings.warn(
+            f"this {type(module).__name__} is not all from the file: what follows keeps its values, which are random "
+            f"where it was just built\n{report.summary()}{_other_classes(module, checkpoint)}",
+            stacklevel=2,
+        )
+    return report
+
+
+def _other_classes(module: nn.Module, checkpoint: Checkpoint) -> str:
+    stored = checkpoint.model or {}
+    count, wanted = (
+        stored.get("num_classes"),
+        module.config.num_classes if isinstance(module, Detector) else None,
+    )
+    if wanted is None or not isinstance(count, int) or count == wanted:
+        return ""
+    return f"\n  The file is of {count} classes, this detector has {wanted}."
 
 
 def _check_arguments(module: Any, source: Any, parts: Any) -> None:

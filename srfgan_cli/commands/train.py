@@ -148,12 +148,14 @@ def _train(options: TrainOptions) -> None:
         return
     from srfgan_cli.devices import parse_devices
     from srfgan_cli.launcher import INTERRUPTED, is_worker, launch
+    from srfgan_cli.lock import sole_use
     from srfgan_cli.training.interrupt import Interrupted
     from srfgan_cli.training.session import train_stage
 
     devices = parse_devices(options.devices)
     if options.max_restarts and options.overwrite and not is_worker():
-        plan.run.clear()  # once, and not by every process that is started again
+        with sole_use(plan.run.folder):
+            plan.run.clear()  # once, and not by every process that is started again
     code = launch(devices, options.launcher, options.nnodes, options.rdzv_endpoint, options.max_restarts)
     if code is not None:
         raise typer.Exit(code)

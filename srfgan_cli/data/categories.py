@@ -66,6 +66,12 @@ class CategoryMap:
         return [self.ids[label] for label in labels]
 
 
+def few(categories: CategoryMap) -> str:
+    """How many there are and the names of the first."""
+    names = ", ".join(categories.names[:5])
+    return f"{len(categories)}: {names}{', ...' if len(categories) > 5 else ''}"
+
+
 def _is_category(record: Any) -> bool:
     return (
         isinstance(record, Mapping)

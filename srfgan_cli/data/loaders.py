@@ -180,10 +180,12 @@ def _collate(samples: list[Sample | InputError]) -> Batch | InputError:
 def _start_worker(_worker: int) -> None:
     """Leave interrupts to the main process: it saves a checkpoint first and ends its workers itself.
 
-    Ctrl-C and a scheduler's SIGTERM reach the whole process group. A worker therefore ignores the first
-    and ends on the second only if its parent sent it. (The DataLoader has already set it to one thread.)
+    Ctrl-C, a closed terminal's SIGHUP and a scheduler's SIGTERM reach the whole process group. A worker therefore
+    ignores the first two and ends on the third only if its parent sent it. (The DataLoader has already set it to one
+    thread.)
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
         threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -16,6 +16,7 @@ from srfgan_cli.console import stderr, styled
 from srfgan_cli.demo.pictures import Pictures, draw_pictures
 from srfgan_cli.devices import Devices, parse_devices
 from srfgan_cli.evaluation.report import Report
+from srfgan_cli.lock import sole_use
 from srfgan_cli.options import StageName, TrainOptions
 from srfgan_cli.plan import Plan, make_plan
 from srfgan_cli.runs import Run
@@ -153,10 +154,10 @@ def run_demo(
         Interrupted: a signal asked to stop.
     """
     check_free(output_dir, overwrite)
-    (output_dir / SUMMARY).unlink(missing_ok=True)
     started = time.perf_counter()
     steps: dict[str, Finished] = {}
-    with _one_thread():
+    with sole_use(output_dir), _one_thread():
+        (output_dir / SUMMARY).unlink(missing_ok=True)
         for number, step in enumerate(STEPS, start=1):
             title = (f"\n{number}/{len(STEPS)}  {step.title}\n", "bold")
             stderr.print(styled(title, (step.explanation, "dim")))

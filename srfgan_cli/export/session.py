@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -89,7 +90,7 @@ def export_preset(config: Config, weights: Path | None, format: Format, output: 
     _check_output(output, format, source)
     trained = load_trained(config, source)
     stderr.print(f"Weights: {source}\nWriting {output.name} ...")
-    unchecked = output.with_name(f"{output.stem}.unchecked{output.suffix}")
+    unchecked = output.with_name(f"{output.stem}.{os.getpid()}.unchecked{output.suffix}")
     files = {unchecked: output}
     if format == "detectron2":
         files[config_beside(unchecked)] = config_beside(output)

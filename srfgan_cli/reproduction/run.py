@@ -18,6 +18,7 @@ from srfgan_cli.reproduction.graph import Graph, Job
 from srfgan_cli.reproduction.jobs import JobFolder, Machine, job_folder
 from srfgan_cli.reproduction.overall import Overall, overall_progress
 from srfgan_cli.reproduction.process import RunningJob, start_job
+from srfgan_cli.training.interrupt import handling
 
 POLL = 0.5
 """Seconds between two looks at the running jobs."""
@@ -53,7 +54,7 @@ def run_jobs(graph: Graph, output_dir: Path, machines: Sequence[Machine]) -> Out
 
     Raises:
         InputError: a folder that cannot be written, or another reproduction at work in it.
-        Stopped: by SIGINT or SIGTERM; the running jobs have ended in order.
+        Stopped: by SIGINT, SIGTERM or SIGHUP; the running jobs have ended in order.
     """
     folders = job_folders(graph, output_dir)
     with (
@@ -145,18 +146,14 @@ class _Schedule:
 
 @contextmanager
 def _signals() -> Iterator[list[int]]:
-    """SIGINT and SIGTERM received inside, in order, instead of their usual effect."""
+    """SIGINT, SIGTERM and SIGHUP received inside, in order, instead of their usual effect."""
     received: list[int] = []
 
     def note(number: int, _: FrameType | None) -> None:
         received.append(number)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with handling(note):
         yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from models import build_detector, build_discriminator, build_generator
 from models.config import ModelConfig
 from models.detector import Detector
 from models.weights import read_checkpoint
+from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.distributed import World
 from srfgan_cli.plan import Plan
 from srfgan_cli.training import sources
@@ -17,7 +18,7 @@ from srfgan_cli.training.pretrain import PretrainStage
 from srfgan_cli.training.stage import Stage
 
 
-def build_stage(plan: Plan, model: ModelConfig, world: World) -> Stage:
+def build_stage(plan: Plan, model: ModelConfig, categories: CategoryMap, world: World) -> Stage:
     """The stage of a plan, its networks loaded from the earlier stages.
 
     A run that resumes gets its weights from its checkpoint afterwards.
@@ -25,18 +26,20 @@ def build_stage(plan: Plan, model: ModelConfig, world: World) -> Stage:
     Raises:
         InputError: a source that is missing or does not fit.
     """
-    stage = _build(plan, model, world)
+    stage = _build(plan, model, categories, world)
     if plan.solver.compile:
         compile_networks(stage, world.device)
     return stage
 
 
-def _build(plan: Plan, model: ModelConfig, world: World) -> PretrainStage | ExtractStage | FinetuneStage:
+def _build(
+    plan: Plan, model: ModelConfig, categories: CategoryMap, world: World
+) -> PretrainStage | ExtractStage | FinetuneStage:
     if plan.stage == "pretrain":
         return _build_pretrain(plan, model, world)
     if plan.stage == "extract":
-        return _build_extract(plan, model, world)
-    return FinetuneStage(_build_target(plan, model), plan.config.finetune, world)
+        return _build_extract(plan, model, categories, world)
+    return FinetuneStage(_build_target(plan, model, categories), plan.config.finetune, world)
 
 
 def _build_pretrain(plan: Plan, model: ModelConfig, world: World) -> PretrainStage:
@@ -54,10 +57,10 @@ def _build_pretrain(plan: Plan, model: ModelConfig, world: World) -> PretrainSta
     )
 
 
-def _build_extract(plan: Plan, model: ModelConfig, world: World) -> ExtractStage:
+def _build_extract(plan: Plan, model: ModelConfig, categories: CategoryMap, world: World) -> ExtractStage:
     config = plan.config
     assert plan.guide is not None and plan.generator is not None
-    detector = _fresh_detector(plan, with_scaled_anchors(model, config.extract.anchor_scale))
+    detector = _fresh_detector(plan, with_scaled_anchors(model, config.extract.anchor_scale), categories)
     stage_1 = read_checkpoint(plan.generator)
     sources.take_generator(detector, stage_1)
     discriminator = sources.load_discriminator(stage_1, config.discriminator, model.neck.channels)
@@ -65,8 +68,8 @@ def _build_extract(plan: Plan, model: ModelConfig, world: World) -> ExtractStage
     return ExtractStage(guide, detector, discriminator, config.extract, config.data.degradation, world)
 
 
-def _build_target(plan: Plan, model: ModelConfig) -> Detector:
-    detector = _fresh_detector(plan, model)
+def _build_target(plan: Plan, model: ModelConfig, categories: CategoryMap) -> Detector:
+    detector = _fresh_detector(plan, model, categories)
     if plan.extractor is not None and plan.config.finetune.reuse == "M":
         sources.take_extractor(detector, plan.extractor)
     elif plan.extractor is not None or plan.generator is not None:
@@ -76,7 +79,7 @@ def _build_target(plan: Plan, model: ModelConfig) -> Detector:
     return detector
 
 
-def _fresh_detector(plan: Plan, model: ModelConfig) -> Detector:
+def _fresh_detector(plan: Plan, model: ModelConfig, categories: CategoryMap) -> Detector:
     detector = build_detector(model)
     if plan.options.resume:
         return detector
@@ -84,7 +87,7 @@ def _fresh_detector(plan: Plan, model: ModelConfig) -> Detector:
     from_guide = plan.stage == "extract" and plan.config.extract.start_from_guide
     start = plan.weights or (plan.guide if from_guide else None)
     if start is not None:
-        sources.load_start(detector, start)
+        sources.load_start(detector, start, categories)
     elif not takes_extractor:
         load_initial(detector, plan.config)
     return detector

@@ -37,6 +37,6 @@ def load_initial(detector: Detector, config: Config) -> None:
             path = fetch(MSRA[name], read_checkpoint)
         except InputError as error:
             raise InputError(f"The backbone's initial weights: {error} Or {FROM_NOTHING}.") from None
-        report = load_weights(detector, path, parts=("backbone",))
+        report = load_weights(detector, path, parts=("backbone",), warn=False)
     if not report.complete:
         stderr.print(report.summary(), soft_wrap=True)

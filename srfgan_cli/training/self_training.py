@@ -108,7 +108,8 @@ def _label(
     ).detector
     if train.masks and not detector.config.has_masks:
         raise _no_masks(plan)
-    listing = path.with_suffix(".images")
+    # Another run may be labelling the same.
+    listing = path.with_suffix(f".{world.gather(os.getpid())[0]}.images")
     document = {"images": [], "categories": train.categories.to_records()}
     if world.is_main:
         document["images"] = _image_records(folder, plan.config.data.max_pixels)
@@ -137,7 +138,7 @@ def _label(
     if found is not None:
         info = {"teacher": str(teacher), "folder": str(folder), "threshold": settings.threshold}
         _write(path, {"info": info, **document, "annotations": _annotations(found)})
-        listing.unlink()
+        listing.unlink(missing_ok=True)
     world.barrier()
 
 

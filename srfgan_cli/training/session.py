@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from models.config import ModelConfig
 from models.detector import Detector
 from models.errors import InputError
 from srfgan_cli import __version__
 from srfgan_cli.config import Config
 from srfgan_cli.console import print_json, stderr, styled
+from srfgan_cli.data.categories import CategoryMap, few
 from srfgan_cli.data.dataset import DetectionDataset
 from srfgan_cli.data.loaders import Batch, build_train_loader
 from srfgan_cli.data.open import check_same_categories, open_split
@@ -24,7 +25,8 @@ from srfgan_cli.distributed import World, open_world
 from srfgan_cli.evaluation.report import Report
 from srfgan_cli.evaluation.run import evaluate
 from srfgan_cli.evaluation.table import report_table
-from srfgan_cli.files import write_atomically
+from srfgan_cli.files import first_line, write_atomically
+from srfgan_cli.lock import require_idle, sole_use
 from srfgan_cli.plan import Plan, announce
 from srfgan_cli.training.build import build_stage
 from srfgan_cli.training.checkpoint import load_checkpoint, save_checkpoint
@@ -64,22 +66,25 @@ def train_stage(plan: Plan, devices: Devices) -> Report | None:
     with open_world(devices, plan.config.sync_bn) as world:
         if world.is_main:
             announce(plan)
+            require_idle(plan.run.folder)
             _warn_of_separate_norms(world)
         _check_same_folder(plan, world)
         if world.is_main and plan.options.resume:
             plan.run.check_same(plan.config)
             plan.run.check_sources(plan.files)
         splits = _open_data(plan, world)
-        config = plan.config
-        model = _fitted(config, len(splits.train.categories))
+        config = _fitted(plan.config, splits.train.categories)
         torch.manual_seed(config.seed)
-        stage = build_stage(plan, model, world)
+        stage = build_stage(plan, config.model, splits.train.categories, world)
         torch.manual_seed(config.seed + 1 + world.rank)
-        if world.is_main and not plan.options.resume:
-            plan.run.begin(config, plan.files)
-        report = _run(plan, stage, splits, world)
-        if world.is_main:
-            _conclude(plan, report)
+        with sole_use(plan.run.folder) if world.is_main else nullcontext():
+            if world.is_main:
+                plan.run.check_free(plan.options.resume, plan.options.overwrite)
+            if world.is_main and not plan.options.resume:
+                plan.run.begin(config, plan.files)
+            report = _run(plan, stage, splits, world)
+            if world.is_main:
+                _conclude(plan, report)
         return report
 
 
@@ -103,9 +108,11 @@ def _warn_of_separate_norms(world: World) -> None:
         stderr.print("sync_bn: torch has none for CPUs; each process's batch norms see its own images only.")
 
 
-def _fitted(config: Config, num_classes: int) -> ModelConfig:
-    """The preset's model with as many classes as the data set has."""
-    return config.model.model_copy(update={"num_classes": num_classes})
+def _fitted(config: Config, categories: CategoryMap) -> Config:
+    """The preset with the classes that the data set has."""
+    model = config.model.model_copy(update={"num_classes": len(categories)})
+    data = config.data.model_copy(update={"categories": list(categories.names)})
+    return config.model_copy(update={"model": model, "data": data})
 
 
 def _open_data(plan: Plan, world: World) -> Splits:
@@ -151,7 +158,7 @@ def _run(plan: Plan, stage: Stage, splits: Splits, world: World) -> Report | Non
         _hooks(plan, stage, splits, world, reports),
     )
     if state is not None:
-        trainer.load_state(state)
+        _continue(trainer, state, splits, plan)
         if world.is_main:
             stderr.print(f"Continuing after iteration {trainer.iteration}.")
     if world.is_main:
@@ -174,6 +181,28 @@ def _run(plan: Plan, stage: Stage, splits: Splits, world: World) -> Report | Non
     if world.is_main:
         _finish(plan, stage, splits, trainer, report)
     return report
+
+
+def _continue(trainer: Trainer, state: dict[str, Any], splits: Splits, plan: Plan) -> None:
+    """Go on from a checkpoint.
+
+    Raises:
+        InputError: it is of other classes, or of a version of this program that kept something else.
+    """
+    began, now = state.get("categories"), splits.train.categories.to_records()
+    if began != now:
+        had = CategoryMap.from_records(began, str(plan.run.checkpoint))
+        raise InputError(
+            f"--resume: {plan.run.folder} was started with other classes ({few(had)}) than the data set's "
+            f"({few(splits.train.categories)}). Train on the same data, or --overwrite to start anew."
+        )
+    try:
+        trainer.load_state(state)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+        raise InputError(
+            f"--resume: {plan.run.checkpoint} is not what this run saves ({type(error).__name__}: "
+            f"{first_line(error)}). --overwrite starts anew."
+        ) from None
 
 
 def _finish(plan: Plan, stage: Stage, splits: Splits, trainer: Trainer, report: Report | None) -> None:
@@ -230,7 +259,7 @@ def _header(plan: Plan, stage: Stage, splits: Splits) -> dict[str, Any]:
         "version": __version__,
         "stage": plan.stage,
         "preset": plan.config.name,
-        "config": plan.config.model_dump(),
+        "config": _fitted(plan.config, splits.train.categories).model_dump(),
         "model": stage.detector.config.model_dump() if stage.detector is not None else None,
         "categories": splits.train.categories.to_records(),
     }

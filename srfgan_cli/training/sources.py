@@ -12,6 +12,7 @@ from models.detector import Detector
 from models.errors import InputError
 from models.weights import Checkpoint, load_weights, read_checkpoint
 from srfgan_cli.console import stderr
+from srfgan_cli.data.categories import CategoryMap, few
 
 EXTRACTOR = ("backbone", "neck")
 GENERATOR = ("neck.upsample",)
@@ -76,7 +77,7 @@ def take_extractor(detector: Detector, path: Path) -> None:
     Raises:
         InputError: the file holds another architecture.
     """
-    report = load_weights(detector, path, parts=EXTRACTOR)
+    report = load_weights(detector, path, parts=EXTRACTOR, warn=False)
     if report.complete:
         return
     differing = [*report.missing, *report.mismatched, *report.unexpected]
@@ -87,14 +88,24 @@ def take_extractor(detector: Detector, path: Path) -> None:
     )
 
 
-def load_start(detector: Detector, path: Path) -> None:
+def load_start(detector: Detector, path: Path, categories: CategoryMap) -> None:
     """Start from another detector's weights; lists what was not loaded, as a head of other classes.
+
+    Args:
+        categories: the data set's, which the file's may differ from.
 
     Raises:
         InputError: unreadable, or of another architecture.
     """
-    report = load_weights(detector, path)
+    checkpoint = read_checkpoint(path)
+    report = load_weights(detector, checkpoint, warn=False)
     if not report.complete:
+        stderr.print(f"Loaded in part; the rest starts from random weights.\n{report.summary()}")
+    if checkpoint.categories is None:
+        return
+    own = CategoryMap.from_records(checkpoint.categories, str(path))
+    if own.names != categories.names:
         stderr.print(
-            f"Loaded in part; the rest starts from random weights.\n{report.summary()}", soft_wrap=True
+            f"{path} was trained on other classes ({few(own)}) than the data set's ({few(categories)}), which it now "
+            "learns."
         )

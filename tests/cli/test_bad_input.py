@@ -8,6 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
+from models import build_detector
+from models.weights import load_weights
+from srfgan_cli.presets import load_preset
+
 PRESET = "faster_rcnn_r18_fpn_nn"
 IMAGE = {"id": 7, "file_name": "a.png", "width": 64, "height": 64}
 BOX = {"id": 1, "image_id": 7, "category_id": 3, "bbox": [4, 4, 30, 30], "area": 900, "iscrowd": 0}
@@ -117,6 +121,12 @@ def test_a_detector_of_other_classes_is_refused_for_evaluation_and_reheaded_for_
     assert refused.code == 2 and "was trained on other categories (1: thing)" in refused.err
     again = train("--weights", weights, "--output-dir", "again", root=data(two))
     assert again.code == 0 and "head.box.classes.weight [2, 32] -> [3, 32]" in again.err
+    assert "trained on other classes (1: thing) than the data set's (2: thing, other)" in again.err
+    config = load_preset("again/config.yaml")
+    assert config.model.num_classes == 2 and config.data.categories == ["thing", "other"]
+    detector = build_detector(config.model)
+    with pytest.warns(UserWarning, match="not all from the file(.|\n)*is of 1 classes, this detector has 2"):
+        load_weights(detector, weights)
 
 
 def test_a_split_without_annotations_gets_a_results_file_only(train, srfgan, data):

@@ -12,6 +12,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from srfgan_cli.data.shapes_scene import draw_scene
+from srfgan_cli.training.interrupt import stop_on_signals
 
 DRIVER = """
 import json, os, sys
@@ -43,8 +44,8 @@ def watched_score(*args, **options):
 
 def watched_sync(descriptor):
     place = os.readlink(f"/proc/self/fd/{descriptor}")
-    half = os.fstat(descriptor).st_size // 2
-    passing("half a file", Path(place).name.removesuffix(".part"), lambda: os.ftruncate(descriptor, half))
+    half, name = os.fstat(descriptor).st_size // 2, Path(place).name.removesuffix(f".{os.getpid()}.part")
+    passing("half a file", name, lambda: os.ftruncate(descriptor, half))
     sync(descriptor)
 
 def watched_replace(self, target):
@@ -175,18 +176,18 @@ def test_a_detector_killed_at_any_moment_equals_one_never_killed(drive, command,
 
 
 def test_the_generators_stages_killed_at_any_moment_equal_ones_never_killed(drive, command, tmp_path):
-    points = [
-        ["logged", "losses 4", 1, KILL],
-        ["half a file", "checkpoint.pt", 1, KILL],
-        ["logged", "losses 8", 1, signal.SIGTERM],
-        ["half a file", "model.pt", 1, KILL],
-    ]
     guide, generator = ("--guide", "guide/model.pt"), ("--generator", "stage 1/model.pt")
     runs = [(command("finetune", PLAIN, "guide"), NEVER)]
     for stage, name, sources in (
         ("pretrain", "stage 1", guide),
         ("extract", "stage 2", (*guide, *generator)),
     ):
+        points = [
+            ["logged", "losses 4", 1, KILL],
+            ["half a file", "checkpoint.pt", 1, KILL],
+            ["logged", "losses 8", 1, signal.SIGTERM if stage == "pretrain" else signal.SIGHUP],
+            ["half a file", "model.pt", 1, KILL],
+        ]
         window = f"{stage}.adversarial.window=8"
         made = [
             command(stage, FULL, folder, window, "data.workers=1", options=sources)
@@ -202,6 +203,46 @@ def test_the_generators_stages_killed_at_any_moment_equal_ones_never_killed(driv
     assert "The run in stage 2 in parts is finished" in said
     for name in ("stage 1", "stage 2"):
         assert_same_run(tmp_path / name, tmp_path / f"{name} in parts")
+
+
+EARLY = """
+import sys, time
+import srfgan_cli.plan
+from srfgan_cli.main import run
+
+def wait(options):
+    print("ready", flush=True)
+    time.sleep(60)
+
+srfgan_cli.plan.make_plan = wait
+sys.argv = ["srfgan", "pretrain"]
+run()
+"""
+"""A command that is still preparing its work."""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_before_the_first_step_is_heard(number):
+    child = subprocess.Popen(
+        [sys.executable, "-P", "-c", EARLY], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert child.stdout.readline() == "ready\n"
+    child.send_signal(number)
+    _, said = child.communicate(timeout=60)
+    assert (child.returncode, said.split()) == (130, ["Interrupted."])
+
+
+def test_only_an_impatient_ctrl_c_costs_the_iteration(monkeypatch, capfd):
+    now = 100.0
+    monkeypatch.setattr("srfgan_cli.training.interrupt.time.monotonic", lambda: now)
+    with stop_on_signals() as stop:
+        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+            signal.raise_signal(number)
+        assert stop.requested
+        now += 10
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
 
 
 @pytest.mark.slow

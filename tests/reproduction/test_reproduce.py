@@ -67,14 +67,14 @@ def test_a_table_survives_a_signal_and_a_failing_run(reproduce, tmp_path):
     # A run that cannot write its folder fails; what rests on it is left, and said to be.
     jobs[2].parent.mkdir(parents=True, exist_ok=True)
     jobs[2].mkdir()
-    (jobs[2] / "model.pt.part").mkdir()
+    (jobs[2] / "tensorboard").touch()
     failed = reproduce("--json")
     assert failed.code == 1
     states = {run["run"]: run["state"] for run in json.loads(failed.out)["runs"]}
     assert list(states.values()) == ["done", "done", "failed", "blocked"]
     assert "Failed:" in failed.err and "upsamplers_srf" in failed.err and "tries them again" in failed.err
 
-    (jobs[2] / "model.pt.part").rmdir()
+    (jobs[2] / "tensorboard").unlink()
     before = (jobs[0] / "model.pt").stat().st_mtime_ns, (jobs[1] / "model.pt").stat().st_mtime_ns
     done = reproduce("--json")
     assert done.code == 0, done.err

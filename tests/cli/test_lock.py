@@ -1,0 +1,93 @@
+"""Two processes and one folder: the second is refused, and a killed one leaves nothing in the way."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from models.errors import InputError
+from srfgan_cli.files import write_atomically
+from srfgan_cli.lock import require_idle, sole_use
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """A process that has the folder `run`, in the middle of writing a file; gives its id."""
+    folder, ready = tmp_path / "run", tmp_path / "ready"
+    child = os.fork()
+    if child == 0:
+        with sole_use(folder):
+            (folder / "checkpoint.pt").write_text("last")
+            write_atomically(folder / "checkpoint.pt", lambda _: (ready.touch(), time.sleep(600)))
+        os._exit(0)
+    while not ready.exists():
+        time.sleep(0.01)
+    yield child
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+
+def test_the_second_of_two_is_refused_until_the_first_has_ended(holder, tmp_path):
+    folder = tmp_path / "run"
+    for refused in (lambda: sole_use(folder).__enter__(), lambda: require_idle(folder)):
+        with pytest.raises(
+            InputError, match=rf"run: another run is at work there \(process {holder} on .*--output-dir"
+        ):
+            refused()
+    assert len(list(folder.glob("*.part"))) == 1, "what the first one writes is left alone"
+    grandchild = os.fork()  # as one that reads images, which may live longer than its parent
+    if grandchild == 0:
+        time.sleep(600)
+        os._exit(0)
+    os.kill(holder, signal.SIGKILL)
+    while Path(f"/proc/{holder}/fd/0").exists():
+        time.sleep(0.01)
+    with sole_use(folder):
+        assert [path.name for path in sorted(folder.iterdir())] == [".lock", "checkpoint.pt"]
+    os.kill(grandchild, signal.SIGKILL)
+    os.waitpid(grandchild, 0)
+
+
+@pytest.mark.parametrize(
+    "options", [[], ["--overwrite"], ["--auto-resume"], ["--max-restarts", "1", "--overwrite"]]
+)
+def test_a_second_training_is_refused_and_spoils_nothing(holder, options, srfgan, tiny, tmp_path):
+    folder = tmp_path / "run"
+    if not options:
+        (folder / "checkpoint.pt").unlink()  # the first one has not saved yet
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    fixed = [
+        "--preset",
+        "faster_rcnn_r18_fpn_nn",
+        "--devices",
+        "cpu",
+        "--iterations",
+        "1",
+        "--output-dir",
+        folder,
+    ]
+    done = srfgan("finetune", *fixed, *options, *tiny())
+    assert done.code == 2 and f"{folder}: another run is at work there" in done.err
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_two_processes_write_one_file_one_after_the_other(holder, tmp_path):
+    """Of a results file, which `eval` may write beside a training."""
+    path = tmp_path / "run" / "checkpoint.pt"
+    write_atomically(path, lambda file: file.write(b"mine"))
+    assert path.read_bytes() == b"mine"
+
+
+def test_an_interrupted_write_leaves_the_old_file_alone(tmp_path):
+    path = tmp_path / "model.pt"
+    path.write_text("old")
+
+    def write(file):
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, write)
+    assert [(one.name, one.read_text()) for one in tmp_path.iterdir()] == [("model.pt", "old")]
