@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -148,6 +150,25 @@ def deep(top, dtype=np.uint16, low=0):
     return lambda path, tiny: Image.fromarray(pixels).save(path)
 
 
+def deep_colour(top):
+    """A PNG of 16 bits in each of three channels, which Pillow does not write."""
+
+    def write(path, tiny):
+        pixels = np.random.default_rng(0).integers(0, top, (20, 30, 3)).astype(">u2")
+        lines = b"".join(b"\0" + line.tobytes() for line in pixels)
+        header = struct.pack(">IIBBBBB", 30, 20, 16, 2, 0, 0, 0)
+        chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(lines)), (b"IEND", b"")]
+        path.write_bytes(
+            b"\x89PNG\r\n\x1a\n"
+            + b"".join(
+                struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+                for kind, body in chunks
+            )
+        )
+
+    return write
+
+
 def wrong_exif(path, tiny):
     exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x07\0\0\0\x01\x06\0\0\0\0\0\0\0"
     Image.new("RGB", (30, 20)).save(path, exif=exif)
@@ -162,6 +183,8 @@ def wrong_exif(path, tiny):
         ("a.tif", deep(2**8, np.int32), "less than a quarter of its bit depth"),
         ("a.pgm", deep(2**10), "less than a quarter of its bit depth"),
         ("a.tif", deep(34_000, low=32_768), "less than a quarter of its bit depth"),
+        ("a.png", deep_colour(2**12), "less than a quarter of its bit depth"),
+        ("a.png", deep_colour(2**16), None),
         ("a.png", deep(2**16), None),
         ("a.tif", deep(1), None),  # a blank one says nothing about the others
         ("a.png", deep(40, np.uint8), None),  # nor does a dark night
