@@ -6,12 +6,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from typer import Option
+from typer import BadParameter, Option
 
 DatasetName = Literal["coco", "shapes"]
 PrecisionName = Literal["fp32", "tf32", "bf16", "fp16"]
 LauncherName = Literal["auto", "none", "torchrun", "slurm"]
 StageName = Literal["pretrain", "extract", "finetune"]
+
+
+def utf8_path(path: Path | None) -> Path | None:
+    """The folder of a run, if TensorBoard can write there: it hangs on a name that is not UTF-8.
+
+    Raises:
+        BadParameter: the name is not.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise BadParameter(
+            f"'{path}' is not UTF-8, in which runs are written; choose another name."
+        ) from None
+    return path
+
 
 Preset = Annotated[
     str | None,
@@ -103,7 +119,13 @@ Seed = Annotated[
 ]
 OutputDir = Annotated[
     Path | None,
-    Option("--output-dir", help="Default: runs/<stage>/<preset>.", metavar="DIR", rich_help_panel="Output"),
+    Option(
+        "--output-dir",
+        help="Default: runs/<stage>/<preset>.",
+        metavar="DIR",
+        callback=utf8_path,
+        rich_help_panel="Output",
+    ),
 ]
 Resume = Annotated[
     bool, Option("--resume", help="Continue from the last checkpoint.", rich_help_panel="Output")

@@ -7,11 +7,17 @@ from typing import Annotated
 
 import typer
 
-from srfgan_cli.options import Devices, Overwrite, Seed
+from srfgan_cli.options import Devices, Overwrite, Seed, utf8_path
 
 OutputDir = Annotated[
     Path,
-    typer.Option("--output-dir", help="Where everything goes.", metavar="DIR", rich_help_panel="Output"),
+    typer.Option(
+        "--output-dir",
+        help="Where everything goes.",
+        metavar="DIR",
+        callback=utf8_path,
+        rich_help_panel="Output",
+    ),
 ]
 
 

@@ -21,6 +21,7 @@ from srfgan_cli.options import (
     Precision,
     Set,
     Unlabeled,
+    utf8_path,
 )
 
 if TYPE_CHECKING:
@@ -68,7 +69,13 @@ Jobs = Annotated[
 ]
 OutputDir = Annotated[
     Path,
-    typer.Option("--output-dir", help="Where runs and reports go.", metavar="DIR", rich_help_panel="Output"),
+    typer.Option(
+        "--output-dir",
+        help="Where runs and reports go.",
+        metavar="DIR",
+        callback=utf8_path,
+        rich_help_panel="Output",
+    ),
 ]
 
 

@@ -39,7 +39,8 @@ def write_report(
         "report.html": page,
     }
     for name, text in files.items():
-        write_atomically(output_dir / name, lambda file, text=text: file.write(text.encode()))  # type: ignore[misc]
+        content = text.encode(errors="backslashreplace")
+        write_atomically(output_dir / name, lambda file, content=content: file.write(content))  # type: ignore[misc]
     return output_dir / "report.html"
 
 

@@ -106,7 +106,10 @@ def test_commands_print_paths_presets_and_errors_as_they_are(text, srfgan, tmp_p
     copied = srfgan("presets", "copy", "demo", folder / "own.yaml")
     assert copied.code == 0 and f"{shown}/own.yaml written." in copied.out
     plan = srfgan("finetune", "--preset", folder / "own.yaml", "--output-dir", folder, "--dry-run")
-    assert plan.code == 0 and f"output_dir  {tmp_path}/{shown}\n" in plan.out
+    if "\udce9" in text:
+        assert plan.code == 2 and "is not UTF-8" in plan.err and shown in plan.err
+    else:
+        assert plan.code == 0 and f"output_dir  {tmp_path}/{shown}\n" in plan.out
     again = srfgan("presets", "copy", "demo", folder / "own.yaml")
     assert again.code == 2 and f"{shown}/own.yaml exists already" in again.err
 
