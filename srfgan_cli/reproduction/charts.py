@@ -60,7 +60,12 @@ def _differences(rows: Sequence[Mapping[str, Any]]) -> bytes:
     tasks = [
         t for t in ("box", "mask") if any(t in r["difference"] or t in r["printed_difference"] for r in shown)
     ]
-    figure = Figure(figsize=(4.6 * len(tasks) + 1.6, 0.42 * len(shown) + 1.3), dpi=130, layout="constrained")
+    names = [row["preset"] for row in shown]
+    labels = [chart_text(name) for name in names]
+    margin = max(1.6, 0.12 * max(map(len, labels), default=0))
+    figure = Figure(
+        figsize=(4.6 * len(tasks) + margin, 0.42 * len(shown) + 1.3), dpi=130, layout="constrained"
+    )
     panels = figure.subplots(1, len(tasks), squeeze=False, sharey=True)[0]
     for axes, task in zip(panels, tasks, strict=True):
         for line, row in enumerate(shown):
@@ -68,8 +73,6 @@ def _differences(rows: Sequence[Mapping[str, Any]]) -> bytes:
         axes.axvline(0, color=SOFT, linewidth=1)
         axes.set_xlabel(f"{task} AP, difference to the baseline", fontsize=9)
         _tidy(axes)
-    names = [row["preset"] for row in shown]
-    labels = [chart_text(name) for name in names]
     panels[0].set_yticks(range(len(shown)), labels, fontsize=9, fontfamily=chart_fonts(names))
     panels[0].set_ylim(len(shown) - 0.5, -0.5)
     _legend(panels[-1], printed=any(row["printed_difference"] for row in shown))

@@ -21,7 +21,7 @@ from PIL import ImageDraw, ImageFont
 LONGEST = 32
 """Characters of a class's name in a picture; of longer ones the middle is left out."""
 
-_LONGEST_IN_CHARTS = 60
+_LONGEST_IN_CHARTS = 40
 
 _OWN_FONT = str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf")
 _JOINERS = "\u200c\u200d"
