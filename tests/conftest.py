@@ -24,6 +24,13 @@ TINY = (
 """Overrides that shrink the R-18 presets to a second or two of training on the built-in data."""
 
 
+def pytest_addoption(parser):
+    """Here and not in `parity/`, as only this file is read before the options are."""
+    parser.addoption(
+        "--cases", metavar="DIR", help="tests/parity: a folder of case folders, instead of those here"
+    )
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a command left behind."""
