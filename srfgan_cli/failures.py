@@ -45,7 +45,7 @@ def as_input_error(error: BaseException) -> InputError | None:
     if error.filename is not None:
         return InputError(f"{error.filename}: {error.strerror}.")
     if error.errno in _PLACES:
-        return InputError(f"A file cannot be read or written: {error.strerror}.")
+        return InputError(f"A file, or the output, cannot be read or written: {error.strerror}.")
     return None
 
 

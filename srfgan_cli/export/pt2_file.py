@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import warnings
 from collections.abc import Mapping
@@ -36,7 +37,10 @@ def write_pt2(program: ExportedProgram, metadata: Mapping[str, str], path: Path)
     with warnings.catch_warnings():
         # Of frozen statistics and the like that share no tensor with anything; nothing is lost.
         warnings.filterwarnings("ignore", "No complete tensor found in the group", UserWarning)
-        write_atomically(path, lambda file: torch.export.save(program, file, extra_files=extra))
+        # In memory first: where the disk is full, torch's own writer ends the process.
+        content = io.BytesIO()
+        torch.export.save(program, content, extra_files=extra)
+    write_atomically(path, lambda file: file.write(content.getbuffer()))
 
 
 def open_pt2(path: Path) -> Runtime:
