@@ -12,6 +12,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import IO, Any
 
 from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderableType
@@ -109,7 +110,8 @@ def abandon_output() -> None:
 
 def _abandon(stream: IO[str]) -> None:
     descriptor = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(descriptor, stream.fileno())
+    with suppress(OSError):  # it is no file of the system's
+        os.dup2(descriptor, stream.fileno())
     os.close(descriptor)
 
 
