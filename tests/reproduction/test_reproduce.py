@@ -28,7 +28,14 @@ OVERLAY = {
     },
     **{
         stage: {
-            "solver": {"iterations": 4, "batch_size": 2, "lr_batch_size": 2, "milestones": [], "lr": 1e-4}
+            "solver": {
+                "iterations": 4,
+                "batch_size": 2,
+                "lr_batch_size": 2,
+                "milestones": [],
+                "warmup_iterations": 0,
+                "lr": 1e-4,
+            }
         }
         for stage in ("pretrain", "extract", "finetune")
     },
