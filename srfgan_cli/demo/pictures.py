@@ -25,6 +25,7 @@ from srfgan_cli.visualization.curves import curves
 from srfgan_cli.visualization.detections import draw
 from srfgan_cli.visualization.feature_maps import level_maps
 from srfgan_cli.visualization.maps import p2_panel
+from srfgan_cli.visualization.palette import with_palette
 from srfgan_cli.visualization.text import Lettering
 
 EXAMPLES = 4
@@ -78,7 +79,7 @@ def draw_pictures(config: Config, runs: Mapping[str, Run], folder: Path, device:
     for number in range(min(EXAMPLES, len(val))):
         files[f"detections-{number + 1}.jpg"] = example(val, number, {"nn": plain, "srf": method})
     for name, run in runs.items():
-        files[f"curves-{name}.png"] = curves({name: run.metrics})
+        files[f"curves-{name}.png"] = with_palette(curves({name: run.metrics}))
     paths = _saved(files, folder)
     return Pictures(
         panel=paths["p2.png"],
@@ -135,9 +136,8 @@ def _saved(files: Mapping[str, Image.Image], folder: Path) -> dict[str, Path]:
         for name, picture in files.items():
             if name.endswith(".jpg"):
                 picture.save(paths[name], quality=88)
-            else:  # lines and text: 256 colours look the same at a third of the size
-                palette = picture.quantize(256, Image.Quantize.MEDIANCUT, kmeans=3, dither=Image.Dither.NONE)
-                palette.save(paths[name], optimize=True)
+            else:
+                picture.save(paths[name], optimize=True)
     except OSError as error:
         raise InputError(f"Cannot write to {folder}: {error.strerror or error}.") from None
     return paths

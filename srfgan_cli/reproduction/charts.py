@@ -16,7 +16,8 @@ from models.errors import InputError
 from srfgan_cli.files import write_atomically
 from srfgan_cli.reproduction.graph import Graph
 from srfgan_cli.reproduction.jobs import JobFolder
-from srfgan_cli.visualization.curves import curves
+from srfgan_cli.visualization.curves import curves, from_zero
+from srfgan_cli.visualization.palette import with_palette
 from srfgan_cli.visualization.text import chart_fonts, chart_text
 
 MEASURED, PRINTED, SOFT = "#0b6e6e", "#b3541e", "#8a919a"
@@ -46,7 +47,7 @@ def draw_charts(
         except InputError:
             continue  # nothing logged yet
         buffer = io.BytesIO()
-        picture.quantize(64).save(buffer, "png", optimize=True)
+        with_palette(picture).save(buffer, "png", optimize=True)
         pictures[f"losses-{job.key}"] = buffer.getvalue()
     paths = {name: output_dir / f"{name}.png" for name in pictures}
     for name, content in pictures.items():
@@ -130,7 +131,7 @@ def _training(histories: Mapping[str, Sequence[tuple[int, float]]]) -> bytes:
             style = ("-", "--", ":")[index // 10 % 3]
             colour, label = f"C{index % 10}", chart_text(row)
             axes.plot(iterations, values, style, color=colour, marker="o", markersize=3.5, label=label)
-    axes.set_ylim(bottom=0)
+    from_zero(axes)
     axes.set_xlabel("iteration of the last stage", fontsize=9)
     axes.set_ylabel("box AP, percent, mean over seeds", fontsize=9)
     font = {"size": 8, "family": chart_fonts(list(histories))}

@@ -97,7 +97,7 @@ def draw_panels(
             level = detector.config.levels[0]
             picture = p2_panel(image, level_maps(detector, image, methods, level=level).maps, level=level)
             path.parent.mkdir(parents=True, exist_ok=True)
-            picture.quantize(256).save(path, optimize=True)
+            picture.save(path, optimize=True)
         panels[row] = path
     return panels
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from srfgan_cli.evaluation.report import METRICS
 from srfgan_cli.pages import versions
+from srfgan_cli.presets import flatten
 from srfgan_cli.reproduction.graph import Graph, Settings
 from srfgan_cli.reproduction.jobs import JobFolder
 from srfgan_cli.reproduction.measure import Cost
@@ -16,6 +17,15 @@ from srfgan_cli.reproduction.rows import baseline_of
 from srfgan_cli.tables import Entry, load_tables
 
 TASKS = ("box", "mask")
+_PARTS = {
+    "detector": "detector",
+    "backbone.name": "backbone",
+    "neck.name": "neck",
+    "neck.upsampler": "upsampler",
+}
+"""What a detector is called by, of its config."""
+_MOST_VALUES = 4
+"""How many of its other values a row names."""
 
 
 def summarize(
@@ -89,9 +99,15 @@ def _row(
 
 
 def _description(row: Entry, graph: Graph) -> str:
-    """The row's own, and the backbone where the settings put another in its place."""
-    own, run = row.config.model.backbone.name, graph.loaded[row.preset].model.backbone.name
-    return row.config.description + (f"; here on {run}" if run != own else "")
+    """The row's own, and what the settings have put in the place of its detector's parts."""
+    own, run = (flatten(config.model) for config in (row.config, graph.loaded[row.preset]))
+    changed = [key for key in run if own.get(key) != run[key] and not key.startswith("inference.")]
+    parts = [f"{_PARTS[key]} {run[key]}" for key in _PARTS if key in changed]
+    others = [f"{key} {run[key]}" for key in changed if key not in _PARTS]
+    parts += others[:_MOST_VALUES]
+    if len(others) > _MOST_VALUES:
+        parts.append(f"{len(others) - _MOST_VALUES} more")
+    return row.config.description + (f"; here with {', '.join(parts)}" if parts else "")
 
 
 def _scores(

@@ -122,10 +122,20 @@ def _draw_precisions(axes: Axes, task: str, runs: Mapping[str, _Run]) -> None:
             axes.plot(
                 iterations, values, color=f"C{index % 10}", marker="o", markersize=4, label=chart_text(title)
             )
-    axes.set_ylim(bottom=0)
+    from_zero(axes)
     axes.set_title(f"{task} AP, percent", fontsize=11)
     axes.legend(fontsize=8, loc="lower right")
     _tidy(axes)
+
+
+def from_zero(axes: Axes) -> None:
+    """Let the scale of plotted points that are never negative begin at 0, with every marker whole."""
+    heights = np.concatenate([[0.0], *(np.asarray(line.get_ydata(), dtype=float) for line in axes.lines)])
+    top = float(heights[np.isfinite(heights)].max()) or 1.0
+    # A margin of the whole scale: matplotlib's own is one of the points' range, which may be next to nothing.
+    axes.set_ylim(0, 1.05 * top)
+    for line in axes.lines:
+        line.set_clip_on(False)  # for points on the axis
 
 
 def _tidy(axes: Axes) -> None:

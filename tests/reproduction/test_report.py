@@ -3,7 +3,9 @@
 import json
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from srfgan_cli.reproduction.charts import draw_charts
@@ -14,6 +16,8 @@ from srfgan_cli.reproduction.report import markdown, verdict, write_report
 from srfgan_cli.reproduction.rows import table_rows
 from srfgan_cli.reproduction.run import job_folders
 from srfgan_cli.reproduction.summary import spread, summarize
+from srfgan_cli.visualization.curves import from_zero
+from srfgan_cli.visualization.palette import with_palette
 
 SETTINGS = Settings(scale=0.01, seeds=3)
 SCORES = {
@@ -21,6 +25,8 @@ SCORES = {
     "table5_bilinear": [30.0, 32.0, 31.0],
     "table5_srf": [33.0, 34.5, 34.5],
 }
+
+RPN = ("pre_nms_topk_train", "pre_nms_topk_test", "post_nms_topk_train", "post_nms_topk_test")
 
 
 @pytest.fixture
@@ -129,6 +135,56 @@ def test_the_files_hold_the_same_numbers(summary, finished, tmp_path):
     references = References(html)
     assert references.outside == [], "the page works offline"
     assert '<td class="up">+3.0' in html, "its 95% interval over three seeds is 1.8 to 4.2"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        ((), "srf in the top-down path"),
+        (("model.inference.score_threshold=0.1",), "srf in the top-down path"),
+        (("model.backbone.name=r18",), "srf in the top-down path; here with backbone r18"),
+        (
+            ("model.detector=faster_rcnn", "model.neck.name=pafpn", "model.neck.channels=64"),
+            "path; here with detector faster_rcnn, neck pafpn, neck.channels 64",
+        ),
+        (
+            (
+                *(f"model.rpn.{name}=9" for name in RPN),
+                "model.neck.upsampler=afi",
+                "model.box_head.fc_dim=64",
+            ),
+            "upsampler afi, rpn.pre_nms_topk_train 9, rpn.pre_nms_topk_test 9, rpn.post_nms_topk_train 9, "
+            "rpn.post_nms_topk_test 9, 1 more",
+        ),
+    ],
+)
+def test_a_row_says_what_the_settings_have_made_of_its_detector(tmp_path, overrides, said):
+    settings = Settings(overrides=overrides)
+    graph = build_graph(table_rows("table5", ["table5_srf"]), settings)
+    folders = job_folders(graph, tmp_path)
+    summary = summarize("table5", graph, settings, folders, {}, device="CPU", command="")
+    assert row(summary, "table5_srf")["description"].endswith(said)
+
+
+@pytest.mark.parametrize("values", [[30.0, 30.1, 30.2], [30.0], [0.0, 0.0], [0.0, 41.5, float("nan")]])
+def test_no_marker_of_a_scale_from_zero_is_cut(values):
+    axes = Figure(figsize=(4, 3), dpi=100).subplots()
+    axes.plot(range(len(values)), values, marker="o", markersize=6)
+    from_zero(axes)
+    bottom, top = axes.get_ylim()
+    highest = max(value for value in values if value == value)
+    half = 3 / 72 * 100 / (axes.bbox.height / (top - bottom))
+    assert bottom == 0 and highest + half <= top
+    assert not axes.lines[0].get_clip_on(), "points at zero are whole as well"
+
+
+def test_thin_lines_keep_their_colours():
+    """As rare a colour as can be, beside shades of another."""
+    picture = Image.linear_gradient("L").resize((512, 512)).convert("RGB")
+    picture.paste((214, 39, 40), (100, 0, 102, 512))
+    picture.paste((44, 160, 44), (200, 0, 201, 512))
+    kept = np.asarray(with_palette(picture).convert("RGB")).astype(int)
+    assert np.abs(kept - np.asarray(picture)).max() <= 3
 
 
 class References(HTMLParser):

@@ -8,6 +8,7 @@ import time
 
 import pytest
 import yaml
+from PIL import Image
 
 from models.errors import InputError
 from srfgan_cli.reproduction.graph import Settings, build_graph
@@ -95,6 +96,8 @@ def test_a_table_survives_a_signal_and_a_failing_run(reproduce, tmp_path):
     folder = tmp_path / "runs" / "reproduce" / "upsamplers"
     assert json.loads((folder / "report.json").read_text())["rows"] == report["rows"]
     assert {f"panel-{jobs[3].name}.png", "differences.png"} <= {path.name for path in folder.iterdir()}
+    with Image.open(folder / f"panel-{jobs[3].name}.png") as panel:
+        assert panel.mode in ("RGB", "RGBA"), "a palette has no room for a photograph and two colour scales"
 
     fewer = reproduce("--rows", "upsamplers_nn", "--set", "evaluation.max_detections=10", "--json")
     assert fewer.code == 0, fewer.err
