@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import SGD, AdamW, Optimizer
@@ -25,7 +26,12 @@ def build_optimizer(module: nn.Module, solver: SolverConfig) -> Optimizer:
     # Fused is one pass over the weights instead of several: a seventh of the time on a CPU.
     if solver.optimizer == "adamw":
         return AdamW(groups, lr=solver.scaled_lr, fused=True)
-    return SGD(groups, lr=solver.scaled_lr, momentum=solver.momentum, fused=True)
+    optimizer = SGD(groups, lr=solver.scaled_lr, momentum=solver.momentum, fused=True)
+    if solver.momentum:
+        # Where fp16's scaler skips the first step, torch would keep what happened to be in the memory.
+        for parameter in (p for group in optimizer.param_groups for p in group["params"]):
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
 
 
 def lr_factor(iteration: int, solver: SolverConfig) -> float:
