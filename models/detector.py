@@ -12,6 +12,7 @@ from models.config import ModelConfig
 from models.inputs import check_images, check_targets, check_weights
 from models.ops.boxes import Size
 from models.ops.masks import paste_masks
+from models.ops.transfer import to_device
 from models.structures import Detections, Target
 
 
@@ -125,7 +126,7 @@ class Detector(nn.Module):
             memory_format=torch.channels_last,
         ).zero_()
         for index, (image, (rows, columns)) in enumerate(zip(images, sizes, strict=True)):
-            pixels = image.to(batch.device, non_blocking=True).to(torch.float32)
+            pixels = to_device(image, batch.device).to(torch.float32)
             if self.config.pixel.order == "BGR":
                 pixels = pixels.flip(0)
             batch[index, :, :rows, :columns] = (pixels - self.pixel_mean) / self.pixel_std

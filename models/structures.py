@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.ops.transfer import rows_where
+
 
 @dataclass(frozen=True)
 class MaskPatch:
@@ -107,7 +109,9 @@ class Detections:
         return self._changed(lambda value: value.to(device))
 
     def select(self, index: Tensor) -> Detections:
-        """The detections at `index`, (K,) int64 or (R,) bool."""
+        """The detections at `index`, (K,) int64 or (R,) bool; the latter makes a GPU's host wait once."""
+        if index.dtype == torch.bool and not torch.compiler.is_exporting():
+            (index,) = rows_where([index])
         return self._changed(lambda value: value[index])
 
     def _changed(self, change: Callable[[Tensor], Tensor]) -> Detections:

@@ -12,6 +12,7 @@ from models.config import InferenceConfig, ModelConfig
 from models.detector import Detector, MaskedHead
 from models.ops.boxes import Size, clip_boxes
 from models.ops.nms import nms_within_classes
+from models.ops.transfer import rows_where
 from models.structures import Detections
 from srfgan_cli.config import TTAConfig
 from srfgan_cli.data.transforms import Placement, resized
@@ -115,7 +116,7 @@ def merge(found: Sequence[Detections], size: Size, config: InferenceConfig) -> D
     boxes = clip_boxes(torch.cat([view.boxes for view in found]), size)
     scores = torch.cat([view.scores for view in found])
     labels = torch.cat([view.labels for view in found])
-    above = scores > _LOWEST_SCORE
+    (above,) = rows_where([scores > _LOWEST_SCORE])
     boxes, scores, labels = boxes[above], scores[above], labels[above]
     keep = nms_within_classes(boxes, scores, labels, config.nms_iou)[: config.detections_per_image]
     return Detections(boxes[keep], scores[keep], labels[keep])

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from models.config import InferenceConfig, SparseRCNNConfig
-from models.heads.dense import best_pairs, focal_losses
+from models.heads.dense import best_pairs, clipped_detections, focal_losses
 from models.heads.dynamic_head import DynamicHead
-from models.ops.boxes import Size, clip_boxes, generalized_iou, is_nonempty
+from models.ops.boxes import Size, generalized_iou
 from models.ops.distributed import mean_over_processes
 from models.ops.pooling import maps_for_pooling, pool_boxes
 from models.ops.set_matching import focal_costs, match_sets
@@ -159,9 +159,8 @@ class SparseHead(nn.Module):
         passing = scores > self.inference.score_threshold
         place, labels, best = best_pairs(scores, passing, self.inference.detections_per_image)
         best, order = best.sort(descending=True)
-        found = clip_boxes(boxes[place[order]], size)
-        nonempty = is_nonempty(found)
-        return Detections(found[nonempty], best[nonempty], labels[order][nonempty])
+        found = Detections(boxes[place[order]], best, labels[order])
+        return clipped_detections(found, size)
 
 
 def _joined(targets: Sequence[Target], sizes: Sequence[Size]) -> Truth:

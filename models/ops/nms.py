@@ -25,10 +25,10 @@ def nms(boxes: Tensor, scores: Tensor, iou: float) -> Tensor:
 def nms_within_classes(boxes: Tensor, scores: Tensor, classes: Tensor, iou: float) -> Tensor:
     """Indices (K,) of the kept boxes (R, 4), best score first; only boxes of equal class suppress another.
 
-    While a graph is exported, and without values (on the meta device), the classes are moved apart and
-    suppressed in one call, because the eager version chooses its way by the number of boxes.
+    On the CPU torchvision chooses its way by the number of boxes. Elsewhere, where that would copy a number to the
+    device and wait, and while a graph is exported, the classes are moved apart and suppressed in one call.
     """
-    if torch.compiler.is_exporting() or boxes.is_meta:
+    if torch.compiler.is_exporting() or boxes.device.type != "cpu":
         extent = torch.cat([boxes.flatten(), boxes.new_zeros(1)]).amax(dim=0) + 1
         return nms(boxes + (classes.to(boxes) * extent)[:, None], scores, iou)
     kept: Tensor = torchvision.ops.batched_nms(boxes, scores, classes, iou)

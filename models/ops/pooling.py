@@ -24,7 +24,7 @@ def assign_levels(boxes: Tensor, lowest: int, highest: int) -> Tensor:
     """Pyramid level (R,) int64 of each box (R, 4): floor(4 + log2(sqrt(area) / 224)), within the range."""
     side = box_area(boxes).clamp(min=0).sqrt()
     level = torch.floor(_CANONICAL_LEVEL + torch.log2(side / _CANONICAL_SIDE + 1e-8))
-    return level.clamp(lowest, highest).to(torch.int64)
+    return _level_numbers(level, lowest, highest)
 
 
 def assign_levels_by_share(boxes: Tensor, size: Size, lowest: int, highest: int) -> Tensor:
@@ -41,7 +41,12 @@ def assign_levels_by_share(boxes: Tensor, size: Size, lowest: int, highest: int)
     """
     height, width = size
     level = torch.ceil(highest - torch.log2(height * width / box_area(boxes)))
-    return level.clamp(lowest, highest).to(torch.int64)
+    return _level_numbers(level, lowest, highest)
+
+
+def _level_numbers(level: Tensor, lowest: int, highest: int) -> Tensor:
+    """Whole numbers within the range, int64; boxes that are no numbers (fp16 overflows) belong to the lowest level."""
+    return level.clamp(lowest, highest).to(torch.int64).clamp(lowest, highest)
 
 
 def pool_boxes(

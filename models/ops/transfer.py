@@ -27,7 +27,7 @@ def rows_where(masks: Sequence[Tensor]) -> list[Tensor]:
 
 
 def to_device(values: Tensor, device: torch.device) -> Tensor:
-    """`values` of the host on `device`; no wait, as the copy to a GPU starts from page-locked memory."""
-    if device.type == "cuda":
+    """`values` on `device`; no wait, as a copy from the host to a GPU starts from page-locked memory."""
+    if device.type == "cuda" and values.device.type == "cpu":
         values = values.pin_memory()
     return values.to(device, non_blocking=True)
