@@ -2,27 +2,29 @@
 
     python benchmarks/gpu.py --out FILE.json [--only BLOCK,...] [--smoke]
 
-About eight minutes on an H100; `--smoke` runs all of it, small, on a CPU. FILE is written after every block, and a
-block that fails leaves its traceback there. Compare times of one run only: machines differ.
+About eight minutes on an H100; `--smoke` runs all of it, small, on a CPU. FILE is written whenever something is found,
+so that what was measured stays when the time is over, and a block that fails leaves its traceback there. Compare times
+of one run only: machines differ.
 """
 
 import argparse
 import json
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import gpu_parity
 import gpu_right
 import gpu_speed
 import torch
 import torchvision
-from gpu_cases import Machine
+from gpu_cases import Item, Machine
 from rich.console import Console
 from rich.table import Table
 
-BLOCKS: dict[str, Callable[[Machine], dict[str, object]]] = {
+BLOCKS: dict[str, Callable[[Machine], Iterator[Item]]] = {
     "detectors": gpu_right.detectors,
     "waits": gpu_speed.waits,
     "inference": gpu_speed.inference,
@@ -57,30 +59,41 @@ def main() -> None:
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
     }
-    failed = False
-    for name in chosen:
-        started = time.perf_counter()
-        try:
-            found: object = BLOCKS[name](machine)
-        except Exception:
-            found, failed = traceback.format_exc(), True
-        seconds = time.perf_counter() - started
-        result[name] = {"seconds": round(seconds, 1), "found": found}
-        arguments.out.write_text(json.dumps(result, indent=1, default=str) + "\n")
-        _show(name, seconds, found)
-    if failed:
+    failures = [_run(name, machine, result, arguments.out) for name in chosen]
+    if any(failures):
         raise SystemExit(1)
 
 
-def _show(name: str, seconds: float, found: object) -> None:
+def _run(name: str, machine: Machine, result: dict[str, object], path: Path) -> bool:
+    """Add a block's items to `result` and the file as they come; whether it failed."""
+    started = time.perf_counter()
+    found: dict[str, object] = {}
+    block: dict[str, object] = {"found": found}
+    result[name] = block
+
+    def write() -> None:
+        block["seconds"] = round(time.perf_counter() - started, 1)
+        path.write_text(json.dumps(result, indent=1, default=str) + "\n")
+
+    try:
+        for key, value in BLOCKS[name](machine):
+            found[key] = value
+            write()
+    except Exception:
+        block["failed"] = traceback.format_exc()
+    write()
+    _show(name, block)
+    return "failed" in block
+
+
+def _show(name: str, block: dict[str, Any]) -> None:
     console = Console(width=150)
-    if not isinstance(found, dict):
-        console.print(f"{name} failed after {seconds:.0f} s\n{found}", markup=False)
-        return
-    table = Table(title=f"{name} ({seconds:.0f} s)", show_header=False, title_justify="left")
-    for key, value in found.items():
+    table = Table(title=f"{name} ({block['seconds']:.0f} s)", show_header=False, title_justify="left")
+    for key, value in block["found"].items():
         table.add_row(key, _text(value))
     console.print(table)
+    if "failed" in block:
+        console.print(f"{name} failed\n{block['failed']}", markup=False)
 
 
 def _text(value: object) -> str:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from models import build_detector, build_discriminator, build_generator
+from models.detector import Detector
 from models.structures import Polygons, Target
 from srfgan_cli.config import Config, SolverConfig
 from srfgan_cli.data.loaders import Batch
@@ -23,6 +24,8 @@ from srfgan_cli.training.pretrain import PretrainStage
 from srfgan_cli.training.stage import Stage
 
 CLASSES = 3
+Item = tuple[str, object]
+"""Of a block: what was measured, and what was found."""
 SMOKE = (
     *("model.neck.channels=64", "model.box_head.fc_dim=32", "model.mask_head.channels=16"),
     *("model.mask_head.num_convs=1", "model.sparse_rcnn.stages=2", "model.sparse_rcnn.num_proposals=10"),
@@ -124,12 +127,23 @@ def _stage(config: Config, stage: str, solver: SolverConfig, world: World) -> St
             build_detector(config.model), config.finetune.model_copy(update={"solver": solver}), world
         )
     judge = build_discriminator(config.discriminator, channels)
+    guide = _normalised(build_detector(config.model))
     if stage == "extract":
         recipe = config.extract.model_copy(update={"solver": solver})
-        networks = (build_detector(config.model), build_detector(config.model), judge)
-        return ExtractStage(*networks, recipe, "bilinear", world)
-    networks = (build_detector(config.model), build_generator(config.model.neck.upsampler, channels), judge)
+        return ExtractStage(guide, build_detector(config.model), judge, recipe, "bilinear", world)
+    networks = (guide, build_generator(config.model.neck.upsampler, channels), judge)
     return PretrainStage(*networks, config.pretrain.adversarial, "bilinear", solver, world)
+
+
+def _normalised(guide: Detector) -> Detector:
+    """`guide` with batch norms that have seen an image: as they begin, features grow beyond what fp16 holds."""
+    norms = [m for m in guide.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0
+    if norms:
+        with torch.no_grad():
+            guide.train().pyramid(guide.preprocess(images(1, (128, 160)))[0])
+    return guide
 
 
 def steps(given: Trainer, count: int) -> list[dict[str, float]]:

@@ -2,10 +2,11 @@
 
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from gpu_cases import Machine
+from gpu_cases import Item, Machine
 
 from models import build_detector
 from models.detector import Detector
@@ -25,16 +26,15 @@ LARGE = ("afi_cascade_mask_rcnn_swin_bifpn", "afi_cascade_mask_rcnn_s101_fpn")
 """Their weights take longest to fill; the smaller ones of their kind are there."""
 
 
-def parity(machine: Machine) -> dict[str, object]:
+def parity(machine: Machine) -> Iterator[Item]:
     """Each detector's case in true float32: its largest errors, or what is wrong with it."""
-    found: dict[str, object] = {}
     folders = sorted(path.parent for path in (PARITY / "data").glob("*/spec.json"))
     for folder in folders if machine.cuda else folders[:4]:
         case = ParityCase(folder)
         if kind_of_case(case.spec, set(case.golden)) in KINDS and folder.name not in LARGE:
             with float32_products("fp32"):
-                found[folder.name] = _errors(case, machine)
-    return found
+                errors = _errors(case, machine)
+            yield folder.name, errors
 
 
 def _errors(case: ParityCase, machine: Machine) -> dict[str, object]:

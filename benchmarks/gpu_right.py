@@ -6,10 +6,12 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import torch
-from gpu_cases import Machine, batch, images, steps, targets, trainer
+from gpu_cases import Item, Machine, batch, images, steps, targets, trainer
 from torch import Tensor, nn
 
 from models import build_detector
@@ -29,12 +31,13 @@ STAGES = ("pretrain", "extract", "finetune")
 ROOT = Path(__file__).parents[1]
 
 
-def detectors(machine: Machine) -> dict[str, dict[str, object]]:
+def detectors(machine: Machine) -> Iterator[Item]:
     """Every detector, neck and upsampler at 128 pixels, true float32: relative differences between GPU and CPU."""
     cases = [(f"{name}_r18_fpn", "srf") for name in DETECTORS] + [(name, "srf") for name in NECKS]
     cases += [("mask_rcnn_r18_fpn", upsampler) for upsampler in UPSAMPLERS]
-    with float32_products("fp32"):
-        return {f"{name} {upsampler}": _compared(machine, name, upsampler) for name, upsampler in cases}
+    for name, upsampler in cases:
+        with float32_products("fp32"):
+            yield f"{name} {upsampler}", _compared(machine, name, upsampler)
 
 
 def _compared(machine: Machine, name: str, upsampler: str) -> dict[str, object]:
@@ -81,20 +84,17 @@ def _relative(a: Tensor, b: Tensor, floor: float = 1e-12) -> float:
     return float((a - b).abs().max() / b.abs().max().clamp(min=floor))
 
 
-def precision(machine: Machine) -> dict[str, dict[str, object]]:
+def precision(machine: Machine) -> Iterator[Item]:
     """The second step's losses of each stage in every precision."""
     given = batch(1, _half(machine), machine)
     names = ("fp32", "tf32", "bf16", "fp16") if machine.cuda else ("fp32", "bf16")
-    return {
-        stage: {name: steps(trainer(machine, stage, given, *TAME, precision=name), 2)[-1] for name in names}
-        for stage in STAGES
-    }
+    for stage, name in product(STAGES, names):
+        yield f"{stage} {name}", steps(trainer(machine, stage, given, *TAME, precision=name), 2)[-1]
 
 
-def resume(machine: Machine) -> dict[str, float]:
+def resume(machine: Machine) -> Iterator[Item]:
     """The largest relative difference of a loss after a resume, three steps on; a GPU adds in any order."""
     given = batch(1, _half(machine), machine)
-    found = {}
     for stage in STAGES:
         whole = trainer(machine, stage, given, *TAME, window=8)
         steps(whole, 2)
@@ -103,26 +103,33 @@ def resume(machine: Machine) -> dict[str, float]:
         later = trainer(machine, stage, given, *TAME, window=8)
         later.load_state(state)
         got = steps(later, 3)[-1]
-        found[stage] = max(abs(got[k] - expected[k]) / max(abs(expected[k]), 1e-3) for k in expected)
-    return found
+        yield stage, _difference(got, expected)
 
 
-def ddp(machine: Machine) -> dict[str, object]:
-    """Two steps of each stage in DDP with one process, over NCCL, beside the same without; with SyncBN too."""
+def ddp(machine: Machine) -> Iterator[Item]:
+    """Two steps of each stage in DDP with one process, over NCCL, beside the same without; with SyncBN too.
+
+    The largest relative difference of a loss. Two runs without DDP differ as well, since a GPU adds in any order.
+    """
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="29511", RANK="0", WORLD_SIZE="1")
     torch.distributed.init_process_group("nccl" if machine.cuda else "gloo", rank=0, world_size=1)
-    given, found = batch(2, _half(machine), machine), {}
+    given = batch(2, _half(machine), machine)
     try:
         for stage in STAGES:
-            alone = steps(trainer(machine, stage, given, *TAME), 2)[-1]
+            alone, again = (steps(trainer(machine, stage, given, *TAME), 2)[-1] for _ in range(2))
+            yield f"{stage} without, twice", _difference(again, alone)
             for sync_bn in (False, True):
                 world = _Several(machine.device, sync_bn=sync_bn)
                 joined = steps(trainer(machine, stage, given, *TAME, world=world), 2)[-1]
-                name = f"{stage}{' SyncBN' if sync_bn else ''}"
-                found[name] = max(abs(joined[k] - alone[k]) / max(abs(alone[k]), 1e-3) for k in alone)
+                yield f"{stage}{' SyncBN' if sync_bn else ''}", _difference(joined, alone)
     finally:
         torch.distributed.destroy_process_group()
-    return found
+
+
+def _difference(losses: dict[str, float], expected: dict[str, float]) -> dict[str, object]:
+    differences = {k: abs(losses[k] - expected[k]) / max(abs(expected[k]), 1e-3) for k in expected}
+    largest = max(differences, key=lambda k: differences[k])
+    return {"difference": differences[largest], "of": largest}
 
 
 class _Several(World):
@@ -132,8 +139,8 @@ class _Several(World):
         return World(self.device, size=2, sync_bn=self.sync_bn).parallel(module)
 
 
-def commands(machine: Machine) -> dict[str, object]:
-    """The method by its commands on built-in data, from a folder elsewhere: exit codes, seconds and last words."""
+def commands(machine: Machine) -> Iterator[Item]:
+    """The method by its commands on built-in data, from a folder elsewhere: exit codes, box AP, words of a failure."""
     count = "60" if machine.cuda else "2"
     small = ["--set", "data.shapes_train=64", "--set", "data.shapes_val=16", "--set", "data.workers=2"]
     place = ["--devices", "1" if machine.cuda else "cpu"]
@@ -147,14 +154,14 @@ def commands(machine: Machine) -> dict[str, object]:
         "eval bf16": ["eval", "--preset", "demo", "--precision", "bf16", "--json", *small, *place],
         "P2": ["visualize", "P2", "--methods", "nn,bilinear,srf", "--preset", "demo", *place],
     }
-    found: dict[str, object] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, arguments in lines.items():
             command = [sys.executable, "-P", "-m", "srfgan_cli", *arguments]
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=_environment())
             box = re.search(r'"AP": ([\d.]+)', done.stdout)
-            found[name] = {"code": done.returncode, "AP": box and float(box[1]), "said": done.stderr[-300:]}
-    return found
+            scored = {"AP": float(box[1])} if box else {}
+            said = {"said": done.stderr[-300:]} if done.returncode else {}
+            yield name, {"code": done.returncode} | scored | said
 
 
 def _environment() -> dict[str, str]:

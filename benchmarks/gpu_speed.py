@@ -6,36 +6,31 @@ import tempfile
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import islice, product
 from pathlib import Path
 
 import torch
 import torchvision
-from gpu_cases import Machine, batch, images, launches, preset, steps, timed, trainer
+from gpu_cases import Item, Machine, batch, launches, preset, steps, timed, trainer
+from spread import picture, spread_detector
 
-from models import build_detector
 from models.detector import Detector
-from srfgan_cli.data.loaders import build_train_loader
+from srfgan_cli.data.loaders import Batch, build_train_loader
 from srfgan_cli.data.open import open_split
 from srfgan_cli.distributed import World
 from srfgan_cli.evaluation.run import predict
 from srfgan_cli.precision import autocast, float32_products
 from srfgan_cli.training.engine import Trainer
 
-THRESHOLD = 0.0125
-"""Above it, random weights find the usual hundred objects."""
 
-
-def waits(machine: Machine) -> dict[str, dict[str, int]]:
+def waits(machine: Machine) -> Iterator[Item]:
     """Where the host waits for the GPU in one step of two images; torch names no place for waits of its own C++."""
     given = batch(2, machine.size, machine)
-    found = {}
     for stage in ("pretrain", "extract", "finetune"):
         made = trainer(machine, stage, given, window=16)
         steps(made, 1)
-        found[stage] = _waits_of(machine, made)
-    return found
+        yield stage, _waits_of(machine, made)
 
 
 def _waits_of(machine: Machine, made: Trainer) -> dict[str, int]:
@@ -62,16 +57,15 @@ def _waits_of(machine: Machine, made: Trainer) -> dict[str, int]:
     return dict(seen)
 
 
-def inference(machine: Machine) -> dict[str, dict[str, object]]:
+def inference(machine: Machine) -> Iterator[Item]:
     """One image, detections with masks not pasted: Mask R-CNN by upsampler and precision, and torchvision's."""
-    pictures = [image.to(machine.device) for image in images(1, machine.size)]
+    pictures = [picture(*machine.size).to(machine.device)]
     models = {name: _detector(machine, name) for name in ("nn", "srf", "afi")}
     other = torchvision.models.detection.maskrcnn_resnet50_fpn(
         weights=None, weights_backbone=None, min_size=machine.size[0], max_size=machine.size[1],
         box_score_thresh=0.0111,
     ).to(machine.device).eval()  # fmt: skip
     scaled = [image.float() / 255 for image in pictures]
-    found: dict[str, dict[str, object]] = {}
     for name in ("fp32", "tf32", "bf16"):
         with torch.inference_mode(), float32_products(name), autocast(machine.device, name):
             runs: dict[str, Callable[[], object]] = {
@@ -81,50 +75,46 @@ def inference(machine: Machine) -> dict[str, dict[str, object]]:
                 f"{key} pyramid": lambda m=m: m.pyramid(m.preprocess(pictures)[0])
                 for key, m in models.items()
             }
-            runs["torchvision"] = lambda: other(scaled)
-            found[name] = {key: timed(machine, run) for key, run in runs.items()}
+            if machine.cuda or name == "fp32":
+                runs["torchvision"] = lambda: other(scaled)
+            for key, run in runs.items():
+                yield f"{name} {key}", timed(machine, run)
     with torch.inference_mode(), float32_products("tf32"):
-        found["launches"] = {
-            key: launches(machine, lambda m=m: m.detect(pictures)) for key, m in models.items()
-        }
-    return found
+        for key, m in models.items():
+            yield f"launches {key}", launches(machine, lambda m=m: m.detect(pictures))
 
 
 def _detector(machine: Machine, upsampler: str) -> Detector:
-    config = preset(
-        machine, f"model.neck.upsampler={upsampler}", f"model.inference.score_threshold={THRESHOLD}"
-    )
-    torch.manual_seed(0)
-    return build_detector(config.model).to(machine.device).eval()
+    """Random weights that find as much in a `picture` as trained ones do."""
+    return spread_detector(preset(machine, f"model.neck.upsampler={upsampler}").model).to(machine.device)
 
 
-def evaluation(machine: Machine) -> dict[str, float]:
+def evaluation(machine: Machine) -> Iterator[Item]:
     """Images per second of a whole evaluation, without scores, and of its detections alone."""
     model, count = _detector(machine, "nn"), 40 if machine.cuda else 2
-    batches = [batch(1, machine.size, machine) for _ in range(count)]
+    given = picture(*machine.size)
+    images = [given.pin_memory() if machine.cuda else given]
+    batches = [Batch(images, [], [number], [machine.size]) for number in range(count)]
     world, ids = World(machine.device), tuple(range(1, 4))
-    found = {}
     for name in ("fp32", "bf16"):
         for _ in range(2):  # the first one sets things up
             started = time.perf_counter()
             results = predict(model, batches, category_ids=ids, world=world, precision=name, progress=False)  # type: ignore[arg-type]
-            found[f"{name} predict"] = count / (time.perf_counter() - started)
+            speed = count / (time.perf_counter() - started)
         with torch.inference_mode(), float32_products(name), autocast(machine.device, name):
             started = time.perf_counter()
             for given in batches:
                 model.detect(given.to(machine.device).images)
             machine.wait()
-        found[f"{name} detect"] = count / (time.perf_counter() - started)
-        found[f"{name} objects"] = len(results or []) / count
-    return found
+        alone = count / (time.perf_counter() - started)
+        yield name, {"predict": speed, "detect": alone, "objects": len(results or []) / count}
 
 
-def training(machine: Machine) -> dict[str, object]:
+def training(machine: Machine) -> Iterator[Item]:
     """A step of every stage: milliseconds and peak GiB, by precision, images and window."""
     counts = (1, 2, 8) if machine.cuda else (1,)
     cases = [("finetune", up, None) for up in ("nn", "srf")]
     cases += [(stage, "srf", window) for stage in ("pretrain", "extract") for window in (None, 16)]
-    found: dict[str, object] = {}
     for (stage, upsampler, window), name, count in product(cases, ("tf32", "bf16"), counts):
         key = f"{stage} {upsampler}{f' window {window}' if window else ''}, {name}, {count}"
         made = trainer(
@@ -136,13 +126,11 @@ def training(machine: Machine) -> dict[str, object]:
             window=window,
         )
         with float32_products(name):
-            found[key] = timed(machine, made._step, warm=2)
-    return found
+            yield key, timed(machine, made._step, warm=2)
 
 
-def compiling(machine: Machine) -> dict[str, object]:
+def compiling(machine: Machine) -> Iterator[Item]:
     """Seconds of the first compiled step and of those at new sizes, milliseconds later, and how many graphs."""
-    found: dict[str, object] = {}
     name = "bf16" if machine.cuda else "fp32"
     sizes = [(640, 960), (672, 1024), (736, 1088), machine.size] if machine.cuda else [machine.size]
     # A CPU takes minutes to compile what a GPU has compiled in seconds.
@@ -163,11 +151,10 @@ def compiling(machine: Machine) -> dict[str, object]:
         with float32_products(name):
             later = timed(machine, made._step, warm=2)
         graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
-        found[stage] = {"first_s": first, "later": later, "graphs": graphs}
-    return found
+        yield stage, {"first_s": first, "later": later, "graphs": graphs}
 
 
-def loading(machine: Machine) -> dict[str, float]:
+def loading(machine: Machine) -> Iterator[Item]:
     """Images per second of the loader, reading the built-in data at 800 pixels, and of the bf16 step of eight."""
     workers = max(1, min(15, len(os.sched_getaffinity(0)) - 1)) if machine.cuda else 0
     config = preset(
@@ -182,4 +169,4 @@ def loading(machine: Machine) -> dict[str, float]:
     count = 40 if machine.cuda else 2
     started = time.perf_counter()
     read = sum(len(given.images) for given in islice(batches, count))
-    return {"workers": workers, "images_per_second": read / (time.perf_counter() - started)}
+    yield f"{workers} workers", {"images_per_second": read / (time.perf_counter() - started)}

@@ -23,8 +23,8 @@ def smoke(path: Path, *options: str) -> tuple[dict, str]:
 def test_blocks_write_what_they_found(tmp_path):
     found, said = smoke(tmp_path / "gpu.json", "--only", "waits,evaluation,resume")
     assert found["device"] == "cpu" and found["torch"] and set(found) >= {"waits", "evaluation", "resume"}
-    assert found["resume"]["found"] == {"pretrain": 0.0, "extract": 0.0, "finetune": 0.0}
-    assert found["evaluation"]["found"]["fp32 objects"] == 100
+    assert [loss["difference"] for loss in found["resume"]["found"].values()] == [0.0, 0.0, 0.0]
+    assert found["evaluation"]["found"]["fp32"]["objects"] > 0
     assert "evaluation" in said and "Traceback" not in said
 
 
@@ -32,8 +32,8 @@ def test_blocks_write_what_they_found(tmp_path):
 def test_every_block_runs(tmp_path):
     found, said = smoke(tmp_path / "gpu.json")
     blocks = {name: value["found"] for name, value in found.items() if isinstance(value, dict)}
-    assert len(blocks) == 12 and all(isinstance(value, dict) for value in blocks.values()), said
+    assert len(blocks) == 12 and all(blocks.values()) and "failed" not in said, said
     assert all(case["pyramid"] == case["loss"] == 0 for case in blocks["detectors"].values())
     assert blocks["parity"] and not any("wrong" in case for case in blocks["parity"].values())
     assert all(command["code"] == 0 for command in blocks["commands"].values()), blocks["commands"]
-    assert all(difference < 0.01 for difference in blocks["ddp"].values())
+    assert all(loss["difference"] < 0.01 for loss in blocks["ddp"].values())
