@@ -111,6 +111,9 @@ def _usage(error: Any) -> str:
 def _fail(error: BaseException, code: int) -> NoReturn:
     if os.environ.get("SRFGAN_DEBUG"):
         raise error
+    from srfgan_cli.training.interrupt import let_signals_end
+
+    let_signals_end()  # a launcher's, while this process still says why it ends
     from srfgan_cli.console import stderr, styled
 
     rank = int(os.environ.get("RANK", "0"))

@@ -18,7 +18,7 @@ def rows_where(masks: Sequence[Tensor]) -> list[Tensor]:
     Args:
         masks: (R,) bool each, on one device, of lengths that may differ.
     """
-    if torch.compiler.is_exporting():
+    if torch.compiler.is_exporting() or any(mask.is_meta for mask in masks):
         return [torch.nonzero(mask).flatten() for mask in masks]
     counts = torch.stack([mask.sum() for mask in masks]).tolist()
     return [

@@ -80,6 +80,14 @@ def end_on_signals() -> None:
                 signal.signal(number, _without_terminal(handle))
 
 
+def let_signals_end() -> None:
+    """From now on the signals end this process at once and without a word."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, signal.SIG_DFL)
+
+
 def say(text: str) -> None:
     """Write a line to stderr, on the main process, from inside of a handler: whatever else is being written."""
     if os.environ.get("RANK", "0") == "0":
