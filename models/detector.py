@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from models.config import ModelConfig
+from models.config import InferenceConfig, ModelConfig
 from models.inputs import check_images, check_targets, check_weights
 from models.ops.boxes import Size
 from models.ops.masks import paste_masks
@@ -18,6 +18,8 @@ from models.structures import Detections, Target
 
 class Head(Protocol):
     """What a detector needs of its head, besides being a module."""
+
+    inference: InferenceConfig
 
     def losses(
         self, pyramid: dict[str, Tensor], sizes: Sequence[Size], targets: Sequence[Target]

@@ -18,6 +18,12 @@ Output = Annotated[
     Path | None,
     typer.Option("--output", help="Default: model.onnx, .pt2 or .pth beside the weights.", metavar="FILE"),
 ]
+Images = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--image", help="An image to compare on, instead of built-in ones; repeatable.", metavar="FILE"
+    ),
+]
 
 
 def export(
@@ -25,6 +31,7 @@ def export(
     weights: Weights = None,
     format_: Format = "onnx",
     output: Output = None,
+    image: Images = None,
     set_: Set = None,
     json: Json = False,
 ) -> None:
@@ -34,7 +41,7 @@ def export(
 
     if preset is None:
         raise InputError("Name the experiment with --preset, as --preset mask_rcnn_r50_fpn.")
-    report = export_preset(load_preset(preset, set_ or []), weights, format_, output)
+    report = export_preset(load_preset(preset, set_ or []), weights, format_, output, image or [])
     if json:
         from srfgan_cli.console import print_json
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,6 +25,10 @@ _TOLERANCES = (BOX_TOLERANCE, SCORE_TOLERANCE, MASK_TOLERANCE)
 SAME_SHARE = 0.95
 """Of all detections. Where two candidates are equal but for rounding, NMS or a limit may choose the other
 one in another runtime, most of all in large uniform areas, which look the same everywhere."""
+
+
+ENOUGH = 20
+"""Detections on all images together, if a lower threshold is looked for."""
 
 
 class ExportMismatchError(RuntimeError):
@@ -62,18 +67,38 @@ class Difference:
         return asdict(self)
 
 
-def check_images(smallest: int) -> dict[str, Tensor]:
-    """Three images (3, H, W) float32 of different sizes, one of them blank.
+def check_images(smallest: int, given: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """The images (3, H, W) float32 that a file is tried on: those `given`, or two scenes; and a blank one.
 
     The blank one is as small as a graph takes (`smallest` rows), so that its borders tell every place of it
     from the others.
     """
     scene = example_image(480).float()
-    return {
-        "scene": scene[:, :352],
-        "tall scene": scene[:, :, 100:420],
-        "blank": torch.zeros(3, smallest, smallest + 32),
-    }
+    scenes = given or {"scene": scene[:, :352], "tall scene": scene[:, :, 100:420]}
+    return scenes | {"blank": torch.zeros(3, smallest, smallest + 32)}
+
+
+@contextmanager
+def at_threshold(detector: Detector, threshold: float) -> Iterator[None]:
+    """The detector with another score threshold, in its config as well, until the block ends."""
+    config, own = detector.config, detector.head.inference
+    lowered = own.model_copy(update={"score_threshold": threshold})
+    detector.head.inference = lowered
+    detector.config = config.model_copy(update={"inference": lowered})
+    try:
+        yield
+    finally:
+        detector.head.inference, detector.config = own, config
+
+
+def lower_threshold(detector: Detector, images: dict[str, Tensor]) -> float | None:
+    """A score threshold below the detector's own that some of `images` (3, H, W) pass; None if there is none."""
+    threshold, count = detector.head.inference.score_threshold, 0
+    while threshold and count < ENOUGH:
+        threshold = threshold / 4 if threshold > 1e-4 else 0.0
+        with at_threshold(detector, threshold), torch.no_grad():
+            count = sum(len(detector.detect([image])[0]) for image in images.values())
+    return threshold if count else None
 
 
 def compare_on(detector: Detector, runtime: Runtime, images: dict[str, Tensor]) -> list[Difference]:

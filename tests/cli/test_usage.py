@@ -19,7 +19,7 @@ OPTIONS = {
     "eval": f"{MACHINE} batch_size data_root dataset from_ json max_detections output_dir per_class preset set_ split "
     "tta weights",
     "visualize": "devices generator image methods output preset score_threshold set_ weights what",
-    "export": "format_ json output preset set_ weights",
+    "export": "format_ image json output preset set_ weights",
     "demo": "devices output_dir overwrite seed",
 }
 """The surface that other people's scripts rely on: it grows on purpose only."""

@@ -6,7 +6,9 @@ import sys
 
 import pytest
 import torch
+from torchvision.transforms.functional import to_pil_image
 
+from srfgan_cli.data.shapes import example_image
 from srfgan_cli.export import session
 from srfgan_cli.export.graph import OUTPUT_NAMES
 
@@ -90,6 +92,51 @@ def test_a_cascade_finds_the_same_in_onnxruntime(srfgan, trained, pictures):
     assert sum(len(found) for found in made.expected[:4]) > 0
     for found, outputs in zip(made.expected, results, strict=False):
         assert_same(found, outputs)
+
+
+def test_where_nothing_is_found_a_lower_threshold_is_compared(srfgan, trained, tmp_path, monkeypatch):
+    made = trained("faster_rcnn_r18_fpn", "model.neck.upsampler=nn")
+    picture = tmp_path / "own [red] é.png"
+    to_pil_image(example_image(96)).save(picture)
+
+    def write(config, trained, format, path, output):
+        threshold = trained.detector.head.inference.score_threshold
+        assert threshold == config.model.inference.score_threshold
+        path.write_text(str(threshold))
+
+        def run(image):
+            found = trained.detector.detect([image])[0]
+            return {"boxes": found.boxes, "scores": found.scores, "labels": found.labels}
+
+        return run
+
+    monkeypatch.setattr(session, "_write", write)
+    high = ("--set", "model.inference.score_threshold=1.0", "--set", "data.test_short_side=96")
+    outcome = srfgan("export", *made.options, *high, "--image", picture, "--json")
+    assert outcome.code == 0, outcome.err
+    report = json.loads(outcome.out)
+    assert report["score_threshold"] < 1
+    assert report["compared"] == sum(max(one["expected"], one["found"]) for one in report["images"]) >= 20
+    assert [one["image"].split(",")[0] for one in report["images"]] == [str(picture), "blank"]
+    assert "Nothing on these images scores above 1, the preset" in outcome.err
+    assert f"Compared {report['compared']} detections on 2 images" in outcome.err
+    # What is kept has the threshold that was asked for, and nothing else stays.
+    assert made.path.with_suffix(".onnx").read_text() == "1.0"
+    assert {path.name for path in tmp_path.iterdir()} == {"model.pt", "model.onnx", picture.name}
+
+
+@pytest.mark.parametrize(
+    ("side", "message"), [(96, "pixels at the preset's test size"), (0, "no such image file")]
+)
+def test_images_that_cannot_be_compared_on(srfgan, trained, tmp_path, side, message):
+    made = trained("faster_rcnn_r18_fpn")
+    if side:
+        to_pil_image(example_image(side)).save(tmp_path / "own.png")
+    small = ("--set", "data.test_short_side=48", "--image", tmp_path / "own.png")
+    outcome = srfgan("export", *made.options, *small)
+    assert outcome.code == 2
+    assert message in outcome.err and "own.png" in outcome.err
+    assert {path.name for path in tmp_path.iterdir()} <= {"model.pt", "own.png"}
 
 
 def test_a_file_that_disagrees_is_not_kept(srfgan, trained, monkeypatch):
