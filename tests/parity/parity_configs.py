@@ -23,7 +23,7 @@ def kind_of_case(spec: dict[str, Any], arrays: set[str]) -> str:
         return "discriminator"
     if "results" in spec:
         return "regularizers"
-    if "det_boxes" not in arrays:
+    if not any("det_boxes" in name for name in arrays):
         return "backbone"
     return {"fcos": "one_stage", "retinanet": "one_stage"}.get(found := detector_name(names), found)
 
