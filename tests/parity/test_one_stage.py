@@ -56,14 +56,15 @@ def test_pyramid(run):
         run.case.assert_close("srf_of_lateral5", run.calls[0])
 
 
-def test_retinanets_maps_anchors_and_candidates(run):
-    if run.config.detector != "retinanet":
-        pytest.skip("FCOS")
+def test_retinanets_maps_anchors_and_candidates(run, monkeypatch):
+    if run.config.detector != "retinanet" or "head_deltas_p3" not in run.case.golden:
+        pytest.skip("FCOS, or a case that stores no maps of the head")
     head, golden = run.model.head, run.case.golden
     with torch.no_grad():
         logits, deltas = head.subnets(run.pyramid)
     anchors = head.anchors(logits)
-    head.inference = run.config.inference.model_copy(update={"score_threshold": 0.0})
+    every = run.config.inference.model_copy(update={"score_threshold": 0.0})
+    monkeypatch.setattr(head, "inference", every)
     classes = run.config.num_classes
     for index, level in enumerate(LEVELS):
         if f"head_logits_{level}" in golden:
@@ -92,7 +93,6 @@ def test_retinanets_maps_anchors_and_candidates(run):
             fits = (errors["boxes"] <= run.case.tolerance("boxes")) & (errors["scores"] <= 1e-4) & equal
             missing = int((~fits.any(axis=1)).sum())
             assert missing <= run.case.may_miss, f"{missing} of the reference's best candidates of {level}"
-    head.inference = run.config.inference
 
 
 def test_fcos_maps(run):
