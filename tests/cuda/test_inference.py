@@ -155,4 +155,5 @@ def test_every_detector_on_every_neck(cuda, detector, neck, precision):
     found = found_by(moved, GPU, precision=precision)
     assert dict(cuda.waits) == WAITS[detector]
     if precision == "fp32":
-        assert_same(found, found_by(model, HOST))
+        # Which of equal scores is the last that is kept may differ.
+        assert_same(found, found_by(model, HOST), share=0.9)
