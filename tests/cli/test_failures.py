@@ -4,8 +4,8 @@ import errno
 import os
 import resource
 import signal
-import time
 import threading
+import time
 from pathlib import Path
 
 import pytest
