@@ -47,7 +47,7 @@ def start(tiny, tmp_path):
 
 def ended(launchers):
     """Their exit codes, and what they said; in order of rank, as far as the main process has spoken."""
-    said = [launcher.communicate(timeout=200)[1] for launcher in launchers]
+    said = [launcher.communicate(timeout=600)[1] for launcher in launchers]
     return [launcher.returncode for launcher in launchers], said
 
 
@@ -58,7 +58,7 @@ def losses(folder):
 
 def kill(launchers, rank, folder):
     """Kill one of the run's processes once the run has done some iterations."""
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 600
     log = folder / "metrics.jsonl"
     while not (log.exists() and len(log.read_text().splitlines()) >= 3):
         assert time.monotonic() < deadline and all(launcher.poll() is None for launcher in launchers)
