@@ -2,7 +2,6 @@
 
 import copy
 import faulthandler
-import json
 import math
 import os
 import random
@@ -10,6 +9,7 @@ import random
 import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
+from spoilt_json import written
 
 from models.errors import InputError
 from srfgan_cli.config import DataConfig
@@ -163,20 +163,6 @@ def spoiled(rng):
     return document
 
 
-def written(document, rng):
-    """Its bytes, now and then as no json is, or not as it should be."""
-    text = json.dumps(document)
-    spoilt = [
-        lambda: text.encode("utf-8-sig"),
-        lambda: text.encode("utf-16"),
-        lambda: text.encode()[: rng.randrange(len(text))],
-        lambda: b"[" * 200_000,
-        lambda: text.replace("1", "1" * 5000, 3).encode(),
-        lambda: text.encode() + b"\xff",
-    ]
-    return rng.choice(spoilt)() if rng.random() < 0.05 else text.encode()
-
-
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("data")
@@ -261,7 +247,7 @@ def try_inputs(root, folder, seeds):
     agreed = 0
     for seed in seeds:
         rng = random.Random(seed)
-        content = written(spoiled(rng), rng)
+        content = written(spoiled(rng), rng, 0.05)
         path.write_bytes(content)
         faulthandler.dump_traceback_later(120, exit=True)
         try:

@@ -13,6 +13,7 @@ import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from spoilt_json import written
 
 from models.errors import InputError
 from srfgan_cli.data.coco import CocoIndex
@@ -119,20 +120,6 @@ def spoiled(rng):
     return results
 
 
-def written(document, rng):
-    """Its bytes, now and then as no json is, or not as it should be."""
-    text = json.dumps(document)
-    spoilt = [
-        lambda: text.encode("utf-8-sig"),
-        lambda: text.encode("utf-16"),
-        lambda: text.encode()[: rng.randrange(len(text))],
-        lambda: b"[" * 200_000,
-        lambda: text.replace("1", "1" * 5000, 3).encode(),
-        lambda: text.encode() + b"\xff",
-    ]
-    return rng.choice(spoilt)() if rng.random() < 0.1 else text.encode()
-
-
 def pycocotools_scores(truth, results, iou_type):
     """The six numbers by the reference evaluator, for the truth's own file."""
     given = only_masks(results) if iou_type == "segm" else results
@@ -171,7 +158,7 @@ def try_inputs(index, path, seeds):
     scored = 0
     for seed in seeds:
         rng = random.Random(seed)
-        content = written(spoiled(rng), rng)
+        content = written(spoiled(rng), rng, 0.1)
         path.write_bytes(content)
         faulthandler.dump_traceback_later(120, exit=True)
         try:
