@@ -33,14 +33,14 @@ from models import Target, build_discriminator, build_generator
 from models.detector import Detector
 from models.structures import Polygons
 from models.weights.names import to_ours
-from srfgan_cli.config import Config
 from srfgan_cli.data.loaders import Batch
-from srfgan_cli.data.pairs import halve, halve_targets
-from srfgan_cli.distributed import World
+from srfgan_cli.machine.distributed import World
 from srfgan_cli.presets import load_preset
+from srfgan_cli.presets.config import Config
 from srfgan_cli.training.build import with_scaled_anchors
 from srfgan_cli.training.engine import Hooks, Trainer
 from srfgan_cli.training.extract import ExtractStage
+from srfgan_cli.training.pairs import halve, halve_targets
 from srfgan_cli.training.pretrain import PretrainStage
 
 PRESET = "mask_rcnn_r50_fpn_afi"

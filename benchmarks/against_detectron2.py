@@ -20,9 +20,9 @@ from torch import nn
 
 from models.config import ModelConfig, NeckConfig
 from models.cost import HEIGHT, WIDTH
-from srfgan_cli.config import Config
 from srfgan_cli.export.detectron2_file import load_detectron2, write_detectron2
-from srfgan_cli.trained import TrainedDetector
+from srfgan_cli.presets.config import Config
+from srfgan_cli.runs.trained import TrainedDetector
 
 DETECTORS = ("mask_rcnn", "retinanet", "cascade_mask_rcnn")
 

@@ -11,11 +11,11 @@ from torch import Tensor
 from models import build_detector, build_discriminator, build_generator
 from models.detector import Detector
 from models.structures import Polygons, Target
-from srfgan_cli.config import Config, SolverConfig
 from srfgan_cli.data.loaders import Batch
-from srfgan_cli.distributed import World
-from srfgan_cli.precision import float32_products
+from srfgan_cli.machine.distributed import World
+from srfgan_cli.machine.precision import float32_products
 from srfgan_cli.presets import load_preset
+from srfgan_cli.presets.config import Config, SolverConfig
 from srfgan_cli.training.compilation import compile_networks
 from srfgan_cli.training.engine import Hooks, Trainer
 from srfgan_cli.training.extract import ExtractStage

@@ -12,7 +12,7 @@ from models import build_detector
 from models.detector import Detector
 from models.structures import Detections
 from models.weights import load_weights
-from srfgan_cli.precision import float32_products
+from srfgan_cli.machine.precision import float32_products
 
 PARITY = Path(__file__).parents[1] / "tests" / "parity"
 sys.path.insert(0, str(PARITY))

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from models import build_detector
 from models.detector import Detector
-from srfgan_cli.distributed import World
-from srfgan_cli.precision import float32_products
+from srfgan_cli.machine.distributed import World
+from srfgan_cli.machine.precision import float32_products
 from srfgan_cli.presets import load_preset
 
 DETECTORS = (

@@ -18,9 +18,9 @@ from spread import picture, spread_detector
 from models.detector import Detector
 from srfgan_cli.data.loaders import Batch, build_train_loader
 from srfgan_cli.data.open import open_split
-from srfgan_cli.distributed import World
-from srfgan_cli.evaluation.run import predict
-from srfgan_cli.precision import autocast, float32_products
+from srfgan_cli.evaluation.evaluate import predict
+from srfgan_cli.machine.distributed import World
+from srfgan_cli.machine.precision import autocast, float32_products
 from srfgan_cli.training.engine import Trainer
 
 

@@ -18,12 +18,12 @@ import torch
 from torch import nn
 
 from models import build_detector
-from srfgan_cli.config import Config
 from srfgan_cli.data.dataset import DetectionDataset
 from srfgan_cli.data.loaders import Batch, build_train_loader
 from srfgan_cli.data.open import open_split
-from srfgan_cli.precision import AUTOCAST_DTYPE
+from srfgan_cli.machine.precision import AUTOCAST_DTYPE
 from srfgan_cli.presets import load_preset
+from srfgan_cli.presets.config import Config
 from srfgan_cli.training.optim import build_optimizer
 
 

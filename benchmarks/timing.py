@@ -13,8 +13,8 @@ from typing import get_args
 
 import torch
 
-from srfgan_cli.config import Precision
-from srfgan_cli.precision import autocast, float32_products
+from srfgan_cli.machine.precision import autocast, float32_products
+from srfgan_cli.presets.config import Precision
 
 
 def add_machine(parser: argparse.ArgumentParser) -> None:

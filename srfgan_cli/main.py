@@ -72,12 +72,12 @@ def run() -> None:
 
     Exit codes: 0 done, 1 failed while running, 2 bad usage, config or data, 130 interrupted, 141 nobody reads stdout.
     """
-    from srfgan_cli.training.interrupt import end_on_signals
+    from srfgan_cli.machine.interrupt import end_on_signals
 
     end_on_signals()
     _find_own_models()
     from models.errors import InputError
-    from srfgan_cli.console import abandon_output, end_output
+    from srfgan_cli.screen.console import abandon_output, end_output
 
     _register()
     code = 0
@@ -93,7 +93,7 @@ def run() -> None:
     except KeyboardInterrupt as error:
         _fail(error, 130)
     except Exception as error:
-        from srfgan_cli.failures import as_input_error
+        from srfgan_cli.screen.failures import as_input_error
 
         if isinstance(error, OSError) and error.filename is None:
             abandon_output()  # which may be what cannot be written
@@ -111,10 +111,10 @@ def _usage(error: Any) -> str:
 def _fail(error: BaseException, code: int) -> NoReturn:
     if os.environ.get("SRFGAN_DEBUG"):
         raise error
-    from srfgan_cli.training.interrupt import let_signals_end
+    from srfgan_cli.machine.interrupt import let_signals_end
 
     let_signals_end()  # a launcher's, while this process still says why it ends
-    from srfgan_cli.console import stderr, styled
+    from srfgan_cli.screen.console import stderr, styled
 
     rank = int(os.environ.get("RANK", "0"))
     if rank:

@@ -10,7 +10,7 @@ from typing import get_args
 import pytest
 
 from models.config import BackboneName, DetectorName, NeckName, UpsamplerName
-from srfgan_cli.tables import load_tables
+from srfgan_cli.presets.tables import load_tables
 
 README = Path(__file__).parents[1] / "README.md"
 WHAT_EXISTS = {

@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import nn
 
-from models.backbones.conv_norm import ConvNorm
+from models.ops.conv_norm import ConvNorm
 from models.ops.convolution import Conv2d
 
 

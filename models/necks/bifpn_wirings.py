@@ -7,10 +7,10 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from models.backbones.conv_norm import ConvNorm
 from models.config import NeckConfig
 from models.necks.bifpn import BiFPN, BiFPNLayer
 from models.necks.extra_levels import MaxPooledLevels
+from models.ops.conv_norm import ConvNorm
 from models.ops.convolution import Conv2d
 
 _LEVELS = ("p3", "p4", "p5", "p6", "p7")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from models.backbones.conv_norm import ConvNorm
+from models.ops.conv_norm import ConvNorm
 from models.ops.convolution import Conv2d
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from srfgan_cli.options import Json, Preset, Set
+from srfgan_cli.screen.options import Json, Preset, Set
 
 DEFAULT_PRESET = "mask_rcnn_r50_fpn"
 """Whose `data` says which image files may be used: what the base of all presets says."""
@@ -30,9 +30,9 @@ def check(
     json: Json = False,
 ) -> None:
     """Check every annotation, open every image, count what is there; exit code 2 if it cannot be used."""
-    from srfgan_cli.console import print_json, stderr, stdout
     from srfgan_cli.data.image_check import check_root
     from srfgan_cli.presets import load_preset
+    from srfgan_cli.screen.console import print_json, stderr, stdout
 
     reports = check_root(root, load_preset(preset or DEFAULT_PRESET, set_ or []).data)
     for report in reports:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from srfgan_cli.options import Devices, Overwrite, Seed, utf8_path
+from srfgan_cli.screen.options import Devices, Overwrite, Seed, utf8_path
 
 OutputDir = Annotated[
     Path,
@@ -28,11 +28,11 @@ def demo(
     overwrite: Overwrite = False,
 ) -> None:
     """The whole method in minutes on a CPU: train a baseline and the three stages, compare, and show a page."""
-    from srfgan_cli.console import print_path, stderr
-    from srfgan_cli.demo.report import comparison_table, write_report
-    from srfgan_cli.demo.run import one_device, run_demo
-    from srfgan_cli.launcher import INTERRUPTED
-    from srfgan_cli.training.interrupt import Interrupted
+    from srfgan_cli.demo.documents import comparison_table, write_report
+    from srfgan_cli.demo.run_demo import one_device, run_demo
+    from srfgan_cli.machine.interrupt import Interrupted
+    from srfgan_cli.machine.launcher import INTERRUPTED
+    from srfgan_cli.screen.console import print_path, stderr
 
     try:
         outcome = run_demo(output_dir, one_device(devices), seed=seed, overwrite=overwrite)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from models.errors import InputError
-from srfgan_cli.options import (
+from srfgan_cli.screen.options import (
     DataRoot,
     Dataset,
     Devices,
@@ -80,9 +80,9 @@ def evaluate(
         overrides += ["evaluation.tta.enabled=true"]
     config = load_preset(preset, [*overrides, *(set_ or [])])
 
-    from srfgan_cli.devices import parse_devices
-    from srfgan_cli.evaluation.session import EvaluationOptions, evaluate_preset
-    from srfgan_cli.launcher import launch
+    from srfgan_cli.evaluation.evaluate_preset import EvaluationOptions, evaluate_preset
+    from srfgan_cli.machine.devices import parse_devices
+    from srfgan_cli.machine.launcher import launch
 
     chosen = parse_devices(devices)
     if from_ is None:
@@ -104,8 +104,8 @@ def evaluate(
     )
     if report is None:
         return
-    from srfgan_cli.console import print_json, stderr, stdout
     from srfgan_cli.evaluation.table import report_table
+    from srfgan_cli.screen.console import print_json, stderr, stdout
 
     (stderr if json else stdout).print(report_table(report, per_class=per_class))
     if json:

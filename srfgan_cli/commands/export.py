@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from models.errors import InputError
-from srfgan_cli.options import Json, Preset, Set, Weights
+from srfgan_cli.screen.options import Json, Preset, Set, Weights
 
 Format = Annotated[
     Literal["onnx", "pt2", "detectron2"],
@@ -36,13 +36,13 @@ def export(
     json: Json = False,
 ) -> None:
     """Write a detector as ONNX or torch.export file, NMS included, or for detectron2; compare it with PyTorch."""
-    from srfgan_cli.export.session import export_preset
+    from srfgan_cli.export.export_preset import export_preset
     from srfgan_cli.presets import load_preset
 
     if preset is None:
         raise InputError("Name the experiment with --preset, as --preset mask_rcnn_r50_fpn.")
     report = export_preset(load_preset(preset, set_ or []), weights, format_, output, image or [])
     if json:
-        from srfgan_cli.console import print_json
+        from srfgan_cli.screen.console import print_json
 
         print_json(report.as_json())

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from models.errors import InputError
-from srfgan_cli.console import print_json, stdout, styled
-from srfgan_cli.options import Json, Set
+from srfgan_cli.screen.console import print_json, stdout, styled
+from srfgan_cli.screen.options import Json, Set
 
 if TYPE_CHECKING:
-    from srfgan_cli.config import Scores
-    from srfgan_cli.tables import Entry
+    from srfgan_cli.presets.config import Scores
+    from srfgan_cli.presets.tables import Entry
 
 app = typer.Typer(help="List, show, copy and compare presets.", no_args_is_help=True)
 
@@ -29,7 +29,7 @@ def list_(
     """All presets by table, with the papers' box and mask AP."""
     from rich.table import Table
 
-    from srfgan_cli.tables import entries_by_table, load_tables
+    from srfgan_cli.presets.tables import entries_by_table, load_tables
 
     tables = entries_by_table()
     if table is not None and table not in load_tables():
@@ -55,9 +55,9 @@ def list_(
 @app.command()
 def show(name: PresetArgument, set_: Set = None, json_: Json = False) -> None:
     """A preset, fully resolved, as YAML; above it its size, arithmetic, schedule and table rows."""
-    from srfgan_cli.presets import dump_yaml, load_preset
-    from srfgan_cli.published import describe_published
-    from srfgan_cli.summary import summary, summary_lines
+    from srfgan_cli.presets.digest import summary, summary_lines
+    from srfgan_cli.presets.library import dump_yaml, load_preset
+    from srfgan_cli.runs.published import describe_published
 
     config = load_preset(name, set_ or [])
     if json_:
@@ -74,7 +74,7 @@ def copy(
     file: Annotated[Path, typer.Argument(help="The YAML file to write.", metavar="FILE")],
 ) -> None:
     """Copy a preset's own YAML, to change it and use it by its path."""
-    from srfgan_cli.presets import find_preset
+    from srfgan_cli.presets.library import find_preset
 
     if file.suffix not in (".yaml", ".yml"):
         raise InputError(f"{file}: a preset file ends in .yaml.")
@@ -93,7 +93,7 @@ def diff(first: PresetArgument, second: PresetArgument) -> None:
     """The keys in which two presets differ."""
     from rich.table import Table
 
-    from srfgan_cli.presets import flatten, load_preset
+    from srfgan_cli.presets.library import flatten, load_preset
 
     a, b = flatten(load_preset(first)), flatten(load_preset(second))
     keys = [key for key in a | b if a.get(key) != b.get(key) and key != "name"]

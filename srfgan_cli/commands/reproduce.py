@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from srfgan_cli.console import print_json, print_path, stderr, stdout
-from srfgan_cli.options import (
+from srfgan_cli.screen.console import print_json, print_path, stderr, stdout
+from srfgan_cli.screen.options import (
     BatchSize,
     DataRoot,
     Dataset,
@@ -138,9 +138,9 @@ def _run(
     output_dir: Path,
     json: bool,
 ) -> None:
-    from srfgan_cli.launcher import INTERRUPTED
-    from srfgan_cli.reproduction.run import Stopped, run_jobs
-    from srfgan_cli.reproduction.session import report_table
+    from srfgan_cli.machine.launcher import INTERRUPTED
+    from srfgan_cli.reproduction.report_table import report_table
+    from srfgan_cli.reproduction.run_jobs import Stopped, run_jobs
 
     try:
         outcome = run_jobs(graph, output_dir, machines)
@@ -158,7 +158,7 @@ def _run(
 
 
 def _show(graph: Graph, machine: Machine, output_dir: Path, json: bool) -> None:
-    from srfgan_cli.devices import parse_devices
+    from srfgan_cli.machine.devices import parse_devices
     from srfgan_cli.reproduction.dry_run import planned, planned_table
 
     runs = planned(graph, output_dir, parse_devices(machine.devices))

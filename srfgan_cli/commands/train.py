@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from srfgan_cli.console import print_json, stderr
-from srfgan_cli.options import (
+from srfgan_cli.screen.console import print_json, stderr
+from srfgan_cli.screen.options import (
     AutoResume,
     BatchSize,
     Compile,
@@ -40,7 +40,7 @@ from srfgan_cli.options import (
 )
 
 if TYPE_CHECKING:
-    from srfgan_cli.plan import Plan
+    from srfgan_cli.runs.plan import Plan
 
 Backbone = Annotated[
     Literal["r18", "r50", "r101"] | None,
@@ -137,7 +137,7 @@ def finetune(
 
 
 def _train(options: TrainOptions) -> None:
-    from srfgan_cli.plan import make_plan, show_plan
+    from srfgan_cli.runs.plan import make_plan, show_plan
 
     plan = make_plan(options)
     if options.dry_run:
@@ -146,11 +146,11 @@ def _train(options: TrainOptions) -> None:
     if plan.finished:
         _say_finished(plan)
         return
-    from srfgan_cli.devices import parse_devices
-    from srfgan_cli.launcher import INTERRUPTED, is_worker, launch
-    from srfgan_cli.lock import sole_use
-    from srfgan_cli.training.interrupt import Interrupted
-    from srfgan_cli.training.session import train_stage
+    from srfgan_cli.machine.devices import parse_devices
+    from srfgan_cli.machine.interrupt import Interrupted
+    from srfgan_cli.machine.launcher import INTERRUPTED, is_worker, launch
+    from srfgan_cli.runs.lock import sole_use
+    from srfgan_cli.training.train_stage import train_stage
 
     devices = parse_devices(options.devices)
     if options.max_restarts and options.overwrite and not is_worker():

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from models.errors import InputError
-from srfgan_cli.options import Devices, Preset, Set
+from srfgan_cli.screen.options import Devices, Preset, Set
 
 LEVELS = ("P2", "P3", "P4", "P5", "P6", "P7")
 
@@ -52,8 +52,8 @@ def visualize(
     output: Output = None,
 ) -> None:
     """Draw a pyramid level by several upsampling methods, or a detector's boxes, masks and labels."""
-    from srfgan_cli.devices import parse_devices
-    from srfgan_cli.visualization.session import Request, draw_detections, draw_level
+    from srfgan_cli.machine.devices import parse_devices
+    from srfgan_cli.visualization.draw import Request, draw_detections, draw_level
 
     request = Request(
         preset=preset,

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from srfgan_cli.data.findings import SHOWN, Fate, Problem, Report
 from srfgan_cli.data.hints import annotation_hints, image_hints
 from srfgan_cli.data.outlines import LONGEST, bounds, tame
 from srfgan_cli.data.records import Records
-from srfgan_cli.data.report import SHOWN, Fate, Problem, Report
 from srfgan_cli.data.segmentations import Segmentations
 
 Kind = tuple[str, Fate, np.ndarray]

@@ -17,11 +17,11 @@ from torch import Tensor
 from models.structures import InstanceMask, Polygons
 from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.data.check import Checked, check_records
+from srfgan_cli.data.findings import Report
 from srfgan_cli.data.images import MAX_PIXELS
 from srfgan_cli.data.places import file_kinds
 from srfgan_cli.data.ragged import offsets
 from srfgan_cli.data.records import Records, read_records
-from srfgan_cli.data.report import Report
 from srfgan_cli.data.rle import cut_out
 
 

@@ -11,16 +11,16 @@ from functools import partial
 from pathlib import Path
 from threading import Lock
 
-from srfgan_cli.config import DataConfig
-from srfgan_cli.console import stderr
 from srfgan_cli.data.check import check_records, describe_image
+from srfgan_cli.data.findings import SHOWN, Fate, Problem, Report
 from srfgan_cli.data.images import Decoded, ImageError, decode
 from srfgan_cli.data.layout import find_split, present_splits
-from srfgan_cli.data.overview import overview
 from srfgan_cli.data.places import file_kinds
 from srfgan_cli.data.records import Records, read_records
-from srfgan_cli.data.report import SHOWN, Fate, Problem, Report
-from srfgan_cli.progress import progress_bar
+from srfgan_cli.data.tally import tally
+from srfgan_cli.presets.config import DataConfig
+from srfgan_cli.screen.console import stderr
+from srfgan_cli.screen.progress import progress_bar
 
 _LARGE = 10_000_000
 """Images of more pixels are read one at a time, so that many threads do not need the memory of many."""
@@ -57,7 +57,7 @@ def check_root(root: Path, config: DataConfig | None = None) -> list[Report]:
             stopped = {int(row) for _, _, found in kinds for row in found.nonzero()[0]}
             unusable = check_images(records, files.images, partial(progress.advance, task), stopped)
             report = checked.report.extended(unusable)
-            reports.append(replace(report, overview=overview(records, checked)))
+            reports.append(replace(report, overview=tally(records, checked)))
     return reports
 
 

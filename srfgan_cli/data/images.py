@@ -16,8 +16,8 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from models.errors import InputError
-from srfgan_cli.console import stderr
 from srfgan_cli.data.pixels import Levels, UnknownRangeError, bit_depth, orientation, to_rgb, turned
+from srfgan_cli.screen.console import stderr
 
 
 class ImageError(InputError):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from models.errors import InputError
-from srfgan_cli.config import DataConfig
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.dataset import DetectionDataset
 from srfgan_cli.data.layout import Split, find_split
 from srfgan_cli.data.shapes import ensure_shapes
 from srfgan_cli.data.transforms import OriginalSize, ResizePolicy
+from srfgan_cli.presets.config import DataConfig
 
 
 def open_split(

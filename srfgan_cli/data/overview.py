@@ -5,14 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from srfgan_cli.data.check import Checked
-from srfgan_cli.data.records import Records
-
-_SMALL, _LARGE = 32**2, 96**2  # COCO's, in pixels
 _CLASSES_SHOWN = 30
 
 
@@ -89,37 +84,6 @@ class Overview:
             ("boxes", boxes),
             ("classes", f"{len(self.classes)}{without}"),
         ]
-
-
-def overview(records: Records, checked: Checked) -> Overview:
-    """Count what `checked` keeps of `records`."""
-    objects = checked.keep & ~records.crowd
-    rows, labels = checked.image_rows[objects], checked.labels[objects]
-    count = len(records.categories)
-    per_class = np.bincount(labels, minlength=count)
-    seen = np.unique(np.stack([labels, rows], axis=1), axis=0)
-    images_of = np.bincount(seen[:, 0], minlength=count)
-    corners = checked.boxes[objects]
-    areas = (corners[:, 2:] - corners[:, :2]).prod(axis=1)
-    small, large = int((areas < _SMALL).sum()), int((areas >= _LARGE).sum())
-    categories = zip(records.categories.ids, records.categories.names, per_class, images_of, strict=True)
-    classes = [ClassCount(id_, name, int(n), int(images)) for id_, name, n, images in categories]
-    return Overview(
-        images=len(records.image_ids),
-        empty=len(records.image_ids) - len(np.unique(rows)),
-        objects=int(objects.sum()),
-        masks=int((objects & checked.masks.has_mask).sum()),
-        crowds=int((checked.keep & records.crowd).sum()),
-        image_sizes=_image_sizes(records.sizes),
-        boxes={"small": small, "medium": len(areas) - small - large, "large": large},
-        classes=tuple(sorted(classes, key=lambda entry: -entry.objects)),
-    )
-
-
-def _image_sizes(sizes: np.ndarray) -> dict[str, str]:
-    order = np.argsort(sizes.astype(np.float64).prod(axis=1), kind="stable")
-    places = {"smallest": 0, "median": len(order) // 2, "largest": len(order) - 1}
-    return {name: "{1} x {0}".format(*sizes[order[place]].tolist()) for name, place in places.items()}
 
 
 def _percent(part: int, whole: int) -> str:

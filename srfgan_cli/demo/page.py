@@ -6,8 +6,8 @@ from html import escape
 from typing import Any
 
 from srfgan_cli.demo.pictures import SCORE_THRESHOLD
-from srfgan_cli.demo.run import METHOD, PLAIN, Outcome
-from srfgan_cli.pages import STYLE, duration, figure, inlined, signed
+from srfgan_cli.demo.run_demo import METHOD, PLAIN, Outcome
+from srfgan_cli.screen.pages import STYLE, duration, figure, inlined, signed
 
 ROWS = {"nn": "nearest neighbour", "srf": "generator (srf)"}
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")

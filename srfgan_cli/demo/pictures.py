@@ -14,13 +14,13 @@ from torchvision.transforms.v2.functional import to_pil_image
 from models.detector import Detector
 from models.errors import InputError
 from models.structures import Detections
-from srfgan_cli.config import Config
 from srfgan_cli.data.dataset import DetectionDataset
 from srfgan_cli.data.open import open_split
 from srfgan_cli.data.shapes import example_image
 from srfgan_cli.demo.truth import as_detections
-from srfgan_cli.runs import Run
-from srfgan_cli.trained import load_trained
+from srfgan_cli.presets.config import Config
+from srfgan_cli.runs.folder import Run
+from srfgan_cli.runs.trained import load_trained
 from srfgan_cli.visualization.curves import curves
 from srfgan_cli.visualization.detections import draw
 from srfgan_cli.visualization.feature_maps import level_maps

@@ -17,11 +17,11 @@ from rich.progress import (
 )
 
 from models.errors import InputError
-from srfgan_cli.console import stderr
 from srfgan_cli.downloads.addresses import file_name
 from srfgan_cli.downloads.transfer import Report, TransferError, transfer
-from srfgan_cli.files import file_hash
-from srfgan_cli.progress import WordsColumn
+from srfgan_cli.machine.files import file_hash
+from srfgan_cli.screen.console import stderr
+from srfgan_cli.screen.progress import WordsColumn
 
 Check = Callable[[Path], object]
 """Reads a file that came and raises InputError if it is not what it should be."""

@@ -16,11 +16,11 @@ from typing import Any, Literal
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 
-from srfgan_cli.config import Scores
 from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.ragged import row_of
 from srfgan_cli.evaluation.results import Result, only_masks
+from srfgan_cli.presets.config import Scores
 
 Task = Literal["box", "mask"]
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from srfgan_cli.config import ReferenceConfig, Scores
 from srfgan_cli.evaluation.coco import Task, TaskScores
+from srfgan_cli.presets.config import ReferenceConfig, Scores
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 

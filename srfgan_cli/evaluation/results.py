@@ -28,7 +28,7 @@ from srfgan_cli.data.json_file import read_json
 from srfgan_cli.data.ragged import row_sums
 from srfgan_cli.data.rle import decode_strings
 from srfgan_cli.evaluation.device_masks import encode_pasted
-from srfgan_cli.files import write_atomically
+from srfgan_cli.machine.files import write_atomically
 
 _MASKS_AT_ONCE = 20_000
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from srfgan_cli.config import ReferenceConfig, Scores
-from srfgan_cli.console import styled
 from srfgan_cli.evaluation.report import METRICS, Report
+from srfgan_cli.presets.config import ReferenceConfig, Scores
+from srfgan_cli.screen.console import styled
 
 COCO_IMAGES = {"val2017": 5000, "test-dev": 20288}
 """What the papers' splits hold, to tell a user's own `val2017` from COCO's."""

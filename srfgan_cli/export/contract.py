@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 from srfgan_cli import __version__
-from srfgan_cli.config import Config
 from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.export.graph import smallest_side
+from srfgan_cli.presets.config import Config
 
 _INPUT = {
     "name": "image",

@@ -11,8 +11,8 @@ from models.config import ModelConfig
 from models.errors import InputError
 from models.heads.retinanet_head import SCALES
 from srfgan_cli import __version__
-from srfgan_cli.config import Config
 from srfgan_cli.data.categories import CategoryMap
+from srfgan_cli.presets.config import Config
 
 HEADER = "# A detectron2 config, written by srfgan"
 """How every such file begins."""

@@ -13,11 +13,11 @@ from torch import Tensor
 from models.detector import Detector
 from models.errors import InputError
 from models.weights.names import is_derived, to_detectron2
-from srfgan_cli.config import Config
 from srfgan_cli.export.detectron2_config import HEADER, bifpn_wiring, config_text, needs_plugin
 from srfgan_cli.export.graph import Runtime
-from srfgan_cli.files import write_atomically
-from srfgan_cli.trained import TrainedDetector
+from srfgan_cli.machine.files import write_atomically
+from srfgan_cli.presets.config import Config
+from srfgan_cli.runs.trained import TrainedDetector
 
 
 def config_beside(weights: Path) -> Path:
@@ -94,7 +94,7 @@ def load_detectron2(path: Path, detector: Detector) -> Any:
 
     cfg = get_cfg()
     if needs_plugin(detector.config):
-        from srfgan_cli.detectron2_plugin import add_srfgan_config
+        from srfgan_cli.export.detectron2_plugin import add_srfgan_config
 
         add_srfgan_config(cfg)
     cfg.merge_from_file(str(config_beside(path)))

@@ -13,7 +13,7 @@ from torch.export import ExportedProgram
 
 from models.errors import InputError
 from srfgan_cli.export.graph import INPUT_NAME, Runtime
-from srfgan_cli.files import write_atomically
+from srfgan_cli.machine.files import write_atomically
 
 OPSET = 18
 """The lowest that torch's exporter writes, for the widest choice of runtimes."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from srfgan_cli.export.graph import OUTPUT_NAMES, Runtime
-from srfgan_cli.files import write_atomically
+from srfgan_cli.machine.files import write_atomically
 
 METADATA_FILE = "srfgan.json"
 """Name inside the archive: `torch.export.load(path, extra_files={"srfgan.json": ""})` fills it in."""

@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from models.errors import InputError
-from srfgan_cli.files import write_atomically
+from srfgan_cli.machine.files import write_atomically
 from srfgan_cli.reproduction.graph import Graph
 from srfgan_cli.reproduction.jobs import JobFolder
 from srfgan_cli.visualization.curves import curves, from_zero

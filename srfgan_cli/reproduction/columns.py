@@ -8,8 +8,8 @@ from typing import Any
 
 from scipy.special import stdtrit
 
-from srfgan_cli.pages import signed
-from srfgan_cli.reproduction.summary import TASKS
+from srfgan_cli.reproduction.outcome import TASKS
+from srfgan_cli.screen.pages import signed
 
 ReportRow = Mapping[str, Any]
 """One of `rows` of report.json."""

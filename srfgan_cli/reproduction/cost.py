@@ -13,8 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from models import build_discriminator, build_upsampler
 from models.config import DiscriminatorConfig, ModelConfig
 from models.cost import cost_of
-from srfgan_cli.config import Config, Precision
-from srfgan_cli.precision import autocast, float32_products
+from srfgan_cli.machine.precision import autocast, float32_products
+from srfgan_cli.presets.config import Config, Precision
 from srfgan_cli.reproduction.graph import Job
 
 ASPECT = 1216 / 800

@@ -7,10 +7,10 @@ from typing import Any
 
 from rich.table import Column, Table
 
-from srfgan_cli.devices import Devices
+from srfgan_cli.machine.devices import Devices
 from srfgan_cli.reproduction.cost import hours, job_gmacs
 from srfgan_cli.reproduction.graph import Graph
-from srfgan_cli.reproduction.run import job_folders
+from srfgan_cli.reproduction.run_jobs import job_folders
 
 
 def planned(graph: Graph, output_dir: Path, devices: Devices) -> list[dict[str, Any]]:

@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from models.errors import InputError
-from srfgan_cli.config import Config, SolverConfig
-from srfgan_cli.plan import check_schedule, needed_sources, source_presets
 from srfgan_cli.presets import load_preset
+from srfgan_cli.presets.config import Config, SolverConfig
+from srfgan_cli.presets.tables import Entry
 from srfgan_cli.reproduction.identity import scoring, what_decides
 from srfgan_cli.reproduction.rows import AS_MANY_IMAGES
-from srfgan_cli.tables import Entry
+from srfgan_cli.runs.graph import needed_sources, source_presets
+from srfgan_cli.runs.plan import check_schedule
 
 Began = Callable[[str], Config | None]
 """By a training's key, the config that a run of it is done with or goes on with; None where it starts anew."""

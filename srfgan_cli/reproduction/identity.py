@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import InputError
-from srfgan_cli.config import Config
-from srfgan_cli.presets import flatten
-from srfgan_cli.runs import FREE_TO_CHANGE
+from srfgan_cli.presets.config import Config
+from srfgan_cli.presets.library import flatten
+from srfgan_cli.runs.folder import FREE_TO_CHANGE
 
 
 def what_decides(config: Config, stage: str, unlabeled: str) -> dict[str, Any]:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from srfgan_cli.config import Config
-from srfgan_cli.files import write_atomically
-from srfgan_cli.presets import dump_yaml, load_preset
+from srfgan_cli.machine.files import write_atomically
+from srfgan_cli.presets.config import Config
+from srfgan_cli.presets.library import dump_yaml, load_preset
 from srfgan_cli.reproduction.graph import Job
-from srfgan_cli.runs import Run, continued
+from srfgan_cli.runs.folder import Run, continued
 
 TAIL = 8192
 """Bytes at the end of a log that surely hold a whole line."""

@@ -16,10 +16,10 @@ from torch import Tensor
 from models.cost import cost_of
 from models.detector import Detector
 from srfgan_cli.data.open import open_split
-from srfgan_cli.files import write_atomically
+from srfgan_cli.machine.files import write_atomically
 from srfgan_cli.reproduction.graph import Graph, Job
 from srfgan_cli.reproduction.jobs import JobFolder
-from srfgan_cli.trained import load_trained
+from srfgan_cli.runs.trained import load_trained
 from srfgan_cli.visualization.feature_maps import level_maps
 from srfgan_cli.visualization.maps import p2_panel
 

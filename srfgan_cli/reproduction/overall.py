@@ -7,12 +7,12 @@ from contextlib import contextmanager
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from srfgan_cli.console import stderr
-from srfgan_cli.progress import WordsColumn
 from srfgan_cli.reproduction.cost import work
 from srfgan_cli.reproduction.graph import Graph, Job
 from srfgan_cli.reproduction.jobs import JobFolder
 from srfgan_cli.reproduction.process import RunningJob
+from srfgan_cli.screen.console import stderr
+from srfgan_cli.screen.progress import WordsColumn
 
 
 class Overall:

@@ -8,7 +8,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from srfgan_cli.launcher import INTERRUPTED
+from srfgan_cli.machine.launcher import INTERRUPTED
 from srfgan_cli.reproduction.graph import Job
 from srfgan_cli.reproduction.jobs import JobFolder, Machine, command
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from models.errors import InputError
-from srfgan_cli.config import Config
-from srfgan_cli.tables import Entry, entries_by_table
+from srfgan_cli.presets.config import Config
+from srfgan_cli.presets.tables import Entry, entries_by_table
 
 BASELINES = {"table6": "table6_bilinear", "table7": "table7_same", "upsamplers": "upsamplers_nn"}
 """What all rows of a table are compared with: the papers' own setting where no row is plain."""

@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 
 from models.errors import InputError
-from srfgan_cli.devices import Devices, parse_devices
+from srfgan_cli.machine.devices import Devices, parse_devices
 from srfgan_cli.reproduction.jobs import Machine
 
 

@@ -7,8 +7,8 @@ from models.config import ModelConfig
 from models.detector import Detector
 from models.weights import read_checkpoint
 from srfgan_cli.data.categories import CategoryMap
-from srfgan_cli.distributed import World
-from srfgan_cli.plan import Plan
+from srfgan_cli.machine.distributed import World
+from srfgan_cli.runs.plan import Plan
 from srfgan_cli.training import sources
 from srfgan_cli.training.compilation import compile_networks
 from srfgan_cli.training.extract import ExtractStage

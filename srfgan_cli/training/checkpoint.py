@@ -9,7 +9,7 @@ import torch
 
 from models.errors import InputError
 from models.weights.files import FORMAT, read_content
-from srfgan_cli.files import write_atomically
+from srfgan_cli.machine.files import write_atomically
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:

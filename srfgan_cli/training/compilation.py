@@ -8,7 +8,7 @@ from torch import nn
 
 from models.detector import Detector
 from models.errors import InputError
-from srfgan_cli.files import first_line
+from srfgan_cli.machine.files import first_line
 from srfgan_cli.training.stage import Stage
 
 

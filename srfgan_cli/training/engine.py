@@ -16,12 +16,12 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from models.errors import InputError
-from srfgan_cli.config import SolverConfig
 from srfgan_cli.data.loaders import Batch
-from srfgan_cli.distributed import World
-from srfgan_cli.precision import autocast, float32_products
+from srfgan_cli.machine.distributed import World
+from srfgan_cli.machine.interrupt import Interrupted, stop_on_signals
+from srfgan_cli.machine.precision import autocast, float32_products
+from srfgan_cli.presets.config import SolverConfig
 from srfgan_cli.training.average import Average
-from srfgan_cli.training.interrupt import Interrupted, stop_on_signals
 from srfgan_cli.training.measured import Measured, means, on_host
 from srfgan_cli.training.metrics import MetricsLog
 from srfgan_cli.training.optim import set_lr

@@ -10,10 +10,9 @@ from torch.nn import functional as F
 
 from models.detector import Detector
 from models.structures import Target
-from srfgan_cli.config import AdversarialConfig, ExtractConfig, Interpolation
 from srfgan_cli.data.loaders import Batch
-from srfgan_cli.data.pairs import INTERPOLATION_MODES, halve, halve_targets
-from srfgan_cli.distributed import World
+from srfgan_cli.machine.distributed import World
+from srfgan_cli.presets.config import AdversarialConfig, ExtractConfig, Interpolation
 from srfgan_cli.training.adversarial import (
     Judge,
     Maps,
@@ -25,6 +24,7 @@ from srfgan_cli.training.adversarial import (
     random_windows,
 )
 from srfgan_cli.training.optim import build_optimizer
+from srfgan_cli.training.pairs import INTERPOLATION_MODES, halve, halve_targets
 from srfgan_cli.training.pretrain import guide_maps, require_normalisable
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from srfgan_cli.config import FeatureEnhancementConfig
+from srfgan_cli.presets.config import FeatureEnhancementConfig
 
 _EARLY, _LATE = "layer2", "layer4"
 """timm's and torchvision's names of res3 and res5."""

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from models.detector import Detector
 from models.structures import Target
-from srfgan_cli.config import FeatureEnhancementConfig, FinetuneConfig
 from srfgan_cli.data.loaders import Batch
-from srfgan_cli.distributed import World
+from srfgan_cli.machine.distributed import World
+from srfgan_cli.presets.config import FeatureEnhancementConfig, FinetuneConfig
 from srfgan_cli.training.feature_enhancement import enhancement_losses
 from srfgan_cli.training.optim import build_optimizer
 

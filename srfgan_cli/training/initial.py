@@ -5,9 +5,9 @@ from __future__ import annotations
 from models.detector import Detector
 from models.errors import InputError
 from models.weights import load_imagenet, load_weights, read_checkpoint
-from srfgan_cli.config import Config
-from srfgan_cli.console import stderr
 from srfgan_cli.downloads.cache import fetch, weights_folder
+from srfgan_cli.presets.config import Config
+from srfgan_cli.screen.console import stderr
 
 MSRA = {
     "r50": "https://dl.fbaipublicfiles.com/detectron2/ImageNetPretrained/MSRA/R-50.pkl",

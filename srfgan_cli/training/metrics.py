@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import InputError
-from srfgan_cli.files import write_atomically
+from srfgan_cli.machine.files import write_atomically
 from srfgan_cli.training.board import Board
 
 

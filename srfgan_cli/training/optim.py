@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import SGD, AdamW, Optimizer
 
-from srfgan_cli.config import SolverConfig
+from srfgan_cli.presets.config import SolverConfig
 
 NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
 UNDECAYED = ("relative_position_bias_table",)

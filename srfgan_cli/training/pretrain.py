@@ -9,10 +9,9 @@ from torch import Tensor, nn
 
 from models.detector import Detector
 from models.errors import InputError
-from srfgan_cli.config import AdversarialConfig, Interpolation, SolverConfig
 from srfgan_cli.data.loaders import Batch
-from srfgan_cli.data.pairs import halve
-from srfgan_cli.distributed import World
+from srfgan_cli.machine.distributed import World
+from srfgan_cli.presets.config import AdversarialConfig, Interpolation, SolverConfig
 from srfgan_cli.training.adversarial import (
     Judge,
     Maps,
@@ -24,6 +23,7 @@ from srfgan_cli.training.adversarial import (
     random_windows,
 )
 from srfgan_cli.training.optim import build_optimizer
+from srfgan_cli.training.pairs import halve
 
 
 class GeneratorLosses(nn.Module):

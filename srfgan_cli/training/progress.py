@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from srfgan_cli.console import stderr
-from srfgan_cli.progress import WordsColumn, progress_bar
+from srfgan_cli.screen.console import stderr
+from srfgan_cli.screen.progress import WordsColumn, progress_bar
 
 
 class TrainingProgress:

@@ -18,20 +18,20 @@ from typing import Any
 from pycocotools import mask as coco_mask
 
 from models.errors import InputError
-from srfgan_cli.config import Config, SelfTrainingConfig
-from srfgan_cli.console import stderr
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.dataset import DetectionDataset
 from srfgan_cli.data.images import list_images, read_size
 from srfgan_cli.data.loaders import build_test_loader
 from srfgan_cli.data.open import check_same_categories, policy
-from srfgan_cli.distributed import World
+from srfgan_cli.evaluation.evaluate import predict
 from srfgan_cli.evaluation.results import Result
-from srfgan_cli.evaluation.run import predict
-from srfgan_cli.files import file_hash, write_atomically
-from srfgan_cli.plan import Plan
-from srfgan_cli.runs import RUNS_DIR
-from srfgan_cli.trained import load_trained
+from srfgan_cli.machine.distributed import World
+from srfgan_cli.machine.files import file_hash, write_atomically
+from srfgan_cli.presets.config import Config, SelfTrainingConfig
+from srfgan_cli.runs.folder import RUNS_DIR
+from srfgan_cli.runs.plan import Plan
+from srfgan_cli.runs.trained import load_trained
+from srfgan_cli.screen.console import stderr
 
 _VERSION = 1
 """Part of a file's name; goes up with every change of what is labelled."""

@@ -11,8 +11,8 @@ from models.config import DiscriminatorConfig, ModelConfig
 from models.detector import Detector
 from models.errors import InputError
 from models.weights import Checkpoint, load_weights, read_checkpoint
-from srfgan_cli.console import stderr
 from srfgan_cli.data.categories import CategoryMap, few
+from srfgan_cli.screen.console import stderr
 
 EXTRACTOR = ("backbone", "neck")
 GENERATOR = ("neck.upsample",)

@@ -14,7 +14,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from models.errors import InputError
-from srfgan_cli.files import write_atomically
+from srfgan_cli.machine.files import write_atomically
 
 _MARK = "srfgan-source"
 """The text in a PNG of ours that says, as a hash, what it is a picture of."""

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from models.errors import InputError
-from srfgan_cli.failures import as_input_error
+from srfgan_cli.screen.failures import as_input_error
 from srfgan_cli.training.metrics import MetricsLog
 
 
@@ -63,7 +63,7 @@ FIXED = ["--preset", "faster_rcnn_r18_fpn_nn", "--devices", "cpu", "--iterations
             ["finetune", *FIXED],
             "--set finetune.solver.accumulate=2",
         ),
-        ("srfgan_cli.presets.load_preset", ["eval", "--preset", "x"], "--batch-size 1"),
+        ("srfgan_cli.presets.library.load_preset", ["eval", "--preset", "x"], "--batch-size 1"),
     ],
 )
 def test_too_little_memory_ends_with_advice(where, command, advice, srfgan, tiny, monkeypatch):
@@ -116,7 +116,7 @@ def test_a_closed_terminal_takes_no_checkpoint(tmp_path):
         os.setsid()
         os.dup2(end, 2)
         os.close(terminal)
-        from srfgan_cli.training.interrupt import stop_on_signals
+        from srfgan_cli.machine.interrupt import stop_on_signals
 
         with stop_on_signals() as stop:
             os.write(2, b"ready")

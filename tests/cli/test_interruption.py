@@ -12,13 +12,13 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from srfgan_cli.data.shapes_scene import draw_scene
-from srfgan_cli.training.interrupt import stop_on_signals
+from srfgan_cli.machine.interrupt import stop_on_signals
 
 DRIVER = """
 import json, os, sys
 from pathlib import Path
-import srfgan_cli.evaluation.run as evaluation
-import srfgan_cli.training.session
+import srfgan_cli.evaluation.evaluate as evaluation
+import srfgan_cli.training.train_stage
 from srfgan_cli.main import run
 from srfgan_cli.training.metrics import MetricsLog
 
@@ -207,14 +207,14 @@ def test_the_generators_stages_killed_at_any_moment_equal_ones_never_killed(driv
 
 EARLY = """
 import sys, time
-import srfgan_cli.plan
+import srfgan_cli.runs.plan
 from srfgan_cli.main import run
 
 def wait(options):
     print("ready", flush=True)
     time.sleep(60)
 
-srfgan_cli.plan.make_plan = wait
+srfgan_cli.runs.plan.make_plan = wait
 sys.argv = ["srfgan", "pretrain"]
 run()
 """
@@ -234,7 +234,7 @@ def test_a_signal_before_the_first_step_is_heard(number):
 
 def test_only_an_impatient_ctrl_c_costs_the_iteration(monkeypatch, capfd):
     now = 100.0
-    monkeypatch.setattr("srfgan_cli.training.interrupt.time.monotonic", lambda: now)
+    monkeypatch.setattr("srfgan_cli.machine.interrupt.time.monotonic", lambda: now)
     with stop_on_signals() as stop:
         for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
             signal.raise_signal(number)

@@ -7,8 +7,8 @@ import shlex
 import pytest
 
 from models.errors import InputError
-from srfgan_cli.presets import PRESETS_DIR, dump_yaml, list_presets, load_preset
-from srfgan_cli.summary import row_line, summary_lines
+from srfgan_cli.presets.digest import row_line, summary_lines
+from srfgan_cli.presets.library import PRESETS_DIR, dump_yaml, list_presets, load_preset
 
 
 @pytest.mark.parametrize("name", list_presets())

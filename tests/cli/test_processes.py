@@ -8,15 +8,15 @@ import sys
 import pytest
 import torch
 
-from srfgan_cli.launcher import slurm_environment
+from srfgan_cli.machine.launcher import slurm_environment
 
 WORKER = """
 import sys, torch
 from models import build_detector
 from models.structures import Target
-from srfgan_cli.config import FinetuneConfig
-from srfgan_cli.devices import Devices
-from srfgan_cli.distributed import open_world
+from srfgan_cli.presets.config import FinetuneConfig
+from srfgan_cli.machine.devices import Devices
+from srfgan_cli.machine.distributed import open_world
 from srfgan_cli.data.loaders import Batch
 from srfgan_cli.presets import load_preset
 from srfgan_cli.training.finetune import FinetuneStage
@@ -43,7 +43,7 @@ def gradients(world, chosen):
     return grads, after
 
 with open_world(Devices("cpu", 2)) as world:
-    from srfgan_cli.distributed import World
+    from srfgan_cli.machine.distributed import World
     mine, after = gradients(world, [world.rank])
     first, second = world.gather(after)
     assert first == second, "the processes' parameters differ after a step"

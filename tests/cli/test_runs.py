@@ -4,7 +4,7 @@ import pytest
 
 from models.errors import InputError
 from srfgan_cli.presets import load_preset
-from srfgan_cli.runs import Run
+from srfgan_cli.runs.folder import Run
 
 
 @pytest.mark.parametrize(

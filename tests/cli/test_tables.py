@@ -4,7 +4,7 @@ import pytest
 
 from models.cost import cost_of
 from srfgan_cli.presets import list_presets, load_preset
-from srfgan_cli.tables import entries_by_table, load_tables
+from srfgan_cli.presets.tables import entries_by_table, load_tables
 
 ROWS = [row for table in load_tables().values() for row in table.rows]
 PRESETS = {name: load_preset(name) for name in list_presets()}

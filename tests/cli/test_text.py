@@ -11,8 +11,8 @@ import pytest
 from rich.console import Group
 from rich.table import Table
 
-from srfgan_cli.console import BROKEN_PIPE, TextConsole, print_json, print_path, styled, visible
-from srfgan_cli.progress import progress_bar
+from srfgan_cli.screen.console import BROKEN_PIPE, TextConsole, print_json, print_path, styled, visible
+from srfgan_cli.screen.progress import progress_bar
 
 SHOWN_AS_THEY_ARE = [
     "[red]x",

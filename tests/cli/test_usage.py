@@ -7,7 +7,7 @@ import pytest
 from typer.main import get_command
 
 from srfgan_cli import main
-from srfgan_cli.devices import parse_devices
+from srfgan_cli.machine.devices import parse_devices
 
 MACHINE = "devices launcher nnodes precision rdzv_endpoint"
 RECIPE = "batch_size data_root dataset iterations preset seed set_"
@@ -113,14 +113,14 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, tiny):
     code = (
         "import resource, sys\n"
         "from srfgan_cli.main import run\n"
-        "from srfgan_cli.training import session\n"
-        "save, count = session.save_checkpoint, 0\n"
+        "from srfgan_cli.training import train_stage\n"
+        "save, count = train_stage.save_checkpoint, 0\n"
         "def limited(path, content):\n"
         "    global count\n"
         "    count += 1\n"
         "    if count == 2: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))\n"
         "    save(path, content)\n"
-        "session.save_checkpoint = limited\n"
+        "train_stage.save_checkpoint = limited\n"
         "run()"
     )
     options = ["finetune", "--preset", "faster_rcnn_r18_fpn_nn", "--iterations", "3", "--batch-size", "2"]

@@ -10,10 +10,10 @@ import torch
 from pretended_cuda import CUDA, PretendedTensor, held
 from small_runs import HOST, SIZES, small_batch, small_detector
 
-from srfgan_cli.config import TTAConfig
-from srfgan_cli.distributed import World
-from srfgan_cli.evaluation.run import predict
-from srfgan_cli.tta import MultiScale
+from srfgan_cli.evaluation.evaluate import predict
+from srfgan_cli.evaluation.tta import MultiScale
+from srfgan_cli.machine.distributed import World
+from srfgan_cli.presets.config import TTAConfig
 
 GPU = World(CUDA)
 IMAGES, LEVELS = len(SIZES), 5

@@ -6,9 +6,9 @@ import torch
 
 from models.errors import InputError
 from models.structures import MaskPatch, Polygons
-from srfgan_cli.config import DataConfig
 from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.data.open import check_same_categories, open_split
+from srfgan_cli.presets.config import DataConfig
 
 CONFIG = DataConfig(short_sides=[40, 60], max_side=100, test_short_side=50, test_max_side=70)
 RUNS = {"size": [20, 30], "counts": [63, 5, 532]}  # column 3, rows 3 to 7

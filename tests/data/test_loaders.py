@@ -9,10 +9,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from models.errors import InputError
-from srfgan_cli.config import DataConfig
 from srfgan_cli.data import loaders
 from srfgan_cli.data.loaders import build_test_loader, build_train_loader
 from srfgan_cli.data.open import open_split
+from srfgan_cli.presets.config import DataConfig
 
 CONFIG = DataConfig(short_sides=[40, 60], max_side=100, test_short_side=50, test_max_side=70)
 

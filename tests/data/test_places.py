@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from models.errors import InputError
-from srfgan_cli.config import DataConfig
 from srfgan_cli.data.image_check import check_root
 from srfgan_cli.data.open import open_split
+from srfgan_cli.presets.config import DataConfig
 
 OUTSIDE = "image file outside the image folder; --set data.outside=true allows it"
 NO_FILE = "folder, pipe or device in place of an image"

@@ -6,11 +6,11 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from models.errors import InputError
-from srfgan_cli.config import DataConfig
 from srfgan_cli.data.image_check import check_root
 from srfgan_cli.data.open import open_split
 from srfgan_cli.data.shapes import ensure_shapes, example_image
 from srfgan_cli.data.shapes_scene import draw_scene
+from srfgan_cli.presets.config import DataConfig
 
 
 @pytest.fixture

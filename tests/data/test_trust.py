@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from models.errors import InputError
-from srfgan_cli.config import DataConfig
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.image_check import check_root
 from srfgan_cli.data.layout import find_split
 from srfgan_cli.data.open import open_split
 from srfgan_cli.data.outlines import clip_polygon
 from srfgan_cli.evaluation.coco import ground_truth
+from srfgan_cli.presets.config import DataConfig
 
 CONFIG = DataConfig(short_sides=[40], max_side=80, test_short_side=40, test_max_side=80)
 SQUARE = [2, 3, 10, 3, 10, 13, 2, 13]

@@ -12,13 +12,13 @@ from PIL import Image
 
 from models.errors import InputError
 from models.structures import MaskPatch, Polygons
+from srfgan_cli.demo.documents import write_report
 from srfgan_cli.demo.page import verdict
-from srfgan_cli.demo.report import write_report
-from srfgan_cli.demo.run import one_device, run_demo
+from srfgan_cli.demo.run_demo import one_device, run_demo
 from srfgan_cli.demo.truth import whole_mask
-from srfgan_cli.devices import Devices
-from srfgan_cli.pages import duration
-from srfgan_cli.training.interrupt import Interrupted
+from srfgan_cli.machine.devices import Devices
+from srfgan_cli.machine.interrupt import Interrupted
+from srfgan_cli.screen.pages import duration
 
 CPU = Devices("cpu", 1)
 SHORT = [
@@ -121,7 +121,7 @@ def test_an_interrupted_demo_says_how_to_go_on(srfgan, monkeypatch):
     def stopped(*arguments):
         raise Interrupted
 
-    monkeypatch.setattr("srfgan_cli.demo.run.train_stage", stopped)
+    monkeypatch.setattr("srfgan_cli.demo.run_demo.train_stage", stopped)
     done = srfgan("demo", "--devices", "cpu")
     assert done.code == 130 and "starts the demo over" in done.err
 

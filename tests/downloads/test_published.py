@@ -14,9 +14,9 @@ from models.errors import InputError
 from models.weights import read_checkpoint
 from models.weights.names import to_detectron2
 from srfgan_cli.downloads.cache import cached_path, fetch, weights_folder
-from srfgan_cli.options import TrainOptions
-from srfgan_cli.plan import make_plan
 from srfgan_cli.presets import load_preset
+from srfgan_cli.runs.plan import make_plan
+from srfgan_cli.screen.options import TrainOptions
 
 URL = "http://docs.google.com/uc?export=download&id=big"
 OWN = """base: mask_rcnn_r18_fpn

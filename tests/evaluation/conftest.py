@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from srfgan_cli.config import DataConfig
 from srfgan_cli.data.open import open_split
+from srfgan_cli.presets.config import DataConfig
 
 
 def square(x, y, side):

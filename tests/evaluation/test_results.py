@@ -142,7 +142,7 @@ def test_a_full_disk_leaves_the_old_file_whole(tmp_path, monkeypatch):
     def fail(_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("srfgan_cli.files.os.fsync", fail)
+    monkeypatch.setattr("srfgan_cli.machine.files.os.fsync", fail)
     with pytest.raises(
         InputError, match=r"results\.json: No space left on device\. The last complete one is kept"
     ):

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from srfgan_cli.config import ReferenceConfig, Scores
 from srfgan_cli.evaluation.coco import TaskScores
 from srfgan_cli.evaluation.report import Report
 from srfgan_cli.evaluation.table import report_table
+from srfgan_cli.presets.config import ReferenceConfig, Scores
 
 PAPER = ReferenceConfig(table="table1", box=Scores(AP=41.2, APs=25.2), mask=Scores(AP=37.0))
 

@@ -22,10 +22,10 @@ from models.config import (
     SparseRCNNConfig,
 )
 from models.structures import Detections
-from srfgan_cli.config import TTAConfig
+from srfgan_cli.evaluation.tta import MultiScale, make_views, merge
 from srfgan_cli.presets import load_preset
-from srfgan_cli.published import published_row
-from srfgan_cli.tta import MultiScale, make_views, merge
+from srfgan_cli.presets.config import TTAConfig
+from srfgan_cli.runs.published import published_row
 
 SPREAD = {"objectness": 2.0, "deltas": 0.5, "sides": 2.0, "centerness": 1.0, "classes": 2.0, "logits": 2.0}
 """Standard deviation of what each last layer gives."""

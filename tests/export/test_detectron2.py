@@ -14,11 +14,11 @@ from models import build_detector
 from models.config import BackboneName, DetectorName, ModelConfig, NeckConfig, NeckName, UpsamplerName
 from models.weights import load_weights
 from models.weights.names import is_derived, to_ours
-from srfgan_cli.export import session
+from srfgan_cli.export import export_preset
 from srfgan_cli.export.detectron2_config import bifpn_wiring, detectron2_config
 from srfgan_cli.export.detectron2_file import detectron2_names, open_detectron2, write_detectron2
 from srfgan_cli.presets import load_preset
-from srfgan_cli.trained import TrainedDetector
+from srfgan_cli.runs.trained import TrainedDetector
 
 PARITY = Path(__file__).parent.parent / "parity" / "data"
 with_detectron2 = pytest.mark.skipif(find_spec("detectron2") is None, reason="detectron2 is not installed")
@@ -45,7 +45,7 @@ def test_every_tensor_has_a_name_of_its_own_that_reads_back(values):
 
 
 def test_the_files_hold_weights_by_detectron2s_names_and_the_whole_config(srfgan, trained, monkeypatch):
-    monkeypatch.setattr(session, "has_detectron2", lambda: False)
+    monkeypatch.setattr(export_preset, "has_detectron2", lambda: False)
     made = trained("mask_rcnn_r18_fpn_nn")
     outcome = srfgan("export", *made.options, "--format", "detectron2", "--json")
     assert outcome.code == 0, outcome.err
@@ -154,7 +154,8 @@ def test_what_cannot_be_written_is_one_message(srfgan, tmp_path, preset, argumen
 
 def test_the_plugin_says_how_to_get_detectron2(monkeypatch):
     monkeypatch.setitem(sys.modules, "detectron2", None)
-    monkeypatch.delitem(sys.modules, "srfgan_cli.detectron2_plugin", raising=False)
+    for name in ("srfgan_cli.detectron2_plugin", "srfgan_cli.export.detectron2_plugin"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     with pytest.raises(ImportError, match=r"pip install .*github.com/facebookresearch/detectron2"):
         import srfgan_cli.detectron2_plugin  # noqa: F401
 

@@ -12,12 +12,12 @@ from pycocotools import mask as coco_mask
 from spoilt_json import written
 
 from models.errors import InputError
-from srfgan_cli.config import DataConfig
 from srfgan_cli.data.image_check import check_root
 from srfgan_cli.data.open import open_split
 from srfgan_cli.evaluation.coco import ground_truth
+from srfgan_cli.evaluation.evaluate import evaluate_results
 from srfgan_cli.evaluation.results import write_results
-from srfgan_cli.evaluation.run import evaluate_results
+from srfgan_cli.presets.config import DataConfig
 
 INPUTS = 500 * int(os.environ.get("SRFGAN_FUZZ", "1"))
 HEIGHT, WIDTH = 20, 30

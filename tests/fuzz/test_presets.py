@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from srfgan_cli.config import Config
-from srfgan_cli.presets import PRESETS_DIR, dump_yaml, flatten, list_presets, load_preset
+from srfgan_cli.presets.config import Config
+from srfgan_cli.presets.library import PRESETS_DIR, dump_yaml, flatten, list_presets, load_preset
 
 pytestmark = pytest.mark.fuzz
 

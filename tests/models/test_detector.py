@@ -8,7 +8,6 @@ from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
 from models import Target, build_detector
-from models.backbones.conv_norm import ConvNorm
 from models.config import (
     BackboneConfig,
     BoxHeadConfig,
@@ -19,6 +18,7 @@ from models.config import (
     PixelConfig,
     RPNConfig,
 )
+from models.ops.conv_norm import ConvNorm
 from models.structures import MaskPatch, Polygons
 
 

@@ -6,7 +6,7 @@ import torch
 from timm.layers import DropPath
 from torch import nn
 
-from models.backbones.conv_norm import ConvNorm
+from models.ops.conv_norm import ConvNorm
 from models.weights.renamed import Renamed
 
 NAMES = {

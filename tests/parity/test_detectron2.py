@@ -6,9 +6,9 @@ import torch
 from models import build_detector
 from models.config import InferenceConfig, ModelConfig, NeckConfig
 from models.weights import load_weights
-from srfgan_cli.config import Config
 from srfgan_cli.export.detectron2_file import open_detectron2, write_detectron2
-from srfgan_cli.trained import TrainedDetector
+from srfgan_cli.presets.config import Config
+from srfgan_cli.runs.trained import TrainedDetector
 
 pytest.importorskip("detectron2")
 

@@ -7,7 +7,7 @@ from parity_cases import ParityCase
 from models.config import BackboneConfig
 from models.factory import build_backbone
 from models.weights.names import to_ours
-from srfgan_cli.config import FeatureEnhancementConfig
+from srfgan_cli.presets.config import FeatureEnhancementConfig
 from srfgan_cli.training.feature_enhancement import enhancement_losses
 
 KINDS = ("regularizers",)

@@ -3,7 +3,7 @@
 import pytest
 from parity_configs import config_of
 
-from srfgan_cli.presets import flatten, load_preset
+from srfgan_cli.presets.library import flatten, load_preset
 
 CASES = {
     "d2_mask_rcnn_r50_fpn": ("mask_rcnn_r50_fpn_nn",),

@@ -3,13 +3,13 @@
 import pytest
 
 from models.errors import InputError
-from srfgan_cli.presets import dump_yaml, load_preset
+from srfgan_cli.presets.library import dump_yaml, load_preset
+from srfgan_cli.presets.tables import load_tables
 from srfgan_cli.reproduction.graph import Settings, build_graph, scaled
 from srfgan_cli.reproduction.identity import data_identity
 from srfgan_cli.reproduction.jobs import JobFolder, Machine, command
 from srfgan_cli.reproduction.rows import baseline_of, table_rows
-from srfgan_cli.runs import Run
-from srfgan_cli.tables import load_tables
+from srfgan_cli.runs.folder import Run
 
 
 def graph_of(table, only=(), **settings):

@@ -10,12 +10,12 @@ from PIL import Image
 
 from srfgan_cli.reproduction.charts import draw_charts
 from srfgan_cli.reproduction.columns import columns
+from srfgan_cli.reproduction.documents import markdown, verdict, write_report
 from srfgan_cli.reproduction.graph import Settings, build_graph
 from srfgan_cli.reproduction.measure import Cost
-from srfgan_cli.reproduction.report import markdown, verdict, write_report
+from srfgan_cli.reproduction.outcome import spread, summarize
 from srfgan_cli.reproduction.rows import table_rows
-from srfgan_cli.reproduction.run import job_folders
-from srfgan_cli.reproduction.summary import spread, summarize
+from srfgan_cli.reproduction.run_jobs import job_folders
 from srfgan_cli.visualization.curves import from_zero
 from srfgan_cli.visualization.palette import with_palette
 

@@ -14,7 +14,7 @@ from models.errors import InputError
 from srfgan_cli.reproduction.graph import Settings, build_graph
 from srfgan_cli.reproduction.jobs import Machine
 from srfgan_cli.reproduction.rows import table_rows
-from srfgan_cli.reproduction.run import Stopped, job_folders, run_jobs
+from srfgan_cli.reproduction.run_jobs import Stopped, job_folders, run_jobs
 from srfgan_cli.reproduction.slots import deal_out
 
 OVERLAY = {

@@ -6,10 +6,10 @@ from torch import Tensor, nn
 
 from models import build_detector, build_discriminator, build_generator
 from models.structures import Polygons, Target
-from srfgan_cli.config import SolverConfig
 from srfgan_cli.data.loaders import Batch
-from srfgan_cli.distributed import World
+from srfgan_cli.machine.distributed import World
 from srfgan_cli.presets import load_preset
+from srfgan_cli.presets.config import SolverConfig
 from srfgan_cli.training.engine import Hooks, Trainer
 from srfgan_cli.training.extract import ExtractStage
 from srfgan_cli.training.finetune import FinetuneStage

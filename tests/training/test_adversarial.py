@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from models import build_discriminator, build_generator
 from models.config import DiscriminatorConfig
-from srfgan_cli.config import AdversarialConfig
+from srfgan_cli.presets.config import AdversarialConfig
 from srfgan_cli.training.adversarial import (
     RealLoss,
     as_judge,

@@ -9,10 +9,10 @@ from torch import nn
 from models import build_detector, build_discriminator, build_generator
 from models.errors import InputError
 from models.structures import Target
-from srfgan_cli.config import SolverConfig
 from srfgan_cli.data.loaders import Batch
-from srfgan_cli.distributed import World
+from srfgan_cli.machine.distributed import World
 from srfgan_cli.presets import load_preset
+from srfgan_cli.presets.config import SolverConfig
 from srfgan_cli.training.compilation import compile_networks
 from srfgan_cli.training.engine import Hooks, Trainer
 from srfgan_cli.training.finetune import FinetuneStage

@@ -11,10 +11,10 @@ from torch import nn
 from torch.amp.grad_scaler import GradScaler
 
 from models.errors import InputError
-from srfgan_cli.config import SolverConfig
-from srfgan_cli.distributed import World
+from srfgan_cli.machine.distributed import World
+from srfgan_cli.machine.interrupt import Interrupted
+from srfgan_cli.presets.config import SolverConfig
 from srfgan_cli.training.engine import Hooks, Trainer
-from srfgan_cli.training.interrupt import Interrupted
 
 WORLD = World(torch.device("cpu"))
 

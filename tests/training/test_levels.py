@@ -7,10 +7,10 @@ import torch
 from models import build_detector, build_discriminator, build_generator
 from models.errors import InputError
 from models.structures import Polygons, Target
-from srfgan_cli.config import AdversarialConfig
 from srfgan_cli.data.loaders import Batch
-from srfgan_cli.distributed import World
+from srfgan_cli.machine.distributed import World
 from srfgan_cli.presets import load_preset
+from srfgan_cli.presets.config import AdversarialConfig
 from srfgan_cli.training.build import with_scaled_anchors
 from srfgan_cli.training.checkpoint import save_checkpoint
 from srfgan_cli.training.extract import ExtractStage

@@ -9,11 +9,11 @@ from torch.utils._pytree import tree_leaves
 from models import build_detector, build_discriminator, build_generator
 from models.detector import Detector
 from models.structures import MaskPatch, Target
-from srfgan_cli.config import SolverConfig
 from srfgan_cli.data.loaders import Batch
-from srfgan_cli.distributed import World
-from srfgan_cli.precision import autocast, float32_products
+from srfgan_cli.machine.distributed import World
+from srfgan_cli.machine.precision import autocast, float32_products
 from srfgan_cli.presets import load_preset
+from srfgan_cli.presets.config import SolverConfig
 from srfgan_cli.training.engine import Hooks, Trainer
 from srfgan_cli.training.finetune import FinetuneStage
 from srfgan_cli.training.pretrain import PretrainStage

@@ -6,7 +6,7 @@ from torch import nn
 
 from models.config import BackboneConfig
 from models.factory import build_backbone
-from srfgan_cli.config import SolverConfig
+from srfgan_cli.presets.config import SolverConfig
 from srfgan_cli.training.optim import build_optimizer, lr_factor
 
 

@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from srfgan_cli.config import SelfTrainingConfig
 from srfgan_cli.data.mixed import MixedBatches
 from srfgan_cli.data.sampler import TrainingBatches
 from srfgan_cli.data.shapes import CATEGORY_IDS
 from srfgan_cli.data.shapes_scene import draw_scene
+from srfgan_cli.presets.config import SelfTrainingConfig
 
 PRESET, BOXES_ONLY = "mask_rcnn_r18_fpn_nn", "faster_rcnn_r18_fpn_nn"
 TEACHER = "teacher/model.pt"
@@ -144,12 +144,12 @@ def test_processes_share_the_labelling_and_a_killed_student_resumes_exactly(fine
 
     code = (
         "import os, signal\n"
-        "from srfgan_cli.training import session\n"
-        "save = session.save_checkpoint\n"
+        "from srfgan_cli.training import train_stage\n"
+        "save = train_stage.save_checkpoint\n"
         "def stop(path, content):\n"
         "    save(path, content)\n"
         "    content['iteration'] == 2 and os.kill(os.getpid(), signal.SIGKILL)\n"
-        "session.save_checkpoint = stop\n"
+        "train_stage.save_checkpoint = stop\n"
         "from srfgan_cli.main import run\n"
         "run()"
     )

@@ -12,10 +12,15 @@ from torchvision.ops import FrozenBatchNorm2d
 from models import build_detector, build_discriminator, build_generator
 from models.errors import InputError
 from models.structures import Polygons, Target
-from srfgan_cli.config import AdversarialConfig, ExtractConfig, FeatureEnhancementConfig, FinetuneConfig
 from srfgan_cli.data.loaders import Batch
-from srfgan_cli.distributed import World
+from srfgan_cli.machine.distributed import World
 from srfgan_cli.presets import load_preset
+from srfgan_cli.presets.config import (
+    AdversarialConfig,
+    ExtractConfig,
+    FeatureEnhancementConfig,
+    FinetuneConfig,
+)
 from srfgan_cli.training.adversarial import RealLoss
 from srfgan_cli.training.engine import Hooks, Trainer
 from srfgan_cli.training.extract import ExtractorLosses, ExtractStage, halve_map
@@ -201,7 +206,7 @@ def test_windows_are_drawn_again_when_a_run_resumes(config, batch):
 @pytest.fixture
 def unwrapped(monkeypatch):
     """Several processes without any: what would be handed to DDP stays as it is."""
-    monkeypatch.setattr("srfgan_cli.distributed.DistributedDataParallel", lambda module, **_: module)
+    monkeypatch.setattr("srfgan_cli.machine.distributed.DistributedDataParallel", lambda module, **_: module)
 
 
 @pytest.mark.parametrize(("device", "synchronised"), [("cuda", True), ("cpu", False)])

@@ -13,10 +13,10 @@ from models.factory import build_detector
 from models.structures import Detections
 from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.presets import load_preset
-from srfgan_cli.trained import TrainedDetector
-from srfgan_cli.visualization import session
+from srfgan_cli.runs.trained import TrainedDetector
+from srfgan_cli.visualization import draw
+from srfgan_cli.visualization.draw import Request, draw_detections, draw_level
 from srfgan_cli.visualization.outputs import picture_names
-from srfgan_cli.visualization.session import Request, draw_detections, draw_level
 
 CATEGORIES = [{"id": 4, "name": "猫\U0010fffd"}, {"id": 9, "name": "café"}]
 
@@ -41,8 +41,8 @@ def request_for(trained, monkeypatch, tmp_path):
     overrides = ("data.test_short_side=32", "data.test_max_side=64", "data.max_pixels=5000")
     config = load_preset("mask_rcnn_r18_fpn", overrides)
     nothing = Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
-    monkeypatch.setattr(session, "_detector", lambda request: (config, trained))
-    monkeypatch.setattr(session, "_detect", lambda *_: nothing)
+    monkeypatch.setattr(draw, "_detector", lambda request: (config, trained))
+    monkeypatch.setattr(draw, "_detect", lambda *_: nothing)
 
     def request(image=None, output=None):
         paths = [Path(path) if path is not None else None for path in (image, output)]

@@ -1,0 +1,99 @@
+"""One evaluation from a preset and options to its report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from srfgan_cli.data.coco import CocoIndex
+from srfgan_cli.data.layout import Split
+from srfgan_cli.data.open import open_split
+from srfgan_cli.evaluation.evaluate import evaluate, evaluate_results, results_name
+from srfgan_cli.evaluation.report import Report
+from srfgan_cli.evaluation.tta import MultiScale
+from srfgan_cli.machine.devices import Devices
+from srfgan_cli.machine.distributed import open_world
+from srfgan_cli.presets.config import Config, Precision, ReferenceConfig
+from srfgan_cli.runs.published import PUBLISHED
+from srfgan_cli.runs.trained import folder_beside, load_trained, weights_of
+from srfgan_cli.screen.console import stderr
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """What the command line adds to a preset.
+
+    Attributes:
+        weights: the detector's file; None: the run of the preset's last stage; `published`: the authors'.
+        results_from: score this results file instead of running a detector.
+        output_dir: where results.json goes; None: beside the weights, `runs/published/<preset>/` for the authors'.
+    """
+
+    split: Split = "val"
+    data_root: Path | None = None
+    weights: Path | None = None
+    results_from: Path | None = None
+    output_dir: Path | None = None
+    batch_size: int = 1
+    precision: Precision = "fp32"
+
+
+def evaluate_preset(config: Config, devices: Devices, options: EvaluationOptions) -> Report | None:
+    """Score a preset's detector, or a results file; every process of the run calls it.
+
+    Returns:
+        The report on the main process, None on the others.
+
+    Raises:
+        InputError: data, weights, results or output that cannot be used.
+    """
+    tta = config.evaluation.tta
+    dataset = open_split(
+        config.data, options.data_root, options.split, training=False, masks=False, resize=not tta.enabled
+    )
+    reference = _reference(config, options)
+    max_detections = config.evaluation.max_detections
+    if options.results_from is not None:
+        _tell(dataset.index)
+        return evaluate_results(
+            options.results_from,
+            dataset.index,
+            preset=config.name,
+            max_detections=max_detections,
+            reference=reference,
+            tta=tta.enabled,
+        )
+    path = weights_of(config, options.weights)
+    trained = load_trained(config, path, dataset.categories)
+    folder = options.output_dir or folder_beside(config, options.weights, path)
+    with open_world(devices) as world:
+        if world.is_main:
+            _tell(dataset.index)
+        trained.detector.to(world.device)
+        return evaluate(
+            MultiScale(trained.detector, tta) if tta.enabled else trained.detector,
+            dataset,
+            preset=config.name,
+            max_detections=max_detections,
+            reference=reference,
+            results_path=folder / results_name(dataset.index, config.name, tta=tta.enabled),
+            workers=config.data.workers,
+            batch_size=options.batch_size,
+            precision=options.precision,
+            world=world,
+        )
+
+
+def _tell(index: CocoIndex) -> None:
+    """What the check found, and so what is not scored as the json has it."""
+    if index.report.problems:
+        stderr.print(index.report.table())
+
+
+def _reference(config: Config, options: EvaluationOptions) -> ReferenceConfig | None:
+    """The row to show: scored in the same way, and on the same split or, for the authors' weights, by them."""
+    rows = [row for row in config.references if row.tta == config.evaluation.tta.enabled]
+    if options.weights == PUBLISHED and options.results_from is None:
+        return next((row for row in rows if row.weights), rows[0] if rows else None)
+    wanted = "test-dev" if options.split == "test" else "val2017"
+    return next((row for row in rows if row.split == wanted), None)

@@ -1,0 +1,363 @@
+"""The whole recipe of an experiment as one typed, strict config.
+
+Importing this module does not import torch. Presets (`srfgan_cli.presets.library`) are YAML files of this shape.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from models.config import RESNETS, DiscriminatorConfig, ModelConfig, StrictConfig
+from srfgan_cli.screen.console import visible
+
+Level = Literal["p2", "p3", "p4", "p5", "p6", "p7"]
+Interpolation = Literal["nn", "bilinear", "bicubic"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+StageName = Literal["pretrain", "extract", "finetune"]
+Percent = Annotated[float, Field(ge=0, le=100)]
+Pixels = Annotated[int, Field(ge=32, le=32_768)]
+LONGEST = 1_000_000_000
+"""Iterations of a stage."""
+
+
+def _names_a_folder(name: str) -> str:
+    """A preset's name, if it is one that a run's folder and files can have.
+
+    Raises:
+        ValueError: it is empty, leads elsewhere, cannot be shown or encoded, or leaves no room in a file's name.
+    """
+    if not name.strip() or name in (".", "..") or set("/\\\n") & set(name) or visible(name) != name:
+        raise ValueError(
+            "a preset's name names folders: it is not empty, '.' or '..', and has no slash or control character"
+        )
+    if len(name.encode()) > 200:
+        raise ValueError("a preset's name names folders: it has at most 200 bytes")
+    return name
+
+
+PresetName = Annotated[str, AfterValidator(_names_a_folder)]
+
+
+class DataConfig(StrictConfig):
+    """Which images, and how they are resized."""
+
+    dataset: Literal["coco", "shapes"] = "coco"
+    """`coco`: a folder in COCO layout (`--data-root`); `shapes`: generated on the spot."""
+    categories: list[str] | None = None
+    """Names of the data's classes, by label: a run's config.yaml says with which it trains. Nothing reads it."""
+    shapes_train: int = Field(400, ge=1, le=1_000_000)
+    """How many images of `shapes` to generate for training."""
+    shapes_val: int = Field(80, ge=1, le=1_000_000)
+    shapes_size: int = Field(256, ge=64, le=4096)
+    """Side of a `shapes` image in pixels."""
+    short_sides: list[Pixels] = Field([640, 672, 704, 736, 768, 800], min_length=1, max_length=1000)
+    """Training: the short side is drawn from these, in pixels."""
+    max_side: Pixels = 1333
+    test_short_side: Pixels = 800
+    test_max_side: Pixels = 1333
+    flip: float = Field(0.5, ge=0, le=1)
+    """Probability of a horizontal flip in training."""
+    skip_empty: bool = True
+    """Leave images without any object out of the training."""
+    degradation: Interpolation = "bilinear"
+    """How stages 1 and 2 make the half-size image (SRF-GAN, table 6)."""
+    workers: int = Field(4, ge=0, le=256)
+    """Data loading processes per training process."""
+    outside: bool = False
+    """Use image files outside the image folder, to which the json's file names lead by `..`, as absolute paths or
+    through links. The folder itself may be a link."""
+    max_pixels: int = Field(100_000_000, ge=1)
+    """Images of more pixels are refused: reading takes some ten bytes of memory a pixel, in every loading process."""
+
+
+class SolverConfig(StrictConfig):
+    """Optimizer and schedule of one stage."""
+
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    iterations: int = Field(90_000, ge=1, le=LONGEST)
+    batch_size: int = Field(16, ge=1, le=1_000_000)
+    """Images per optimizer step, over all processes and accumulation steps."""
+    lr: float = Field(0.02, gt=0, le=1000)
+    lr_batch_size: int = Field(16, ge=1, le=1_000_000)
+    """The batch size `lr` belongs to; another `batch_size` scales the rate linearly."""
+    milestones: list[Annotated[int, Field(ge=1, le=LONGEST)]] = Field([60_000, 80_000], max_length=1000)
+    gamma: float = Field(0.1, gt=0, le=1)
+    warmup_iterations: int = Field(1000, ge=0, le=LONGEST)
+    warmup_factor: float = Field(0.001, ge=0, le=1)
+    """Share of the learning rate at iteration 0; grows linearly to 1."""
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(1e-4, ge=0, le=1000)
+    """On all trainable parameters but those of normalisation layers and Swin's position biases."""
+    decay_all: bool = False
+    """Spare none of them."""
+    clip_norm: float | None = Field(None, gt=0, le=1e9)
+    """Largest norm of the whole gradient; none by default."""
+    ema_decay: float | None = Field(None, gt=0, lt=1)
+    """Evaluate and save moving averages of the networks, which keep this share of themselves in every step
+    (0.9998 is usual); none by default."""
+    accumulate: int = Field(1, ge=1, le=1_000_000)
+    """Forward-backward passes per optimizer step."""
+    precision: Precision = "tf32"
+    """tf32: float32, whose products a GPU rounds to TF32; without such a GPU the same as fp32. bf16, fp16: mixed.
+    Scores are of fp32, whatever this is."""
+    compile: bool = False
+    """Compile backbone, neck, generator and discriminator (torch.compile); worth it for long runs on GPUs."""
+    log_every: int = Field(20, ge=1, le=LONGEST)
+    checkpoint_every: int = Field(2500, ge=1, le=LONGEST)
+    evaluate_every: int = Field(0, ge=0, le=LONGEST)
+    """Evaluate the detector on the val split every so many iterations; 0: only at the end."""
+
+    @model_validator(mode="after")
+    def _milestones_in_order(self) -> SolverConfig:
+        if any(b <= a for a, b in zip([0, *self.milestones], self.milestones, strict=False)):
+            raise ValueError(f"milestones must be positive and increasing, got {self.milestones}")
+        return self
+
+    def shortened(self, iterations: int) -> SolverConfig:
+        """The same schedule stretched or shrunk to `iterations`: warm-up and milestones keep their share."""
+        share = iterations / self.iterations
+        milestones = sorted({max(1, round(m * share)) for m in self.milestones})
+        warmup = min(self.warmup_iterations, round(self.warmup_iterations * share), iterations - 1)
+        update = {
+            "iterations": iterations,
+            "milestones": [m for m in milestones if m < iterations],
+            "warmup_iterations": warmup,
+        }
+        return self.model_copy(update=update)
+
+    @property
+    def misfit(self) -> str | None:
+        """What of the schedule lies at or beyond its end, in words; None if all of it comes to pass."""
+        late = [f"a warm-up of {self.warmup_iterations}"] if self.warmup_iterations >= self.iterations else []
+        beyond = [str(milestone) for milestone in self.milestones if milestone >= self.iterations][:4]
+        late += [f"milestones {', '.join(beyond)}"] if beyond else []
+        return f"{' and '.join(late)} in {self.iterations} iterations" if late else None
+
+    @property
+    def scaled_lr(self) -> float:
+        """The learning rate for `batch_size` (linear scaling rule)."""
+        return self.lr * self.batch_size / self.lr_batch_size
+
+
+class AdversarialConfig(StrictConfig):
+    """The super-resolved feature loss, L1 + weight * adversarial (SRF-GAN, equations 1 to 3)."""
+
+    weight: float = Field(0.001, ge=0, le=1e6)
+    """lambda of equation (2)."""
+    levels: list[Level] = Field(["p2", "p3", "p4", "p5"], min_length=1, max_length=6)
+    """Pyramid levels that the loss compares; one-stage detectors have none finer than p3."""
+    window: int | None = Field(None, ge=8, le=32_768)
+    """Side in map pixels of the random window of each map that the discriminator sees, which costs nearly all of
+    stage 1; None: whole maps, as in the published code. L1 compares whole maps in any case."""
+
+
+class PretrainConfig(StrictConfig):
+    """Stage 1: G and D against a frozen detector's pyramid."""
+
+    solver: SolverConfig = SolverConfig(
+        iterations=150_000, lr=0.001, milestones=[120_000], warmup_iterations=1000
+    )
+    adversarial: AdversarialConfig = AdversarialConfig()
+
+
+class ExtractConfig(StrictConfig):
+    """Stage 2: the multi-scale SRF extractor M and D."""
+
+    solver: SolverConfig = SolverConfig(iterations=270_000, milestones=[210_000, 250_000])
+    adversarial: AdversarialConfig = AdversarialConfig()
+    pairing: Literal["same", "different"] = "same"
+    """Level pairing of the loss (SRF-GAN, table 7): `same` compares M's P_i of the half-size image with
+    F's P_i reduced by half; `different` G(P_{i+1}) of M with P_i of F, both of the original image."""
+    anchor_scale: float = Field(0.5, gt=0, le=100)
+    """Anchors of M relative to the detector's: halved, because the image is. So are FCOS's sizes of interest."""
+    reduction: Interpolation | None = None
+    """How F's maps are halved for M's to be compared with; None: as the image (`data.degradation`). The published
+    code takes nn whatever the image's."""
+    start_from_guide: bool = False
+    """M starts from F's weights, head included, as in the published code; otherwise from `initial_weights`."""
+
+
+class FeatureEnhancementConfig(StrictConfig):
+    """Two terms on a ResNet's weights (*Feature Enhancement for Object Detectors*).
+
+    The published values are 1e-5 and 1e-5 for RetinaNet, 1e-5 and 1 for Faster R-CNN.
+    """
+
+    l2: float = Field(1e-5, ge=0, le=1e6)
+    """Weight of the sum of the norms of res5's parameters, which training makes small: blur-like filters."""
+    variance: float = Field(1e-5, ge=0, le=1e6)
+    """Weight of the sum of the variances of res3's parameters, which training makes large: edge-like filters."""
+
+
+class SelfTrainingConfig(StrictConfig):
+    """Pseudo-labelled images beside the labelled ones, as in STAC (arXiv 2005.04757)."""
+
+    threshold: float = Field(0.9, gt=0, lt=1)
+    """Detections of the teacher from this score on are taken for labels."""
+    ratio: float = Field(1.0, gt=0, le=1000)
+    """Pseudo-labelled images for each labelled one in a batch."""
+
+    def shares(self, batch_size: int) -> tuple[int, int]:
+        """Labelled and pseudo-labelled images of a batch: the nearest to the ratio, at least one of each.
+
+        Raises:
+            ValueError: a batch of one image.
+        """
+        if batch_size < 2:
+            raise ValueError("finetune.self_training needs at least 2 images in a batch")
+        pseudo = min(max(1, round(batch_size * self.ratio / (1 + self.ratio))), batch_size - 1)
+        return batch_size - pseudo, pseudo
+
+
+class FinetuneConfig(StrictConfig):
+    """Stage 3: the target detector T; with `reuse: none`, a plain detector."""
+
+    solver: SolverConfig = SolverConfig()
+    reuse: Literal["none", "G", "M"] = "M"
+    """What T takes over: G alone, or all of M's extractor (backbone, neck and G)."""
+    freeze_generator: bool = False
+    feature_enhancement: FeatureEnhancementConfig | None = None
+    """Regularise the backbone's early and late stages; none by default."""
+    self_training: SelfTrainingConfig | None = None
+    """Train on images that a teacher labels too (`--unlabeled`, `--teacher`); by default only on labelled ones."""
+
+    @model_validator(mode="after")
+    def _batch_that_can_be_mixed(self) -> FinetuneConfig:
+        if self.self_training is not None:
+            self.self_training.shares(self.solver.batch_size)
+        return self
+
+
+class SourcesConfig(StrictConfig):
+    """Presets whose runs feed this one; None: derived from the preset's own name."""
+
+    guide: PresetName | None = None
+    """The trained plain detector F; default: this preset's name with `_nn`."""
+    generator: PresetName | None = None
+    """The preset whose `pretrain` run gives G and D; default: this preset."""
+    extractor: PresetName | None = None
+    """The preset whose `extract` run gives M; default: this preset."""
+    detector: PresetName | None = None
+    """The preset whose detector this one only evaluates in another way; it then trains nothing of its own."""
+
+
+class TTAConfig(StrictConfig):
+    """Multi-scale testing (test-time augmentation) by `srfgan eval` and at the end of a training; its scores on the
+    way are at one scale.
+
+    The numbers are detectron2's.
+    """
+
+    enabled: bool = False
+    short_sides: list[Pixels] = Field([*range(400, 1201, 100)], min_length=1, max_length=64)
+    """The image is seen once at each, in pixels."""
+    max_side: Pixels = 4000
+    """The long side never exceeds it, whatever the short side."""
+    flip: bool = True
+    """See it mirrored at each size as well."""
+
+
+class EvaluationConfig(StrictConfig):
+    """How the val split is scored."""
+
+    max_detections: int = Field(100, ge=1, le=100_000)
+    """Detections per image that COCO's AP counts; crowded data needs more than 100."""
+    tta: TTAConfig = TTAConfig()
+
+
+class Scores(StrictConfig):
+    """COCO average precisions in percent; None where a document gives no number."""
+
+    AP: Percent | None = None
+    AP50: Percent | None = None
+    AP75: Percent | None = None
+    APs: Percent | None = None
+    APm: Percent | None = None
+    APl: Percent | None = None
+
+
+class ReferenceConfig(StrictConfig):
+    """The row of a paper's table that a preset reproduces; `srfgan_cli.presets.tables` has all rows."""
+
+    table: str
+    """For example `table1`."""
+    document: str = "srfgan_paper"
+    split: Literal["val2017", "test-dev"] = "val2017"
+    name: str | None = None
+    """What the document calls the row, as A1 in table 4."""
+    box: Scores = Scores()
+    mask: Scores | None = None
+    params: float | None = Field(None, ge=0, le=1e6)
+    """Millions of parameters."""
+    ms: float | None = Field(None, ge=0, le=1e9)
+    """Inference time per image on a Titan Xp, milliseconds."""
+    epochs: int | None = Field(None, ge=0, le=1_000_000)
+    tta: bool = False
+    """Whether the numbers were taken with multi-scale testing."""
+    weights: str | None = None
+    """Address of the authors' checkpoint."""
+
+
+class Config(StrictConfig):
+    """One experiment: model, data, all stages, evaluation, and the paper's row."""
+
+    name: PresetName = ""
+    """The preset's name; names the run's folder."""
+    description: str = ""
+    model: ModelConfig = ModelConfig()
+    discriminator: DiscriminatorConfig = DiscriminatorConfig()
+    data: DataConfig = DataConfig()
+    stages: list[StageName] = Field(["pretrain", "extract", "finetune"], min_length=1, max_length=3)
+    """The stages that this experiment runs; the last one's detector is evaluated."""
+    pretrain: PretrainConfig = PretrainConfig()
+    extract: ExtractConfig = ExtractConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
+    sources: SourcesConfig = SourcesConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    initial_weights: Literal["none", "imagenet", "msra"] = "msra"
+    """Backbone weights that training starts from; `msra` is detectron2's R-50/R-101."""
+    sync_bn: bool = False
+    """In training on several GPUs, `bn` norms take their statistics over all GPUs' images, in every stage."""
+    seed: int = Field(0, ge=0, le=2**32 - 1)
+    """Of the first weights, the order of images and every random choice."""
+    references: list[ReferenceConfig] = []
+    """Every table row that this preset reproduces; the first one is shown beside results."""
+
+    @model_validator(mode="after")
+    def _levels_that_the_neck_gives(self) -> Config:
+        for name, stage in (("pretrain", self.pretrain), ("extract", self.extract)):
+            absent = [level for level in stage.adversarial.levels if level not in self.model.levels]
+            if name in self.stages and absent:
+                levels = ", ".join(self.model.levels)
+                raise ValueError(
+                    f"{name}.adversarial.levels: the neck of {self.model.detector} gives {levels}, got {absent[0]}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _stages_that_can_be_enhanced(self) -> Config:
+        backbone = self.model.backbone
+        if self.finetune.feature_enhancement is None:
+            return self
+        if backbone.name not in RESNETS:
+            raise ValueError(
+                f"finetune.feature_enhancement needs a ResNet's res3 and res5, got backbone {backbone.name}"
+            )
+        if backbone.freeze_at > 2:
+            raise ValueError(
+                "finetune.feature_enhancement trains res3, but model.backbone.freeze_at freezes it, "
+                f"got {backbone.freeze_at}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _enough_detections(self) -> Config:
+        given, counted = self.model.inference.detections_per_image, self.evaluation.max_detections
+        if counted > given:
+            raise ValueError(
+                f"evaluation.max_detections counts {counted} detections per image, but "
+                f"model.inference.detections_per_image got {given}; raise that too"
+            )
+        return self

@@ -1,0 +1,141 @@
+"""What a preset amounts to: the size and arithmetic of its detector, the stages' schedules, the rows it reproduces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from srfgan_cli.presets.config import Config, ReferenceConfig, Scores, SolverConfig, StageName
+
+COCO_TRAIN_IMAGES = 117_266
+"""Images of COCO train2017 (118,287) that have annotations, which is what trains a detector."""
+
+_TITLES: dict[StageName, str] = {
+    "pretrain": "stage 1, pretrain",
+    "extract": "stage 2, extract",
+    "finetune": "stage 3, finetune",
+}
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """One stage of a preset.
+
+    Attributes:
+        stage: its command.
+        preset: whose schedule and run it is, where stages 1 and 2 are another preset's; then the rest is None.
+        images: how many are seen, repetitions counted.
+        epochs: the same in passes over the training images, COCO's unless the preset generates its own.
+    """
+
+    stage: StageName
+    preset: str | None = None
+    solver: SolverConfig | None = None
+    images: int | None = None
+    epochs: float | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields that say something; the solver's most important ones among them."""
+        if self.solver is None:
+            return {"stage": self.stage, "preset": self.preset}
+        keys = {"optimizer", "iterations", "batch_size", "lr", "milestones", "gamma", "warmup_iterations"}
+        solver = self.solver.model_dump(include=keys) | {"lr": self.solver.scaled_lr}
+        return {"stage": self.stage, **solver, "images": self.images, "epochs": self.epochs}
+
+    def __str__(self) -> str:
+        title = _TITLES[self.stage]
+        if self.solver is None:
+            return f"{title}: that of {self.preset}"
+        solver = self.solver
+        steps = ", ".join(f"{milestone:,}" for milestone in solver.milestones)
+        return (
+            f"{title}: {solver.iterations:,} iterations of {solver.batch_size} = {self.images:,} images, "
+            f"{self.epochs:.1f} epochs; {solver.optimizer}, lr {solver.scaled_lr:g}"
+            + (f", x{solver.gamma:g} at {steps}" if steps else "")
+        )
+
+
+def schedules(config: Config) -> list[Schedule]:
+    """The stages that lead to the preset's detector, in their order."""
+    sources: dict[StageName, str | None] = {
+        "pretrain": config.sources.generator,
+        "extract": config.sources.extractor,
+        "finetune": None,
+    }
+    solvers: dict[StageName, SolverConfig] = {
+        "pretrain": config.pretrain.solver,
+        "extract": config.extract.solver,
+        "finetune": config.finetune.solver,
+    }
+    found = []
+    for stage, source in sources.items():
+        if source not in (None, config.name):
+            found.append(Schedule(stage, source))
+        elif stage in config.stages and config.sources.detector is not None:
+            found.append(Schedule(stage, config.sources.detector))
+        elif stage in config.stages:
+            solver = solvers[stage]
+            images = solver.iterations * solver.batch_size
+            found.append(Schedule(stage, None, solver, images, images / _train_images(config)))
+    return found
+
+
+def summary(config: Config) -> dict[str, Any]:
+    """The preset as one JSON document."""
+    from models.cost import HEIGHT, WIDTH, cost_of
+
+    cost = cost_of(config.model)
+    return {
+        "preset": config.name,
+        "description": config.description,
+        "parameters": cost.parameters,
+        "macs": {"image": [HEIGHT, WIDTH], "total": cost.macs} | _parts(asdict(cost)),
+        "stages": [schedule.as_json() for schedule in schedules(config)],
+        "references": [reference.model_dump(exclude_none=True) for reference in config.references],
+        "config": config.model_dump(exclude_none=True),
+    }
+
+
+def summary_lines(config: Config) -> Iterator[str]:
+    """The same for people, without the config."""
+    from models.cost import HEIGHT, WIDTH, cost_of
+
+    cost = cost_of(config.model)
+    parts = ", ".join(f"{part} {macs / 1e9:.1f}" for part, macs in _parts(asdict(cost)).items())
+    yield config.description or config.name
+    yield f"parameters: {cost.parameters / 1e6:.1f} M"
+    yield f"GMACs at {HEIGHT}x{WIDTH}: {cost.macs / 1e9:.1f} ({parts}), with as many boxes as the config allows"
+    yield from map(str, schedules(config))
+    yield from map(row_line, config.references)
+
+
+def row_line(reference: ReferenceConfig) -> str:
+    """One row that a preset reproduces, with all its numbers."""
+    where = (
+        reference.table
+        if reference.table == reference.document
+        else f"{reference.document}, {reference.table}"
+    )
+    facts = [f"box {_scores(reference.box)}"] if _scores(reference.box) else []
+    facts += [f"mask {_scores(reference.mask)}"] if reference.mask else []
+    facts += [f"{reference.params:g} M parameters"] if reference.params else []
+    facts += [f"{reference.ms:g} ms"] if reference.ms else []
+    facts += [f"{reference.epochs} epochs"] if reference.epochs else []
+    facts += ["multi-scale testing"] if reference.tta else []
+    name = f" {reference.name}" if reference.name else ""
+    return f"{where}{name} ({reference.split}): {'; '.join(facts) or 'no numbers'}"
+
+
+def _scores(scores: Scores) -> str:
+    return ", ".join(
+        f"{metric} {value:.1f}" for metric, value in scores.model_dump(exclude_none=True).items()
+    )
+
+
+def _parts(cost: dict[str, int]) -> dict[str, int]:
+    return {part: cost[part] for part in ("backbone", "neck", "head")}
+
+
+def _train_images(config: Config) -> int:
+    return config.data.shapes_train if config.data.dataset == "shapes" else COCO_TRAIN_IMAGES

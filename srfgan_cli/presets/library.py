@@ -1,0 +1,256 @@
+"""Presets: YAML files with inheritance, checked against the typed config.
+
+A preset is a mapping of the shape of `srfgan_cli.presets.config.Config`, plus `base`: the name of another preset
+(or, in a user's own file, a path beside it), or a list of them, whose values it builds on. Mappings merge
+key by key; everything else replaces. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import difflib
+import reprlib
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from models.errors import InputError, kind_of
+from srfgan_cli.presets.config import Config
+from srfgan_cli.presets.yaml_text import parse_yaml, read_yaml
+from srfgan_cli.screen.console import visible
+
+OWN = ("name", "description", "references")
+"""What a row is called and reports belongs to that row alone: not inherited, not overlaid."""
+
+# Beside this package in a checkout and in site-packages alike; importing `presets` by name could find a
+# foreign folder of that name first.
+PRESETS_DIR = Path(__file__).resolve().parents[2] / "presets"
+
+
+DEEPEST = 50
+"""Presets that may build on each other, one on the next."""
+
+MOST, LONGEST = 10, 200
+"""Faults that one message lists, and characters of a user's text that it repeats."""
+
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = LONGEST
+
+
+def list_presets() -> list[str]:
+    """Names of all shipped presets, sorted; what lies in `_base` and `_facts` is none."""
+    return sorted(_preset_files())
+
+
+def load_preset(name: str | Path, overrides: Iterable[str] = (), overlay: str | Path | None = None) -> Config:
+    """Read a preset and check it.
+
+    Args:
+        name: a shipped preset's name, or the path of a YAML file (recognised by its suffix).
+        overrides: `a.b=value` strings; the value is read as YAML.
+        overlay: a preset's or base's name, or a YAML file, whose values replace the preset's own.
+
+    Raises:
+        InputError: no such preset or file, broken YAML, an unknown key, a value of a wrong type; or arguments of
+            other types.
+    """
+    for given in (name, *([overlay] if overlay is not None else [])):
+        if not isinstance(given, str | Path):
+            raise InputError(f"a preset is a name or the path of a YAML file, not {kind_of(given)}")
+    if isinstance(overrides, str | Mapping) or not isinstance(overrides, Iterable):
+        raise InputError(f"overrides is {kind_of(overrides)}; give a list, as ['model.neck.upsampler=afi']")
+    path = find_preset(name)
+    values = _merged(path)
+    if overlay is not None:
+        above = _merged(_find_base(str(overlay), Path(overlay)))
+        values = _merge(values, {key: value for key, value in above.items() if key not in OWN})
+    values.setdefault("name", path.stem)
+    for override in overrides:
+        if not isinstance(override, str):
+            raise InputError(f"an override is a text, as 'model.neck.upsampler=afi', not {kind_of(override)}")
+        _apply_override(values, override)
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise InputError(
+            _explain(error, str(path) if path == Path(name) else f"Preset '{path.stem}'")
+        ) from None
+
+
+def find_preset(name: str | Path) -> Path:
+    """The YAML file of a preset; of a user's own, the path as it was given, which may name nothing.
+
+    Raises:
+        InputError: no preset has the name; gives the closest ones.
+    """
+    if str(name).endswith((".yaml", ".yml")):
+        return Path(name)
+    files = _preset_files()
+    if str(name) not in files:
+        named = f"'{_cut(str(name))}'.{_did_you_mean(str(name), files)}"
+        raise InputError(f"Unknown preset {named} `srfgan presets list` shows them all.")
+    return files[str(name)]
+
+
+def flatten(config: BaseModel) -> dict[str, Any]:
+    """A config as dotted keys and plain values, in the order of the schema."""
+    return dict(_walk(config.model_dump(), ""))
+
+
+def dump_yaml(config: Config, encoding: str = "utf-8") -> str:
+    """The fully resolved config as YAML text that `load_preset` reads back to an equal config.
+
+    Letters stand as they are, but where one of the text cannot be encoded or shown: then in YAML's own escapes.
+    """
+    values = config.model_dump(exclude_none=True)
+    text = yaml.safe_dump(values, sort_keys=False, width=100, allow_unicode=True)
+    if visible(text, encoding) == text:
+        return text
+    return yaml.safe_dump(values, sort_keys=False, width=100)
+
+
+@cache
+def _preset_files() -> dict[str, Path]:
+    files = sorted(PRESETS_DIR.rglob("*.yaml"))
+    return {path.stem: path for path in files if not path.parent.name.startswith("_")}
+
+
+def _merged(
+    path: Path, above: tuple[Path, ...] = (), known: dict[Path, dict] | None = None
+) -> dict[str, Any]:
+    """The values of a file on top of those of its bases.
+
+    Args:
+        above: the files that build on this one, by the places where they lie, however they were spelled.
+        known: what has been read already, for files that several others build on.
+    """
+    known = {} if known is None else known
+    place = path.resolve()
+    if place in above:
+        chain = " -> ".join(file.stem for file in (*above, place))
+        raise InputError(f"{path}: base: preset inheritance runs in a circle: {chain}.")
+    if len(above) == DEEPEST:
+        raise InputError(f"{path}: base: presets build on each other {DEEPEST} files deep.")
+    if place not in known:
+        values = read_yaml(path)
+        merged: dict[str, Any] = {}
+        for base in _bases(values.pop("base", []), path):
+            below = _merged(_find_base(base, path), (*above, place), known)
+            merged = _merge(merged, {key: value for key, value in below.items() if key not in OWN})
+        known[place] = _merge(merged, values)
+    return known[place]
+
+
+def _bases(given: Any, path: Path) -> list[str]:
+    names = [given] if isinstance(given, str) else given
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        raise InputError(f"{path}: base: expected a preset's name or a list of names, got {_shown(given)}.")
+    return names
+
+
+def _find_base(base: str, path: Path) -> Path:
+    for candidate in (PRESETS_DIR / "_base" / f"{base}.yaml", path.parent / base):
+        if _is_file(candidate):
+            return candidate
+    try:
+        found = find_preset(base)
+    except InputError as error:
+        raise InputError(f"{path}: base '{_cut(base)}' not found. {error}") from None
+    if not _is_file(found):
+        raise InputError(f"{path}: base '{_cut(base)}' not found: it is no file.")
+    return found
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
+def _merge(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(low)
+    for key, value in high.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    keys = key.strip().split(".")
+    if not equals or not all(keys):
+        raise InputError(
+            f"--set {_cut(override)}: expected KEY=VALUE with a dotted key, as model.neck.upsampler=afi."
+        )
+    value = parse_yaml(text, f"--set {_cut(override)}")
+    *parents, last = keys
+    for depth, parent in enumerate(parents):
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            section = ".".join(keys[: depth + 1])
+            raise InputError(f"--set {_cut(override)}: '{_cut(section)}' is a value, not a section.")
+    values[last] = value
+
+
+def _explain(error: ValidationError, preset: str) -> str:
+    found = error.errors(include_url=False)
+    lines = [f"{preset}: {_explain_one(dict(item))}" for item in found[:MOST]]
+    return "\n".join([*lines, f"... and {len(found) - MOST} more."] if len(found) > MOST else lines)
+
+
+def _explain_one(item: dict[str, Any]) -> str:
+    location = [str(part) for part in item["loc"]]
+    key = _cut(".".join(location))
+    if item["type"] == "extra_forbidden":
+        return f"unknown key '{key}'.{_did_you_mean(location[-1], _fields_at(location[:-1]))}"
+    message = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "literal_error":
+        expected = item["ctx"]["expected"]
+        options = [option.strip("'") for option in expected.replace(" or ", ", ").split(", ")]
+        value = _shown(item["input"])
+        return f"{key}: {value} is not one of {expected}.{_did_you_mean(value[1:-1], options)}"
+    where = f"{key}: " if key else ""
+    return f"{where}{message}" + ("" if "got" in message else f", got {_shown(item['input'])}") + "."
+
+
+def _shown(value: Any) -> str:
+    """A value in a message, as Python writes it, cut where it is long."""
+    try:
+        return _REPR.repr(value)
+    except ValueError:
+        return "a number of thousands of digits"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
+def _fields_at(location: list[str]) -> list[str]:
+    """Field names of the schema's section at `location`; empty where it has none."""
+    section: Any = Config
+    for part in location:
+        if part.isdigit():
+            continue
+        field = section.model_fields.get(part) if hasattr(section, "model_fields") else None
+        if field is None:
+            return []
+        section = field.annotation
+        section = getattr(section, "__args__", [section])[0]
+    return list(section.model_fields) if hasattr(section, "model_fields") else []
+
+
+def _did_you_mean(name: str, options: Iterable[str]) -> str:
+    close = difflib.get_close_matches(_cut(name), list(options), n=3, cutoff=0.6)
+    return f" Did you mean {' or '.join(repr(option) for option in close)}?" if close else ""
+
+
+def _walk(values: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _walk(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

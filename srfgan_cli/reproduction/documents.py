@@ -1,0 +1,169 @@
+"""The report of a table: `report.json`, `report.md` and `report.html`, each whole by itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+from itertools import groupby
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from srfgan_cli.machine.files import write_atomically
+from srfgan_cli.reproduction.columns import Column, columns
+from srfgan_cli.screen.pages import STYLE, duration, figure
+
+FRAME = Path(__file__).with_name("report.html")
+LEGEND = (
+    "AP in percent, mean ± standard deviation over seeds; diff.: less the baseline of the same seed. Numbers that "
+    "a document gives for test-dev stand beside ones measured on the val split. GMAC: one image at test size, heads "
+    "at their largest number of boxes; ms: one image from pixels to detections, all detectors in turn on the same "
+    "device. Images are counted with repetitions; stages 1 and 2 and their guide are what a row has seen beyond its "
+    "last stage."
+)
+
+
+def write_report(
+    summary: Mapping[str, Any], charts: Mapping[str, Path], panels: Mapping[str, Path], output_dir: Path
+) -> Path:
+    """Write the three files and return the page.
+
+    Raises:
+        InputError: they cannot be written.
+    """
+    page = Template(FRAME.read_text(encoding="utf-8")).substitute(_values(summary, charts, panels))
+    files = {
+        "report.json": json.dumps(summary, indent=2) + "\n",
+        "report.md": markdown(summary),
+        "report.html": page,
+    }
+    for name, text in files.items():
+        content = text.encode(errors="backslashreplace")
+        write_atomically(output_dir / name, lambda file, content=content: file.write(content))  # type: ignore[misc]
+    return output_dir / "report.html"
+
+
+def verdict(summary: Mapping[str, Any]) -> str:
+    """In a few sentences: what is measured so far, and how far to trust it."""
+    rows, settings = summary["rows"], summary["settings"]
+    done = sum(bool(row["measured"]) for row in rows)
+    said = [f"{done} of {len(rows)} rows measured, {_seeds(settings['seeds'])}."]
+    failed = sum(run["state"] in ("failed", "blocked") for run in summary["runs"])
+    if failed:
+        said.append(f"{failed} runs failed or rest on one that did.")
+    if settings["scale"] != 1:
+        said.append(
+            f"Every schedule is {settings['scale']:g} of the preset's: compare differences, not the numbers themselves."
+        )
+    changed = [f"overlay {settings['overlay']}"] if settings["overlay"] else []
+    changed += settings["overrides"]
+    if changed:
+        said.append(f"Every row's preset was changed: {', '.join(changed)}.")
+    return " ".join(said)
+
+
+def markdown(summary: Mapping[str, Any]) -> str:
+    """The results as a Markdown document."""
+    shown = columns(summary["rows"])
+    heads = ["row", *(f"{column.group} {column.head}" for column in shown)]
+    lines = [f"# {summary['table']}", "", verdict(summary), ""]
+    lines += ["| " + " | ".join(heads) + " |", "|---" + "|--:" * len(shown) + "|"]
+    for row in summary["rows"]:
+        lines.append("| " + " | ".join([_name(row), *(column.text(row) for column in shown)]) + " |")
+    lines += ["", LEGEND, "", "## Runs", ""]
+    lines += ["| run | state | iterations | images | training | rows |", "|---|---|--:|--:|--:|---|"]
+    for run in summary["runs"]:
+        state = f"{run['state']}: {run['why']}" if run["why"] else run["state"]
+        numbers = f"{run['iterations']:,} | {run['images']:,} | {duration(run['training_seconds'])}"
+        lines.append(f"| {run['run']} | {state} | {numbers} | {', '.join(run['rows'])} |")
+    lines += ["", "## Made with", "", f"    {summary['command']}", "", _made_with(summary), ""]
+    return "\n".join(lines)
+
+
+def _seeds(count: int) -> str:
+    if count > 1:
+        return f"{count} seeds each"
+    return "one seed each, so that no spread is known and a point or two either way can be chance"
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    shared = f" (the run of {row['same_run_as']})" if row["same_run_as"] else ""
+    return f"{row['preset']}{shared}"
+
+
+def _made_with(summary: Mapping[str, Any]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in summary["versions"].items())
+    return f"{versions}; {summary['device']}; data: {summary['settings']['data']}"
+
+
+def _values(
+    summary: Mapping[str, Any], charts: Mapping[str, Path], panels: Mapping[str, Path]
+) -> dict[str, str]:
+    return {
+        "style": STYLE.read_text(encoding="utf-8"),
+        "table": escape(summary["table"]),
+        "about": escape(summary["about"]),
+        "verdict": escape(verdict(summary)),
+        "rows": _html_rows(summary["rows"]),
+        "legend": escape(LEGEND),
+        "differences": _chart(charts, "differences", "Differences to the baseline, measured and printed"),
+        "training": _chart(charts, "training", "Box AP over training"),
+        "panels": "\n".join(
+            f"<h3>{escape(row)}</h3>{figure(path, f'Pyramid of {row}', 'wide')}"
+            for row, path in panels.items()
+        ),
+        "losses": "\n".join(
+            f"<div><h4>{escape(name.removeprefix('losses-'))}</h4>{figure(path, name)}</div>"
+            for name, path in charts.items()
+            if name.startswith("losses-")
+        ),
+        "runs": "\n".join(map(_html_run, summary["runs"])),
+        "command": escape(summary["command"]),
+        "made_with": escape(_made_with(summary)),
+    }
+
+
+def _chart(charts: Mapping[str, Path], name: str, description: str) -> str:
+    return figure(charts[name], description, "wide") if name in charts else ""
+
+
+def _html_rows(rows: Sequence[Mapping[str, Any]]) -> str:
+    shown = columns(rows)
+    firsts = {
+        next(iter(members)) for _, members in groupby(range(len(shown)), lambda index: shown[index].group)
+    }
+    groups = "".join(
+        f'<th class="group divide" colspan="{len(list(members))}">{group}</th>'
+        for group, members in groupby(shown, lambda column: column.group)
+    )
+    heads = "".join(_cell("th", number in firsts, "", column.head) for number, column in enumerate(shown))
+    lines = [
+        f'<thead><tr class="groups"><th></th>{groups}</tr>',
+        f"<tr><th>row</th>{heads}</tr></thead><tbody>",
+    ]
+    lines += [_html_row(row, shown, firsts) for row in rows]
+    return "\n".join([*lines, "</tbody>"])
+
+
+def _html_row(row: Mapping[str, Any], shown: Sequence[Column], firsts: set[int]) -> str:
+    cells = "".join(
+        _cell("td", number in firsts, column.style(row), column.text(row))
+        for number, column in enumerate(shown)
+    )
+    return f"<tr><td><b>{escape(_name(row))}</b><small>{escape(row['description'])}</small></td>{cells}</tr>"
+
+
+def _cell(tag: str, first: bool, style: str, text: str) -> str:
+    classes = " ".join(filter(None, ["divide" if first else "", style]))
+    return f'<{tag} class="{classes}">{escape(text)}</{tag}>' if classes else f"<{tag}>{escape(text)}</{tag}>"
+
+
+def _html_run(run: Mapping[str, Any]) -> str:
+    why = f"<small>{escape(run['why'])}</small>" if run["why"] else ""
+    memory = "" if run["peak_memory_gib"] is None else f"{run['peak_memory_gib']:.1f} GiB"
+    return (
+        f"<tr><td><code>{escape(run['run'])}</code><small>rows {escape(', '.join(run['rows']))}</small></td>"
+        f"<td>{escape(run['state'])}{why}</td><td>{run['iterations']:,}</td><td>{run['images']:,}</td>"
+        f"<td>{duration(run['training_seconds'])}</td><td>{memory}</td></tr>"
+    )

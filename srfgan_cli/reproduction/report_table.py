@@ -1,0 +1,61 @@
+"""From finished runs to the report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from srfgan_cli.machine.devices import parse_devices
+from srfgan_cli.reproduction.charts import draw_charts
+from srfgan_cli.reproduction.documents import write_report
+from srfgan_cli.reproduction.graph import Graph, Settings
+from srfgan_cli.reproduction.jobs import Machine
+from srfgan_cli.reproduction.measure import draw_panels, measure
+from srfgan_cli.reproduction.outcome import summarize
+from srfgan_cli.reproduction.run_jobs import Outcome, job_folders
+from srfgan_cli.screen.console import stderr, styled
+
+
+def report_table(
+    table: str,
+    graph: Graph,
+    settings: Settings,
+    machine: Machine,
+    output_dir: Path,
+    outcome: Outcome,
+    command: str,
+) -> tuple[Path, dict[str, Any]]:
+    """Measure the trained detectors, draw, and write `<output_dir>/<table>/report.{json,md,html}`.
+
+    Returns:
+        The page, and the document of report.json.
+
+    Raises:
+        InputError: a run cannot be read, or a file not be written.
+    """
+    stderr.print(styled(("report", "bold"), f" {table}: timing and drawing"))
+    devices = parse_devices(machine.devices)
+    device = devices.device()
+    folders, folder = job_folders(graph, output_dir), output_dir / table
+    costs = measure(graph, folders, machine.data_root, device, output_dir / "costs.json", data=settings.data)
+    panels = draw_panels(graph, folders, machine.data_root, device, folder)
+    summary = summarize(
+        table,
+        graph,
+        settings,
+        folders,
+        costs,
+        device=_device_name(device, devices.count),
+        command=command,
+        blocked=outcome.blocked,
+    )
+    charts = draw_charts(summary, graph, folders, folder)
+    return write_report(summary, charts, panels, folder), summary
+
+
+def _device_name(device: torch.device, count: int) -> str:
+    if device.type == "cuda":
+        return f"{count} x {torch.cuda.get_device_name(device)}"
+    return f"CPU, {count} process(es) of {torch.get_num_threads()} threads"

@@ -1,0 +1,217 @@
+"""A run's folder: `runs/<stage>/<preset>/` with its config, checkpoint, metrics and results."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from models.errors import InputError
+from srfgan_cli.presets.config import Config
+from srfgan_cli.machine.files import file_hash, write_atomically
+from srfgan_cli.presets.library import dump_yaml, flatten, load_preset
+
+RUNS_DIR = Path("runs")
+FREE_TO_CHANGE = (
+    "data.workers",
+    "data.outside",
+    "data.max_pixels",
+    "log_every",
+    "checkpoint_every",
+    "evaluate_every",
+    "accumulate",
+    "description",
+    "references",
+    "num_classes",
+    "categories",
+)
+"""Keys (or their last parts) that a resumed run may have otherwise than when it began; the last two are the data's."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where one stage of one preset keeps what it makes."""
+
+    folder: Path
+
+    @classmethod
+    def default(cls, stage: str, preset: str) -> Run:
+        """The place where other stages look for it."""
+        return cls(RUNS_DIR / stage / preset)
+
+    @classmethod
+    def of_detector(cls, config: Config) -> Run:
+        """Where the detector that a preset evaluates was trained: its last stage's run."""
+        return cls.default(config.stages[-1], config.sources.detector or config.name)
+
+    @property
+    def checkpoint(self) -> Path:
+        """The last full state, from which `--resume` continues."""
+        return self.folder / "checkpoint.pt"
+
+    @property
+    def model(self) -> Path:
+        """The finished run's weights, with config and categories."""
+        return self.folder / "model.pt"
+
+    @property
+    def config(self) -> Path:
+        """The fully resolved config."""
+        return self.folder / "config.yaml"
+
+    @property
+    def sources(self) -> Path:
+        """The files that the run was started from, with their hashes."""
+        return self.folder / "sources.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object per logged iteration."""
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def results(self) -> Path:
+        """Detections in COCO results format."""
+        return self.folder / "results.json"
+
+    @property
+    def evaluation(self) -> Path:
+        """The last evaluation's scores: the document of `srfgan eval --json`."""
+        return self.folder / "evaluation.json"
+
+    def check_free(self, resume: bool, overwrite: bool) -> None:
+        """Whether a run may start here; changes nothing.
+
+        Raises:
+            InputError: a finished or unfinished run is there, or `resume` finds nothing to continue.
+        """
+        if resume and not self.checkpoint.is_file():
+            raise InputError(f"--resume: {self.folder} holds no checkpoint. Start the run without --resume.")
+        if resume and self.model.is_file():
+            raise InputError(f"--resume: the run in {self.folder} is finished. --overwrite starts it anew.")
+        if resume or overwrite:
+            return
+        if self.model.is_file():
+            raise InputError(
+                f"{self.folder} holds a finished run. Choose another --output-dir, or --overwrite to replace it."
+            )
+        if self.checkpoint.is_file():
+            raise InputError(
+                f"{self.folder} holds an unfinished run. --resume continues it, --overwrite starts it anew."
+            )
+
+    def begin(self, config: Config, files: Mapping[str, Path]) -> None:
+        """Make the folder, without what an old run left, and write the config and what the run starts from.
+
+        Args:
+            files: checkpoints of other runs, by the options that name them.
+
+        Raises:
+            InputError: the folder cannot be made.
+        """
+        sources = json.dumps(_identified(files), indent=2) + "\n"  # some may be the old run's own
+        self.clear()
+        write_atomically(self.config, lambda file: file.write(dump_yaml(config).encode()))
+        write_atomically(self.sources, lambda file: file.write(sources.encode()))
+
+    def clear(self) -> None:
+        """Remove what an old run left, its place apart.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
+        try:
+            for path in (
+                self.checkpoint,
+                self.model,
+                self.sources,
+                self.metrics,
+                self.results,
+                self.evaluation,
+            ):
+                path.unlink(missing_ok=True)
+            shutil.rmtree(self.folder / "tensorboard", ignore_errors=True)
+        except OSError as error:
+            raise InputError(f"Cannot write to {self.folder}: {error.filename}: {error.strerror}.") from None
+
+    def check_same(self, config: Config) -> None:
+        """Whether this is the config that the run in the folder was started with.
+
+        Raises:
+            InputError: it is not; names the keys.
+        """
+        old, new = flatten(load_preset(self.config)), flatten(config)
+        # Both ways: a section that is there only once has no keys in the other.
+        changed = [
+            f"{key}: {old.get(key)!r} -> {new.get(key)!r}"
+            for key in new | old
+            if old.get(key) != new.get(key) and not is_free(key)
+        ]
+        if changed:
+            raise InputError(
+                f"--resume: {self.folder} was started with another config. Changed: {'; '.join(changed)}. "
+                "Use the same options as then, or --overwrite to start anew."
+            )
+
+    def check_sources(self, files: Mapping[str, Path]) -> None:
+        """Whether these are the files that the run in the folder was started from, wherever they lie now.
+
+        Raises:
+            InputError: one is another; names both.
+        """
+        if not self.sources.is_file():
+            return  # begun by a version that kept no record
+        try:
+            began = json.loads(self.sources.read_bytes())
+            dict(began)
+        except (OSError, ValueError, TypeError):
+            raise InputError(
+                f"--resume: {self.sources} is damaged. --overwrite starts the run anew."
+            ) from None
+        changed = [
+            f"{name}: {_described(began.get(name))} -> {_described(now)}"
+            for name, now in _identified(files).items()
+            if name not in began or began[name].get("sha256") != now["sha256"]
+        ]
+        if changed:
+            raise InputError(
+                f"--resume: {self.folder} was started from other files than these. Changed: {'; '.join(changed)}. "
+                "Name files of the same content, or --overwrite to start anew."
+            )
+
+
+def continued(began: Config, now: Config) -> Config:
+    """The config with which a run can go on: as it began, with the values of `now` that are free to change."""
+    return Config.model_validate(_taking_free(began.model_dump(), now.model_dump()))
+
+
+def _identified(files: Mapping[str, Path]) -> dict[str, dict[str, str]]:
+    return {name: {"file": str(path), "sha256": file_hash(path)} for name, path in files.items()}
+
+
+def _described(source: Mapping[str, str] | None) -> str:
+    return "none" if source is None else f"{source['file']} (sha256 {source['sha256'][:8]})"
+
+
+def is_free(key: str) -> bool:
+    """Whether a resumed run may have another value of a dotted key than when it began."""
+    return key in FREE_TO_CHANGE or key.split(".")[-1] in FREE_TO_CHANGE
+
+
+def _taking_free(began: dict[str, Any], now: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    taken = {}
+    for key, value in began.items():
+        if isinstance(value, dict) and isinstance(now[key], dict):
+            taken[key] = _taking_free(value, now[key], f"{prefix}{key}.")
+        else:
+            taken[key] = now[key] if is_free(f"{prefix}{key}") else value
+    return taken
+
+
+def newest_detector() -> Path | None:
+    """The most recently finished detector below `runs/`, or None."""
+    found = [path for stage in ("finetune", "extract") for path in RUNS_DIR.glob(f"{stage}/*/model.pt")]
+    return max(found, key=lambda path: path.stat().st_mtime, default=None)

@@ -1,0 +1,285 @@
+"""From command-line options to a training run's resolved plan; `--dry-run` prints it. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from models.errors import InputError
+from srfgan_cli.presets.config import Config, SelfTrainingConfig, SolverConfig
+from srfgan_cli.screen.console import print_json, stderr, stdout, styled
+from srfgan_cli.machine.launcher import is_worker
+from srfgan_cli.screen.options import StageName, TrainOptions
+from srfgan_cli.presets.library import dump_yaml, load_preset
+from srfgan_cli.runs.graph import SourceName, needed_sources, source_presets
+from srfgan_cli.runs.published import PUBLISHED, published_file
+from srfgan_cli.runs.folder import Run
+
+GENERATORS = ("srf", "afi")
+_WHAT = {
+    "guide": "the trained plain detector F",
+    "generator": "stage 1's generator",
+    "extractor": "stage 2's extractor",
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that one training run needs to know before it starts.
+
+    Attributes:
+        guide, generator, extractor: checkpoints of earlier stages that this run reads; None where it
+            does not need them.
+        weights: the detector that this run starts from; None where it does not start from one.
+        teacher: the detector that labels images for it, if any.
+        finished: there is nothing left to do (`--auto-resume`).
+    """
+
+    stage: StageName
+    config: Config
+    run: Run
+    options: TrainOptions
+    guide: Path | None = None
+    generator: Path | None = None
+    extractor: Path | None = None
+    weights: Path | None = None
+    teacher: Path | None = None
+    finished: bool = False
+
+    @property
+    def solver(self) -> SolverConfig:
+        """The stage's schedule."""
+        solver: SolverConfig = getattr(self.config, self.stage).solver
+        return solver
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The checkpoints that the run reads, by the options that name them."""
+        named = {name: getattr(self, name) for name in (*_WHAT, "weights", "teacher")}
+        return {name: path for name, path in named.items() if path is not None}
+
+
+def make_plan(options: TrainOptions) -> Plan:
+    """Resolve the config, the run's folder and the files of earlier stages.
+
+    Raises:
+        InputError: an option, preset or source that cannot be used.
+    """
+    as_written = _config(options)
+    config = _shortened(as_written, options)
+    if config.sources.detector is not None:
+        raise InputError(
+            f"Preset '{config.name}' only evaluates the detector of '{config.sources.detector}': train that one "
+            f"(srfgan {options.stage} --preset {config.sources.detector})."
+        )
+    if options.stage not in config.stages:
+        raise InputError(
+            f"Preset '{config.name}' has no stage '{options.stage}' (it runs {', '.join(config.stages)})."
+        )
+    if options.stage != "finetune" and config.model.neck.upsampler not in GENERATORS:
+        raise InputError(
+            f"Preset '{config.name}' upsamples by '{config.model.neck.upsampler}': there is no generator to train. "
+            "Choose a preset with srf or afi, or --set model.neck.upsampler=srf."
+        )
+    config = _with_self_training(config, options)
+    run = Run(options.output_dir) if options.output_dir else Run.default(options.stage, config.name)
+    options = _decided(options, run)
+    finished = options.auto_resume and run.model.is_file()
+    if finished:
+        run.check_same(config)
+    else:
+        run.check_free(options.resume, options.overwrite)
+    if not finished and not options.resume:
+        check_schedule(as_written, options.stage)
+    sources = {} if finished else _sources(config, options)
+    return Plan(options.stage, config, run, options, **sources, finished=finished)
+
+
+def show_plan(plan: Plan, as_json: bool) -> None:
+    """Print what would run."""
+    if as_json:
+        print_json(_as_dict(plan))
+        return
+    facts = _as_dict(plan)
+    del facts["config"]
+    width = max(map(len, facts))
+    for key, value in facts.items():
+        stdout.print(styled((f"{key:{width}}", "bold"), f"  {value}"))
+    stdout.print(styled("\n", ("config", "bold")))
+    stdout.print(dump_yaml(plan.config, stdout.encoding), end="")
+
+
+def announce(plan: Plan) -> None:
+    """Say what is about to run, and how the learning rate follows the batch size."""
+    solver = plan.solver
+    stderr.print(
+        styled(
+            (plan.stage, "bold"),
+            f" {plan.config.name}: {solver.iterations} iterations of {solver.batch_size} images, "
+            f"{solver.optimizer}, lr {solver.scaled_lr:.3g}, {solver.precision} -> {plan.run.folder}",
+        )
+    )
+    if solver.batch_size != solver.lr_batch_size:
+        stderr.print(
+            f"Batch size {solver.batch_size} instead of {solver.lr_batch_size}: "
+            f"learning rate {solver.lr:.3g} -> {solver.scaled_lr:.3g}."
+        )
+
+
+def check_schedule(config: Config, stage: StageName) -> None:
+    """Whether a stage warms up and lowers its learning rate before it ends, as its schedule says.
+
+    Raises:
+        InputError: it does not, as where only its iterations were changed.
+    """
+    solver: SolverConfig = getattr(config, stage).solver
+    if solver.misfit:
+        raise InputError(
+            f"{stage}.solver of '{config.name}' has {solver.misfit}. Leave its iterations as they were and give "
+            f"--iterations {solver.iterations}, which scales the whole schedule, or set its milestones and "
+            "warmup_iterations too."
+        )
+
+
+def _config(options: TrainOptions) -> Config:
+    if options.preset and options.backbone:
+        raise InputError("--preset and --backbone exclude each other: a preset names its backbone.")
+    if not options.preset and not options.backbone:
+        example = "mask_rcnn_r50_fpn_nn" if options.stage == "finetune" else "mask_rcnn_r50_fpn"
+        raise InputError(
+            f"Name the experiment with --preset, as --preset {example}. `srfgan presets list` shows all."
+        )
+    name = options.preset or f"mask_rcnn_{options.backbone}_fpn"
+    return load_preset(name, [*_overrides(options), *(options.set_ or [])])
+
+
+def _shortened(config: Config, options: TrainOptions) -> Config:
+    """The config with its stage as long as `--iterations` says."""
+    if options.iterations is None:
+        return config
+    stage = getattr(config, options.stage)
+    shortened = stage.model_copy(update={"solver": stage.solver.shortened(options.iterations)})
+    return config.model_copy(update={options.stage: shortened})
+
+
+def _decided(options: TrainOptions, run: Run) -> TrainOptions:
+    """The options with `resume` as `--auto-resume` finds the run's folder.
+
+    A process that torchrun may have started again does the same: its command line is that of the first start, for
+    which the launcher has found the folder free, or cleared it.
+    """
+    if options.auto_resume and (options.resume or options.overwrite):
+        other = "--resume" if options.resume else "--overwrite"
+        raise InputError(f"--auto-resume and {other} exclude each other.")
+    started_again = options.max_restarts > 0 and is_worker()
+    if not options.auto_resume and not started_again:
+        return options
+    resume = run.checkpoint.is_file() and not run.model.is_file()
+    return replace(options, auto_resume=True, resume=resume, overwrite=False)
+
+
+def _with_self_training(config: Config, options: TrainOptions) -> Config:
+    """The config with the default self-training where the options ask for it and the preset says nothing."""
+    given = {"--unlabeled": options.unlabeled, "--teacher": options.teacher}
+    absent = [name for name, path in given.items() if path is None]
+    wanted = options.stage == "finetune" and config.finetune.self_training is not None
+    if len(absent) == 1 or (absent and wanted and not options.dry_run):
+        raise InputError(
+            f"Self-training needs {' and '.join(absent)}: a folder of images and the trained detector that labels "
+            "them." + (" --set finetune.self_training=null trains without." if wanted else "")
+        )
+    if absent:
+        return config
+    if wanted:
+        return config
+    settings = SelfTrainingConfig()
+    try:
+        settings.shares(config.finetune.solver.batch_size)
+    except ValueError as error:
+        raise InputError(f"{error}, got {config.finetune.solver.batch_size}.") from None
+    return config.model_copy(
+        update={"finetune": config.finetune.model_copy(update={"self_training": settings})}
+    )
+
+
+def _overrides(options: TrainOptions) -> list[str]:
+    values: dict[str, Any] = {
+        "data.dataset": options.dataset,
+        "seed": options.seed,
+        f"{options.stage}.solver.batch_size": options.batch_size,
+        f"{options.stage}.solver.precision": options.precision,
+        f"{options.stage}.solver.compile": options.compile,
+    }
+    return [f"{key}={value}" for key, value in values.items() if value is not None]
+
+
+def _sources(config: Config, options: TrainOptions) -> dict[str, Path]:
+    """The checkpoints that this stage reads: those of earlier stages, what it starts from, and its teacher."""
+    files: dict[str, Path] = {which: _source(which, config, options) for which in _chosen(config, options)}
+    # A run that goes on has them already: they may be gone, but not be others.
+    if options.weights is not None and (not options.resume or options.weights.is_file()):
+        files["weights"] = _file(options.weights, config, options)
+    if options.teacher is not None:
+        files["teacher"] = _file(options.teacher, config, options)
+        if not files["teacher"].is_file() and not options.dry_run:
+            raise InputError(f"--teacher: {options.teacher} does not exist.")
+    return files
+
+
+def _chosen(config: Config, options: TrainOptions) -> tuple[SourceName, ...]:
+    """Whose results this stage reads; an option can name another than it reads by default."""
+    default = needed_sources(config, options.stage)
+    if options.stage != "finetune":
+        return default
+    reuse = config.finetune.reuse
+    if (reuse == "none" and (options.generator or options.extractor)) or (reuse == "M" and options.generator):
+        given = "--generator" if options.generator else "--extractor"
+        wanted = "G" if options.generator else "M"
+        raise InputError(
+            f"{given} would not be used: preset '{config.name}' says finetune.reuse: {reuse}. "
+            f"Add --set finetune.reuse={wanted}."
+        )
+    if options.extractor is not None:
+        return ("extractor",)
+    return ("generator",) if options.generator is not None else default
+
+
+def _source(which: SourceName, config: Config, options: TrainOptions) -> Path:
+    """The file that an option names, the authors' for `published`, or an earlier run's of the same preset."""
+    stage, preset = source_presets(config)[which]
+    given: Path | None = getattr(options, which)
+    if given == PUBLISHED:
+        return _file(given, config if preset == config.name else load_preset(preset), options)
+    path = given or Run.default(stage, preset).model
+    if path.is_file() or options.dry_run:
+        return path
+    if path.exists():
+        from models.weights.files import require_file  # brings torch
+
+        require_file(path)
+    command = (
+        "" if given else f" Train it first (srfgan {stage} --preset {preset}), or name a file with --{which}."
+    )
+    raise InputError(f"{options.stage} needs {_WHAT[which]}: {path} does not exist.{command}")
+
+
+def _file(given: Path, config: Config, options: TrainOptions) -> Path:
+    return published_file(config, download=not options.dry_run) if given == PUBLISHED else given
+
+
+def _as_dict(plan: Plan) -> dict[str, Any]:
+    solver = plan.solver
+    files = plan.files | ({"unlabeled": plan.options.unlabeled} if plan.options.unlabeled else {})
+    return {
+        "stage": plan.stage,
+        "preset": plan.config.name,
+        "output_dir": str(plan.run.folder),
+        **{name: f"{path}{'' if path.exists() else ' (missing)'}" for name, path in files.items()},
+        "iterations": solver.iterations,
+        "batch_size": solver.batch_size,
+        "lr": solver.scaled_lr,
+        "devices": plan.options.devices,
+        "launcher": plan.options.launcher,
+        "config": plan.config.model_dump(),
+    }

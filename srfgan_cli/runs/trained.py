@@ -1,0 +1,103 @@
+"""Finding and loading a trained detector, for evaluation, pictures and export."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from models import build_detector
+from models.config import ModelConfig
+from models.detector import Detector
+from models.errors import InputError
+from models.weights import Checkpoint, load_weights, read_checkpoint
+from models.weights.files import require_file
+from srfgan_cli.presets.config import Config
+from srfgan_cli.screen.console import stderr
+from srfgan_cli.data.categories import CategoryMap, few
+from srfgan_cli.runs.published import PUBLISHED, published_file
+from srfgan_cli.runs.folder import Run
+
+
+@dataclass(frozen=True)
+class TrainedDetector:
+    """A detector in evaluation mode and what is known about it.
+
+    Attributes:
+        path: the file its weights are from.
+        categories: what its labels mean; None where the file does not say.
+    """
+
+    detector: Detector
+    path: Path
+    categories: CategoryMap | None
+
+
+def weights_of(config: Config, weights: Path | None) -> Path:
+    """The file to load: the one named, the authors' for `published`, or the result of the preset's last stage.
+
+    Raises:
+        InputError: it is not there, or cannot be fetched.
+    """
+    if weights == PUBLISHED:
+        return published_file(config)
+    run = Run.of_detector(config)
+    path = weights or run.model
+    if path.exists():
+        require_file(path)
+    else:
+        hint = (
+            ""
+            if weights
+            else f" Train it (srfgan {config.stages[-1]} --preset {run.folder.name}), or name a file with --weights."
+        )
+        raise InputError(f"The weights {path} do not exist.{hint}")
+    return path
+
+
+def folder_beside(config: Config, weights: Path | None, path: Path) -> Path:
+    """Where what is made of the weights in `path` goes by default: beside them, but not into the cache."""
+    return Run.default("published", config.name).folder if weights == PUBLISHED else path.parent
+
+
+def load_trained(config: Config, path: Path, categories: CategoryMap | None = None) -> TrainedDetector:
+    """Build the detector of a checkpoint and load it completely.
+
+    Args:
+        config: the preset; a checkpoint of ours knows its own model and takes only `model.inference` from it.
+        path: our checkpoint, or one of detectron2's or the authors'.
+        categories: the data set's, which the detector must fit.
+
+    Raises:
+        InputError: unreadable, another architecture, or other classes than the data set's.
+    """
+    checkpoint = read_checkpoint(path)
+    if checkpoint.stage is not None and checkpoint.model is None:
+        raise InputError(f"{path} holds no detector: it is the result of stage '{checkpoint.stage}'.")
+    own = None
+    if checkpoint.stage is not None:
+        own = CategoryMap.from_records(checkpoint.categories, str(path))
+    if own is not None and categories is not None:
+        _check_same_classes(own, categories, path)
+    detector = build_detector(_model_config(config, checkpoint, categories))
+    report = load_weights(detector, checkpoint, warn=False)
+    if report.missing or report.mismatched:
+        raise InputError(f"{path} does not fit this detector and data set.\n{report.summary()}")
+    if report.unexpected:
+        stderr.print(report.summary(), soft_wrap=True)
+    return TrainedDetector(detector.eval(), path, own or categories)
+
+
+def _model_config(config: Config, checkpoint: Checkpoint, categories: CategoryMap | None) -> ModelConfig:
+    stored = checkpoint.model_config()
+    if stored is not None:
+        return stored.model_copy(update={"inference": config.model.inference})
+    classes = {"num_classes": len(categories)} if categories is not None else {}
+    return config.model.model_copy(update=classes)
+
+
+def _check_same_classes(own: CategoryMap, wanted: CategoryMap, path: Path) -> None:
+    if own.names != wanted.names:
+        raise InputError(
+            f"{path} was trained on other categories ({few(own)}) than the data set's ({few(wanted)}). "
+            "Fine-tune it on this data first: srfgan finetune --weights FILE."
+        )

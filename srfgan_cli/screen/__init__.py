@@ -1,0 +1,1 @@
+"""What people see and type: messages, progress, pages, and the options of the command line."""

@@ -1,0 +1,301 @@
+"""One training command from its plan to its finished run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from models.detector import Detector
+from models.errors import InputError
+from srfgan_cli import __version__
+from srfgan_cli.data.categories import CategoryMap, few
+from srfgan_cli.data.dataset import DetectionDataset
+from srfgan_cli.data.loaders import Batch, build_train_loader
+from srfgan_cli.data.open import check_same_categories, open_split
+from srfgan_cli.evaluation.evaluate import evaluate
+from srfgan_cli.evaluation.report import Report
+from srfgan_cli.evaluation.table import report_table
+from srfgan_cli.evaluation.tta import MultiScale
+from srfgan_cli.machine.devices import Devices
+from srfgan_cli.machine.distributed import World, open_world
+from srfgan_cli.machine.files import first_line, write_atomically
+from srfgan_cli.presets.config import Config
+from srfgan_cli.runs.lock import require_idle, sole_use
+from srfgan_cli.runs.plan import Plan, announce
+from srfgan_cli.screen.console import print_json, stderr, styled
+from srfgan_cli.training.build import build_stage
+from srfgan_cli.training.checkpoint import load_checkpoint, save_checkpoint
+from srfgan_cli.training.engine import Hooks, Trainer
+from srfgan_cli.training.metrics import MetricsLog
+from srfgan_cli.training.progress import TrainingProgress
+from srfgan_cli.training.self_training import open_pseudo_labels
+from srfgan_cli.training.stage import Stage
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The data of a run.
+
+    Attributes:
+        train: what it trains on.
+        val: what it is scored on; None where the stage has no detector.
+        pseudo: pseudo-labelled images to train on as well, if any.
+    """
+
+    train: DetectionDataset
+    val: DetectionDataset | None
+    pseudo: DetectionDataset | None = None
+
+
+def train_stage(plan: Plan, devices: Devices) -> Report | None:
+    """Train one stage and score its detector; every process of the run calls it.
+
+    Returns:
+        The final evaluation on the main process, None for stage 1.
+
+    Raises:
+        InputError: data, weights or output that cannot be used, or a loss that is not finite.
+        Interrupted: a signal asked to stop; the checkpoint is saved.
+    """
+    with open_world(devices, plan.config.sync_bn) as world:
+        if world.is_main:
+            announce(plan)
+            require_idle(plan.run.folder)
+            _warn_of_separate_norms(world)
+        _check_same_folder(plan, world)
+        if world.is_main and plan.options.resume:
+            plan.run.check_same(plan.config)
+            plan.run.check_sources(plan.files)
+        splits = _open_data(plan, world)
+        config = _fitted(plan.config, splits.train.categories)
+        torch.manual_seed(config.seed)
+        stage = build_stage(plan, config.model, splits.train.categories, world)
+        torch.manual_seed(config.seed + 1 + world.rank)
+        with sole_use(plan.run.folder) if world.is_main else nullcontext():
+            if world.is_main:
+                plan.run.check_free(plan.options.resume, plan.options.overwrite)
+            if world.is_main and not plan.options.resume:
+                plan.run.begin(config, plan.files)
+            report = _run(plan, stage, splits, world)
+            if world.is_main:
+                _conclude(plan, report)
+        return report
+
+
+def _check_same_folder(plan: Plan, world: World) -> None:
+    """Every process reads the checkpoint that the main one writes.
+
+    Raises:
+        InputError: only some of them see it.
+    """
+    seen = world.gather(plan.options.resume)
+    if len(set(seen)) > 1:
+        blind = ", ".join(str(rank) for rank, sees in enumerate(seen) if not sees)
+        raise InputError(
+            f"Process(es) {blind} do not see the checkpoint in {plan.run.folder.absolute()}, which others see. "
+            "All nodes need the same file system there."
+        )
+
+
+def _warn_of_separate_norms(world: World) -> None:
+    if world.sync_bn and world.size > 1 and world.device.type == "cpu":
+        stderr.print("sync_bn: torch has none for CPUs; each process's batch norms see its own images only.")
+
+
+def _fitted(config: Config, categories: CategoryMap) -> Config:
+    """The preset with the classes that the data set has."""
+    model = config.model.model_copy(update={"num_classes": len(categories)})
+    data = config.data.model_copy(update={"categories": list(categories.names)})
+    return config.model_copy(update={"model": model, "data": data})
+
+
+def _open_data(plan: Plan, world: World) -> Splits:
+    """Open and check the splits; the main process first, so that `shapes` is made once and problems said once."""
+    config, root = plan.config, plan.options.data_root
+    if not world.is_main:
+        world.barrier()
+    masks = config.model.has_masks and plan.stage != "pretrain"
+    train = open_split(config.data, root, "train", training=True, masks=masks)
+    val = None
+    if plan.stage != "pretrain":
+        val = open_split(config.data, root, "val", training=False, masks=False)
+        check_same_categories(train, val)
+    if world.is_main:
+        world.barrier()
+        _describe(train, val)
+    return Splits(train, val, open_pseudo_labels(plan, train, world))
+
+
+def _describe(train: DetectionDataset, val: DetectionDataset | None) -> None:
+    for split in (train, val):
+        if split is not None and split.index.report.problems:
+            stderr.print(split.index.report.table())
+    if train.without_mask:
+        ids = ", ".join(map(str, train.without_mask[:10])) + (", ..." if len(train.without_mask) > 10 else "")
+        stderr.print(
+            f"{len(train.without_mask)} annotations without a usable mask are left out of the training: {ids}"
+        )
+    names = ", ".join(train.categories.names[:8]) + (", ..." if len(train.categories) > 8 else "")
+    stderr.print(f"{len(train)} training images, {len(train.categories)} categories: {names}", soft_wrap=True)
+
+
+def _run(plan: Plan, stage: Stage, splits: Splits, world: World) -> Report | None:
+    """Train from the start or from the checkpoint, write the finished model, and give its evaluation."""
+    reports: list[Report | None] = []
+    solver, run = plan.solver, plan.run
+    state: dict[str, Any] | None = load_checkpoint(run.checkpoint) if plan.options.resume else None
+    trainer = Trainer(
+        stage,
+        solver,
+        world,
+        _batches(plan, splits, world, state),
+        _hooks(plan, stage, splits, world, reports),
+    )
+    if state is not None:
+        _continue(trainer, state, splits, plan)
+        if world.is_main:
+            stderr.print(f"Continuing after iteration {trainer.iteration}.")
+    if world.is_main:
+        with TrainingProgress(plan.stage, solver.iterations, trainer.iteration) as progress:
+            trainer.log, trainer.progress = MetricsLog(run.folder, trainer.iteration), progress
+            try:
+                trainer.run()
+            finally:
+                trainer.log.close()
+    else:
+        trainer.run()
+    if stage.detector is None:
+        world.barrier()
+        report = None
+    elif reports and not plan.config.evaluation.tta.enabled:
+        report = reports[-1]
+    else:
+        # A run that was killed in its last evaluation has nothing left to train, but still to score.
+        report = _evaluate(plan, trainer.average.modules["detector"], splits, world, last=True)
+    if world.is_main:
+        _finish(plan, stage, splits, trainer, report)
+    return report
+
+
+def _continue(trainer: Trainer, state: dict[str, Any], splits: Splits, plan: Plan) -> None:
+    """Go on from a checkpoint.
+
+    Raises:
+        InputError: it is of other classes, or of a version of this program that kept something else.
+    """
+    began, now = state.get("categories"), splits.train.categories.to_records()
+    if began != now:
+        had = CategoryMap.from_records(began, str(plan.run.checkpoint))
+        raise InputError(
+            f"--resume: {plan.run.folder} was started with other classes ({few(had)}) than the data set's "
+            f"({few(splits.train.categories)}). Train on the same data, or --overwrite to start anew."
+        )
+    try:
+        trainer.load_state(state)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+        raise InputError(
+            f"--resume: {plan.run.checkpoint} is not what this run saves ({type(error).__name__}: "
+            f"{first_line(error)}). --overwrite starts anew."
+        ) from None
+
+
+def _finish(plan: Plan, stage: Stage, splits: Splits, trainer: Trainer, report: Report | None) -> None:
+    """Write the evaluation, then the model, which marks the run as finished."""
+    if report is not None:
+        document = json.dumps(report.as_json(), indent=2) + "\n"
+        write_atomically(plan.run.evaluation, lambda file: file.write(document.encode()))
+    weights = {name: module.state_dict() for name, module in trainer.average.modules.items()}
+    header = _header(plan, stage, splits) | {"iteration": trainer.iteration}
+    save_checkpoint(plan.run.model, header | {"modules": weights})
+
+
+def _batches(plan: Plan, splits: Splits, world: World, state: dict[str, Any] | None) -> Iterator[Batch]:
+    solver, mixture = plan.solver, plan.config.finetune.self_training
+    labelled, pseudo = solver.batch_size, None
+    if splits.pseudo is not None and mixture is not None:
+        labelled, share = mixture.shares(solver.batch_size)
+        pseudo = (splits.pseudo, share)
+    loader = build_train_loader(
+        splits.train,
+        batch_size=labelled,
+        pseudo=pseudo,
+        accumulate=solver.accumulate,
+        rank=world.rank,
+        world_size=world.size,
+        seed=plan.config.seed,
+        start=state["iteration"] if state else 0,
+        workers=plan.config.data.workers,
+        device=world.device,
+    )
+    return iter(loader)
+
+
+def _hooks(plan: Plan, stage: Stage, splits: Splits, world: World, reports: list[Report | None]) -> Hooks:
+    """What the loop calls back; every evaluation's report is kept in `reports`."""
+    header = _header(plan, stage, splits)
+
+    def save(state: dict[str, Any]) -> None:
+        if world.is_main:
+            save_checkpoint(plan.run.checkpoint, header | state)
+
+    def score(detector: nn.Module) -> dict[str, Any]:
+        report = _evaluate(plan, detector, splits, world)
+        reports.append(report)
+        scores = report.as_json() if report else {}
+        return {task: scores[task] for task in ("box", "mask") if scores.get(task)}
+
+    return Hooks(save, score if stage.detector is not None else None)
+
+
+def _header(plan: Plan, stage: Stage, splits: Splits) -> dict[str, Any]:
+    """What every checkpoint says of itself: enough to rebuild and use its networks without the preset."""
+    return {
+        "version": __version__,
+        "stage": plan.stage,
+        "preset": plan.config.name,
+        "config": _fitted(plan.config, splits.train.categories).model_dump(),
+        "model": stage.detector.config.model_dump() if stage.detector is not None else None,
+        "categories": splits.train.categories.to_records(),
+    }
+
+
+def _evaluate(
+    plan: Plan, detector: nn.Module, splits: Splits, world: World, *, last: bool = False
+) -> Report | None:
+    """Score as `srfgan eval` does, in fp32 whatever the training's precision.
+
+    Args:
+        last: with multi-scale testing, where the preset has it; the loop's own scores are at one scale.
+    """
+    assert isinstance(detector, Detector) and splits.val is not None
+    world.share_buffers(detector)
+    tta = plan.config.evaluation.tta
+    several = last and tta.enabled
+    return evaluate(
+        MultiScale(detector, tta) if several else detector,
+        splits.val.at_original_size() if several else splits.val,
+        preset=plan.config.name,
+        max_detections=plan.config.evaluation.max_detections,
+        reference=plan.config.references[0] if plan.config.references else None,
+        results_path=plan.run.results,
+        workers=plan.config.data.workers,
+        world=world,
+    )
+
+
+def _conclude(plan: Plan, report: Report | None) -> None:
+    """Show the last evaluation and say where everything is."""
+    if report is not None:
+        stderr.print(report_table(report))
+    if torch.cuda.is_initialized():
+        stderr.print(f"Peak memory of the first GPU: {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
+    stderr.print(styled(("Done.", "bold"), f" Weights: {plan.run.model}"))
+    if plan.options.json:
+        document = {"stage": plan.stage, "preset": plan.config.name, "weights": str(plan.run.model)}
+        print_json(document | {"evaluation": report.as_json() if report else None})
