@@ -1,0 +1,32 @@
+"""Who needs whose result: stage 1 trains G on F's pyramid, stage 2 M with G inside, stage 3 takes over G or M."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from srfgan_cli.presets.config import Config, StageName
+
+SourceName = Literal["guide", "generator", "extractor"]
+"""F, G and M."""
+
+
+def source_presets(config: Config) -> dict[SourceName, tuple[StageName, str]]:
+    """The stage and the preset whose run gives F, G or M, wherever this preset's stages need it."""
+    sources = config.sources
+    return {
+        "guide": ("finetune", sources.guide or f"{config.name}_nn"),
+        "generator": ("pretrain", sources.generator or config.name),
+        "extractor": ("extract", sources.extractor or config.name),
+    }
+
+
+def needed_sources(config: Config, stage: StageName) -> tuple[SourceName, ...]:
+    """Which of them a stage reads where no option says otherwise."""
+    if stage == "pretrain":
+        return ("guide",)
+    if stage == "extract":
+        return ("guide", "generator")
+    reuse = config.finetune.reuse
+    if reuse == "none":
+        return ()
+    return ("extractor",) if reuse == "M" or "extract" in config.stages else ("generator",)
