@@ -6,13 +6,18 @@ type is an error (pydantic's `ValidationError`), so a typo never passes silently
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticKnownError
 
 BackboneName = Literal["r10", "r18", "r50", "r101", "x101_64x4d", "s101", "v39", "v99", "swin_t", "swin_l"]
 """`r10`: one block per stage and half of ResNet-18's width, for trainings of minutes on a CPU."""
+TIMM = "timm/"
+"""Begins the name of a backbone that is taken from timm as it is, as `timm/convnext_tiny` or
+`timm/convnext_tiny.in12k_ft_in1k`."""
 UpsamplerName = Literal[
     "nn", "bilinear", "bicubic", "srf", "afi", "deconv", "pixelshuffle", "carafe", "dysample"
 ]
@@ -64,21 +69,31 @@ class PixelConfig(StrictConfig):
     """Divided by, after the mean."""
 
 
+def _names_a_backbone(name: str) -> str:
+    """A named backbone, or `timm/NAME`; whether timm has it is seen where it is built."""
+    if name not in get_args(BackboneName) and not re.fullmatch(rf"{TIMM}[a-z0-9_.]+", name):
+        known = ", ".join(map(repr, get_args(BackboneName)))
+        raise PydanticKnownError("literal_error", {"expected": f"{known} or '{TIMM}NAME'"})
+    return name
+
+
 class BackboneConfig(StrictConfig):
     """A network from timm; gives res2..res5 at strides 4..32.
 
-    `s101` is ResNeSt-101, `v39` and `v99` are VoVNetV2, `swin_t` and `swin_l` Swin Transformers.
+    `s101` is ResNeSt-101, `v39` and `v99` are VoVNetV2, `swin_t` and `swin_l` Swin Transformers, with the quirks of
+    the references; `timm/NAME` is any network of timm's, as it is there.
     """
 
-    name: BackboneName = "r50"
+    name: Annotated[str, AfterValidator(_names_a_backbone)] = "r50"
     norm: Literal["frozen_bn", "bn"] = "frozen_bn"
     """`frozen_bn` needs pre-trained statistics; training from nothing needs `bn`.
 
-    Swin has neither; `s101` with `bn` trains on two images per process or more (its attention's norm sees
-    one value per image and channel).
+    Networks of layer norms (Swin, ConvNeXt) have neither; `s101` with `bn` trains on two images per process or
+    more (its attention's norm sees one value per image and channel).
     """
     freeze_at: int = Field(2, ge=0, le=5)
-    """detectron2's FREEZE_AT: 0 trains all, 1 freezes the stem, 2 the stem and res2, and so on."""
+    """detectron2's FREEZE_AT: 0 trains all, 1 freezes the stem (what comes before stride 4), 2 the stem and res2,
+    and so on."""
     stride_in_1x1: bool = True
     """Stride in a bottleneck's first 1x1 (the MSRA weights) instead of its 3x3 (torchvision's, timm's).
 

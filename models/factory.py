@@ -11,6 +11,8 @@ from torch import nn
 from models.backbones.resnest import build_resnest
 from models.backbones.resnet import ResNet, build_resnet
 from models.backbones.swin import Swin
+from models.backbones.timm_backbone import TimmBackbone
+from models.backbones.timm_names import timm_name, with_own_pixels
 from models.backbones.vovnet import VoVNet
 from models.config import (
     FCOS,
@@ -55,9 +57,10 @@ def build_detector(config: ModelConfig) -> Detector:
     """A detector with random weights; nothing is downloaded.
 
     Raises:
-        InputError: `config` is something else, as a preset's name or a whole preset.
+        InputError: `config` is something else, as a preset's name or a whole preset; or timm has not its backbone.
     """
     _check_config(config, ModelConfig, "build_detector", "as load_preset(name).model has it")
+    config = with_own_pixels(config)
     used = [name for name in RES_LEVELS if name.replace("res", "p") in config.levels]
     backbone = build_backbone(config.backbone, used)
     widths = {name: backbone.channels[name] for name in used}
@@ -67,8 +70,16 @@ def build_detector(config: ModelConfig) -> Detector:
     return detector.to(memory_format=torch.channels_last)
 
 
-def build_backbone(config: BackboneConfig, levels: Sequence[str] = RES_LEVELS) -> ResNet | VoVNet | Swin:
-    """A backbone with random weights; a transformer has a norm for each of `levels` and gives only these."""
+def build_backbone(
+    config: BackboneConfig, levels: Sequence[str] = RES_LEVELS
+) -> ResNet | VoVNet | Swin | TimmBackbone:
+    """A backbone with random weights; one of layer norms has one for each of `levels` and gives only these.
+
+    Raises:
+        InputError: timm has no network of that name, or it cannot be a backbone.
+    """
+    if timm_name(config.name) is not None:
+        return TimmBackbone(config, levels)
     if config.name in ("v39", "v99"):
         return VoVNet(config)
     if config.name in ("swin_t", "swin_l"):

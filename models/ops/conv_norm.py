@@ -127,14 +127,15 @@ def join_children(parent: nn.Module, *, frozen_norm: bool) -> None:
     conv_name = ""
     for name, child in list(parent.named_children()):
         if isinstance(child, nn.BatchNorm2d):
-            rest = _take_activation(child)
+            rest = take_activation(child)
             norm = FrozenBatchNorm2d(child.num_features, child.eps) if frozen_norm else child
             setattr(parent, conv_name, ConvNorm(getattr(parent, conv_name), norm))
             setattr(parent, name, rest)
         conv_name = name
 
 
-def _take_activation(norm: nn.BatchNorm2d) -> nn.Module:
+def take_activation(norm: nn.BatchNorm2d) -> nn.Module:
+    """The activation that timm's joint layers hold in a norm, taken out of it; an identity where there is none."""
     activation = getattr(norm, "act", None)
     if not isinstance(activation, nn.Module):
         return nn.Identity()

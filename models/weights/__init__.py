@@ -5,6 +5,8 @@ print(report.summary())
 """
 
 from models.weights.files import Checkpoint, read_checkpoint
-from models.weights.load import LoadReport, load_imagenet, load_weights
+from models.weights.imagenet import load_backbone, load_imagenet
+from models.weights.load import load_weights
+from models.weights.report import LoadReport
 
-__all__ = ["Checkpoint", "LoadReport", "load_imagenet", "load_weights", "read_checkpoint"]
+__all__ = ["Checkpoint", "LoadReport", "load_backbone", "load_imagenet", "load_weights", "read_checkpoint"]

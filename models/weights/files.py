@@ -104,6 +104,18 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     return Checkpoint(path, _with_statistics(tensors))
 
 
+def read_foreign(path: Path) -> dict[str, Tensor] | None:
+    """The tensors of another project's file by that project's names; None where the file is a checkpoint of ours.
+
+    Raises:
+        InputError: as `read_checkpoint`.
+    """
+    content = read_content(path)
+    if isinstance(content, Mapping) and content.get("format") == FORMAT:
+        return None
+    return _tensors(path, content)
+
+
 def read_content(path: Path) -> Any:
     """What is in a weight file: containers, texts, numbers, tensors, and `Array`s. None of it has run code, and
     none is larger than the file by more than a small factor.

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from models.config import ModelConfig
+from models.config import TIMM, ModelConfig
 from models.errors import InputError
 from models.heads.retinanet_head import SCALES
 from srfgan_cli import __version__
@@ -49,6 +49,11 @@ def require_expressible(model: ModelConfig) -> None:
         known = ", ".join(_META_ARCHITECTURES)
         raise InputError(
             f"--format detectron2 has no {model.detector}: detectron2 itself has {known}. Export it as onnx or pt2."
+        )
+    if model.backbone.name.startswith(TIMM):
+        raise InputError(
+            f"--format detectron2 has no {model.backbone.name}: only this project's named backbones have names there. "
+            "Export it as onnx or pt2."
         )
     if bifpn_wiring(model) == "adelaidet":
         raise InputError(

@@ -5,9 +5,11 @@ Importing this module does not import torch. Presets (`srfgan_cli.presets.librar
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import PydanticKnownError
 
 from models.config import RESNETS, DiscriminatorConfig, ModelConfig, StrictConfig
 from srfgan_cli.screen.console import visible
@@ -38,6 +40,15 @@ def _names_a_folder(name: str) -> str:
 
 
 PresetName = Annotated[str, AfterValidator(_names_a_folder)]
+
+
+def _names_weights(name: str) -> str:
+    """`none`, `imagenet`, `msra` or a file, which is recognised by its suffix."""
+    suffixes = (".pth", ".pt", ".pkl", ".safetensors", ".bin")
+    if name not in ("none", "imagenet", "msra") and PurePath(name).suffix.lower() not in suffixes:
+        expected = f"'none', 'imagenet', 'msra' or the path of a file ({', '.join(suffixes)})"
+        raise PydanticKnownError("literal_error", {"expected": expected})
+    return name
 
 
 class DataConfig(StrictConfig):
@@ -316,8 +327,9 @@ class Config(StrictConfig):
     finetune: FinetuneConfig = FinetuneConfig()
     sources: SourcesConfig = SourcesConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
-    initial_weights: Literal["none", "imagenet", "msra"] = "msra"
-    """Backbone weights that training starts from; `msra` is detectron2's R-50/R-101."""
+    initial_weights: Annotated[str, AfterValidator(_names_weights)] = "msra"
+    """Backbone weights that training starts from: `none`, `imagenet` (timm's), `msra` (detectron2's R-50/R-101), or a
+    file (.pth, .pt, .pkl, .safetensors, .bin), of timm's names where the backbone is a `timm/NAME`."""
     sync_bn: bool = False
     """In training on several GPUs, `bn` norms take their statistics over all GPUs' images, in every stage."""
     seed: int = Field(0, ge=0, le=2**32 - 1)

@@ -2,7 +2,9 @@
 
 A preset is a mapping of the shape of `srfgan_cli.presets.config.Config`, plus `base`: the name of another preset
 (or, in a user's own file, a path beside it), or a list of them, whose values it builds on. Mappings merge
-key by key; everything else replaces. Nothing here imports torch.
+key by key; everything else replaces. A backbone `timm/NAME` brings its own order of colours, mean and standard
+deviation where `model.pixel` is not given together with it or above it. Only to ask timm for these does anything here
+import torch.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from models.config import TIMM, PixelConfig
 from models.errors import InputError, kind_of
 from srfgan_cli.presets.config import Config
 from srfgan_cli.presets.yaml_text import parse_yaml, read_yaml
@@ -54,8 +57,8 @@ def load_preset(name: str | Path, overrides: Iterable[str] = (), overlay: str | 
         overlay: a preset's or base's name, or a YAML file, whose values replace the preset's own.
 
     Raises:
-        InputError: no such preset or file, broken YAML, an unknown key, a value of a wrong type; or arguments of
-            other types.
+        InputError: no such preset or file, broken YAML, an unknown key, a value of a wrong type, a backbone that timm
+            has not; or arguments of other types.
     """
     for given in (name, *([overlay] if overlay is not None else [])):
         if not isinstance(given, str | Path):
@@ -66,18 +69,16 @@ def load_preset(name: str | Path, overrides: Iterable[str] = (), overlay: str | 
     values = _merged(path)
     if overlay is not None:
         above = _merged(_find_base(str(overlay), Path(overlay)))
-        values = _merge(values, {key: value for key, value in above.items() if key not in OWN})
+        values = _laid_over(values, {key: value for key, value in above.items() if key not in OWN})
     values.setdefault("name", path.stem)
-    for override in overrides:
-        if not isinstance(override, str):
-            raise InputError(f"an override is a text, as 'model.neck.upsampler=afi', not {kind_of(override)}")
-        _apply_override(values, override)
+    values = _overridden(values, overrides)
     try:
-        return Config.model_validate(values)
+        config = Config.model_validate(values)
     except ValidationError as error:
         raise InputError(
             _explain(error, str(path) if path == Path(name) else f"Preset '{path.stem}'")
         ) from None
+    return _with_own_pixels(config)
 
 
 def find_preset(name: str | Path) -> Path:
@@ -139,8 +140,8 @@ def _merged(
         merged: dict[str, Any] = {}
         for base in _bases(values.pop("base", []), path):
             below = _merged(_find_base(base, path), (*above, place), known)
-            merged = _merge(merged, {key: value for key, value in below.items() if key not in OWN})
-        known[place] = _merge(merged, values)
+            merged = _laid_over(merged, {key: value for key, value in below.items() if key not in OWN})
+        known[place] = _laid_over(merged, values)
     return known[place]
 
 
@@ -171,12 +172,58 @@ def _is_file(path: Path) -> bool:
         return False
 
 
+def _laid_over(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
+    return _merge(_without_pixels(low) if _names_timm(high) else low, high)
+
+
+def _names_timm(values: dict[str, Any]) -> bool:
+    """Whether values name a backbone of timm's.
+
+    Who does so names its pixels too, or leaves them to timm: those of another backbone below do not suit it.
+    """
+    for key in ("model", "backbone", "name"):
+        values = values.get(key, {}) if isinstance(values, dict) else {}
+    return isinstance(values, str) and values.startswith(TIMM)
+
+
+def _without_pixels(values: dict[str, Any]) -> dict[str, Any]:
+    model = values.get("model")
+    if not isinstance(model, dict):
+        return values
+    return values | {"model": {key: value for key, value in model.items() if key != "pixel"}}
+
+
+def _with_own_pixels(config: Config) -> Config:
+    given = config.model.pixel.model_fields_set
+    if not config.model.backbone.name.startswith(TIMM) or given == PixelConfig.model_fields.keys():
+        return config
+    from models.backbones.timm_names import (
+        with_own_pixels,  # brings torch, which the other presets do without
+    )
+
+    return config.model_copy(update={"model": with_own_pixels(config.model)})
+
+
 def _merge(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
     merged = dict(low)
     for key, value in high.items():
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
         merged[key] = _merge(merged[key], value) if both else value
     return merged
+
+
+def _overridden(values: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    overrides = list(overrides)
+    alone: dict[str, Any] = {}
+    for override in overrides:
+        if not isinstance(override, str):
+            raise InputError(f"an override is a text, as 'model.neck.upsampler=afi', not {kind_of(override)}")
+        _apply_override(alone, override)
+    if _names_timm(alone):
+        values = _without_pixels(values)
+    for override in overrides:
+        _apply_override(values, override)
+    return values
 
 
 def _apply_override(values: dict[str, Any], override: str) -> None:

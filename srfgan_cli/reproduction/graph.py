@@ -226,7 +226,13 @@ def _add(
 ) -> str:
     digest = hashlib.sha256(json.dumps({"kind": kind, **decisive}, sort_keys=True).encode()).hexdigest()[:10]
     model = config.model
-    parts = [kind, model.detector, model.backbone.name, model.neck.name, model.neck.upsampler]
+    parts = [
+        kind,
+        model.detector,
+        model.backbone.name.replace("/", "-"),
+        model.neck.name,
+        model.neck.upsampler,
+    ]
     key = "-".join([*parts, f"s{config.seed}", digest])
     graph.jobs.setdefault(key, Job(key, kind, config, sources))
     return key

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from models.detector import Detector
 from models.errors import InputError
-from models.weights import load_imagenet, load_weights, read_checkpoint
+from models.weights import LoadReport, load_backbone, load_imagenet, load_weights, read_checkpoint
 from srfgan_cli.downloads.cache import fetch, weights_folder
 from srfgan_cli.presets.config import Config
 from srfgan_cli.screen.console import stderr
@@ -20,23 +22,31 @@ FROM_NOTHING = (
 
 
 def load_initial(detector: Detector, config: Config) -> None:
-    """Load the ImageNet weights that the preset names into the backbone.
+    """Load the weights that the preset names into the backbone.
 
     Raises:
-        InputError: they cannot be had here; names the file to put where.
+        InputError: they cannot be had here, which names the file to put where; or do not fit.
     """
-    if config.initial_weights == "none":
+    wanted = config.initial_weights
+    if wanted == "none":
         return
-    if config.initial_weights == "imagenet":
+    if wanted == "imagenet":
         report = load_imagenet(detector, weights_folder())
+    elif wanted == "msra":
+        report = _load_msra(detector, config.model.backbone.name)
     else:
-        name = config.model.backbone.name
-        if name not in MSRA:
-            raise InputError(f"initial_weights: msra has no weights for {name}; use imagenet or none.")
-        try:
-            path = fetch(MSRA[name], read_checkpoint)
-        except InputError as error:
-            raise InputError(f"The backbone's initial weights: {error} Or {FROM_NOTHING}.") from None
-        report = load_weights(detector, path, parts=("backbone",), warn=False)
+        report = load_backbone(detector, Path(wanted))
     if not report.complete:
         stderr.print(report.summary(), soft_wrap=True)
+
+
+def _load_msra(detector: Detector, backbone: str) -> LoadReport:
+    if backbone not in MSRA:
+        raise InputError(
+            f"initial_weights: msra has no weights for {backbone}; use imagenet, a file or none."
+        )
+    try:
+        path = fetch(MSRA[backbone], read_checkpoint)
+    except InputError as error:
+        raise InputError(f"The backbone's initial weights: {error} Or {FROM_NOTHING}.") from None
+    return load_weights(detector, path, parts=("backbone",), warn=False)
