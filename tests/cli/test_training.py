@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+import timm
 import torch
+import yaml
 
 NN, SRF = "mask_rcnn_r18_fpn_nn", "mask_rcnn_r18_fpn"
 
@@ -98,3 +100,34 @@ def test_resume_after_the_end_and_with_nothing_there(method):
     assert finished.code == 2 and "holds a finished run" in finished.err and "--overwrite" in finished.err
     assert "is finished" in method("finetune", NN, "--resume").err
     assert method("finetune", NN, "--overwrite", iterations=1).code == 0
+
+
+def test_a_backbone_of_timms_from_a_file(srfgan, tiny):
+    """Its pixels are in the plan, the run's config and its checkpoint; the checkpoint gives the run's scores again."""
+    torch.save(timm.create_model("mobilenetv3_small_050").state_dict(), "own.pth")
+    chosen = (
+        "model.backbone.name=timm/mobilenetv3_small_050",
+        "initial_weights=own.pth",
+        "model.num_classes=3",
+    )
+    options = ["--preset", NN, *tiny(*chosen), "--devices", "cpu"]
+    imagenet = {"order": "RGB", "mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375]}
+    plan = srfgan("finetune", *options, "--dry-run", "--json")
+    assert json.loads(plan.out)["config"]["model"]["pixel"] == imagenet, plan.err
+    done = srfgan("finetune", *options, "--iterations", 2, "--batch-size", 2, "--json")
+    assert done.code == 0, done.err
+    folder = Path(f"runs/finetune/{NN}")
+    written = yaml.safe_load((folder / "config.yaml").read_text())
+    assert written["model"]["pixel"] == imagenet and written["initial_weights"] == "own.pth"
+    checkpoint = torch.load(folder / "model.pt", weights_only=True)
+    assert checkpoint["model"]["pixel"] == imagenet
+    assert checkpoint["model"]["backbone"]["name"] == "timm/mobilenetv3_small_050"
+    scored = srfgan(
+        "eval", "--preset", NN, *tiny(), "--weights", folder / "model.pt", "--json", "--devices", "cpu"
+    )
+    assert scored.code == 0, scored.err
+    assert json.loads(scored.out)["box"] == json.loads(done.out)["evaluation"]["box"]
+    torch.save(timm.create_model("resnet18").state_dict(), "own.pth")
+    refused = srfgan("finetune", *options, "--iterations", 2, "--overwrite")
+    assert refused.code == 2
+    assert "own.pth does not fit the backbone timm/mobilenetv3_small_050" in refused.err

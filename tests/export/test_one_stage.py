@@ -31,6 +31,10 @@ CHANGES = ["model.num_classes=3", "model.inference.score_threshold=0.0"]
         ("centermask_r18_fpn_nn", "r10", "pt2", 2.0),
         # Windows of a size that does not divide the image's: symbolic sizes must not grow from block to block.
         pytest.param("retinanet_r18_fpn_nn", "swin_t", "onnx", 0.6, marks=pytest.mark.slow),
+        pytest.param(
+            "retinanet_r18_fpn_nn", "timm/tf_efficientnet_lite0", "onnx", 0.3, marks=pytest.mark.slow
+        ),
+        pytest.param("retinanet_r18_fpn_nn", "timm/convnext_atto", "onnx", 2.0, marks=pytest.mark.slow),
     ],
 )
 def test_a_file_finds_what_pytorch_finds(name, backbone, format, spread, tmp_path):
