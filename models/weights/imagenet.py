@@ -40,8 +40,8 @@ def load_imagenet(model: Detector, folder: Path) -> LoadReport:
     name = own or _TIMM_NAMES[backbone]
     if backbone in resnet.TIMM_CHANGES or not timm.is_model_pretrained(name):
         raise InputError(
-            f"there are no ImageNet weights of the backbone {backbone} in timm; use initial_weights=none, or give "
-            "a file that holds them with --weights"
+            f"there are no ImageNet weights of the backbone {backbone} in timm; use initial_weights=none, or name a "
+            "file that holds them there"
         )
     found = _pretrained(name, folder / f"{name}.safetensors")
     if own:

@@ -197,9 +197,7 @@ def _with_own_pixels(config: Config) -> Config:
     given = config.model.pixel.model_fields_set
     if not config.model.backbone.name.startswith(TIMM) or given == PixelConfig.model_fields.keys():
         return config
-    from models.backbones.timm_names import (
-        with_own_pixels,  # brings torch, which the other presets do without
-    )
+    from models.backbones.timm_names import with_own_pixels  # brings torch, which others do without
 
     return config.model_copy(update={"model": with_own_pixels(config.model)})
 

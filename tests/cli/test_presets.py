@@ -361,3 +361,29 @@ def test_what_a_preset_has_not_is_not_said():
     schedules = [line for line in summary_lines(load_preset("cascade_s101_pafpn_tta")) if "stage" in line]
     assert [line.partition(": ")[2] for line in schedules] == ["that of cascade_s101_pafpn"] * 3
     assert row_line(load_preset("upsamplers_srf_l1").references[0]).endswith("(val2017): 12 epochs")
+
+
+PIXELS = {"order": "RGB", "mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375]}
+
+
+@pytest.mark.parametrize(
+    ("preset", "overrides", "pixel"),
+    [
+        ("mask_rcnn_r50_fpn_nn", ["model.backbone.name=timm/convnext_atto"], PIXELS),
+        ("faster_rcnn_lite0_fpn_nn", ["model.backbone.name=timm/convnext_atto"], PIXELS),
+        (
+            "mask_rcnn_r50_fpn_nn",
+            ["model.pixel.order=BGR", "model.pixel.std=[1, 1, 1]", "model.backbone.name=timm/convnext_atto"],
+            {"order": "BGR", "mean": PIXELS["mean"][::-1], "std": [1.0, 1.0, 1.0]},
+        ),
+        ("faster_rcnn_lite0_fpn", [], {"order": "RGB", "mean": [127.0] * 3, "std": [128.0] * 3}),
+    ],
+)
+def test_who_names_a_backbone_of_timms_names_its_pixels_or_leaves_them_to_timm(
+    preset, overrides, pixel, tmp_path
+):
+    config = load_preset(preset, overrides)
+    assert config.model.pixel.model_dump() == pixel
+    path = tmp_path / "own.yaml"
+    path.write_text(dump_yaml(config))
+    assert load_preset(path) == config

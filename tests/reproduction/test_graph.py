@@ -218,3 +218,9 @@ def test_mistakes_are_named(tmp_path):
         data_identity(None)
     with pytest.raises(InputError, match="not in COCO layout"):
         data_identity(tmp_path)
+
+
+def test_a_run_on_a_backbone_of_timms_has_one_folder():
+    backbone = "model.backbone.name=timm/mobilenetv3_small_050"
+    (key,) = graph_of("table5", ["table5_nn"], overrides=[backbone]).jobs
+    assert "timm-mobilenetv3_small_050" in key and "/" not in key
