@@ -49,6 +49,25 @@ def cache_home(tmp_path_factory, monkeypatch):
 
 
 @pytest.fixture
+def more_tables(monkeypatch, tmp_path):
+    """Put tables of YAML beside the papers', for presets to name their rows."""
+    from srfgan_cli.presets import facts
+
+    def add(tables: str) -> None:
+        file = tmp_path / "facts.yaml"
+        file.write_text(f"{facts.FACTS.read_text()}\n{tables}")
+        monkeypatch.setattr(facts, "FACTS", file)
+        forget()
+
+    def forget() -> None:
+        facts.load_tables.cache_clear()
+        facts.load_rows.cache_clear()
+
+    yield add
+    forget()
+
+
+@pytest.fixture
 def srfgan(monkeypatch, capsys, tmp_path):
     """Run a command through the real entry point, in an empty folder."""
     from srfgan_cli.main import run

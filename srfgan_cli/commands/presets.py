@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,8 +12,8 @@ from srfgan_cli.screen.console import print_json, stdout, styled
 from srfgan_cli.screen.options import Json, Set
 
 if TYPE_CHECKING:
-    from srfgan_cli.presets.config import Scores
-    from srfgan_cli.presets.tables import Entry
+    from srfgan_cli.presets.config import Config
+    from srfgan_cli.presets.facts import Row, Scores
 
 app = typer.Typer(help="List, show, copy and compare presets.", no_args_is_help=True)
 
@@ -29,32 +28,37 @@ def list_(
     """All presets by table, with the papers' box and mask AP."""
     from rich.table import Table
 
-    from srfgan_cli.presets.tables import entries_by_table, load_tables
+    from srfgan_cli.presets.describe import describe
+    from srfgan_cli.presets.facts import load_tables
+    from srfgan_cli.presets.tables import entries_by_table, shipped
 
     tables = entries_by_table()
-    if table is not None and table not in load_tables():
-        raise InputError(f"There is no table '{table}'. Tables: {', '.join(load_tables())}.")
-    chosen = tables if table is None else {table: tables[table]}
+    if table is not None and table not in tables:
+        raise InputError(f"There is no table '{table}'. Tables: {', '.join(tables)}.")
+    listed: dict[str, list[tuple[str, Config, Row | None]]] = {
+        name: [(entry.preset, entry.config, entry.reference) for entry in entries]
+        for name, entries in tables.items()
+    }
+    listed[""] = [(name, config, None) for name, config in shipped().items() if not config.rows]
+    chosen = listed if table is None else {table: listed[table]}
     if json_:
-        print_json([_row(entry) for entries in chosen.values() for entry in entries])
+        print_json([_row(*preset) for presets in chosen.values() for preset in presets])
         return
-    longest = max(len(entry.preset) for entries in tables.values() for entry in entries)
-    for name, entries in chosen.items():
+    for name, presets in chosen.items():
         shown = Table(box=None, header_style="dim", pad_edge=False)
-        shown.add_column("preset", no_wrap=True, width=longest)
+        shown.add_column("preset", no_wrap=True, width=max(map(len, shipped())))
         for column in ("box", "mask", "what"):
             shown.add_column(column)
-        for entry in entries:
-            reference = entry.reference
-            scores = (_number(reference.box), _number(reference.mask))
-            shown.add_row(entry.preset, *scores, entry.config.description)
+        for preset, config, row in presets:
+            scores = (_number(row.box), _number(row.mask)) if row else ("", "")
+            shown.add_row(preset, *scores, describe(config))
         title = load_tables()[name].title if name else "no row of a table"
         stdout.print(styled((title, "bold")), shown, "", sep="\n")
 
 
 @app.command()
 def show(name: PresetArgument, set_: Set = None, json_: Json = False) -> None:
-    """A preset, fully resolved, as YAML; above it its size, arithmetic, schedule and table rows."""
+    """A preset, fully resolved, as YAML; above it its table rows, command, size, arithmetic and schedule."""
     from srfgan_cli.presets.digest import summary, summary_lines
     from srfgan_cli.presets.library import dump_yaml, load_preset
     from srfgan_cli.runs.published import describe_published
@@ -63,7 +67,7 @@ def show(name: PresetArgument, set_: Set = None, json_: Json = False) -> None:
     if json_:
         print_json(summary(config))
         return
-    for line in (*summary_lines(config), f"published weights: {describe_published(config)}"):
+    for line in (*summary_lines(config, name), f"published weights: {describe_published(config)}"):
         stdout.print("\n".join(f"# {part}" for part in line.splitlines()))
     stdout.print(dump_yaml(config, stdout.encoding), end="")
 
@@ -73,19 +77,21 @@ def copy(
     name: PresetArgument,
     file: Annotated[Path, typer.Argument(help="The YAML file to write.", metavar="FILE")],
 ) -> None:
-    """Copy a preset's own YAML, to change it and use it by its path."""
-    from srfgan_cli.presets.library import find_preset
+    """Write a preset as a YAML file of its own, with every value, to change it and use it by its path."""
+    from srfgan_cli.presets.describe import document, run_command
+    from srfgan_cli.presets.library import load_preset
 
     if file.suffix not in (".yaml", ".yml"):
         raise InputError(f"{file}: a preset file ends in .yaml.")
     if file.exists():
         raise InputError(f"{file} exists already; choose another name.")
-    source = find_preset(name)
+    config = load_preset(name)
+    text = document(config, str(file))
     try:
-        shutil.copyfile(source, file)
+        file.write_text(text, encoding="utf-8")
     except OSError as error:
         raise InputError(f"Cannot write {file}: {error.strerror}.") from None
-    stdout.print(f"{file} written. Use it: srfgan finetune --preset {file}")
+    stdout.print(f"{file} written. Use it: {run_command(config, str(file))}")
 
 
 @app.command()
@@ -103,15 +109,16 @@ def diff(first: PresetArgument, second: PresetArgument) -> None:
     stdout.print(shown if keys else "No difference.")
 
 
-def _row(entry: Entry) -> dict[str, Any]:
-    reference = entry.reference
+def _row(preset: str, config: Config, row: Row | None) -> dict[str, Any]:
+    from srfgan_cli.presets.describe import describe
+
     return {
-        "preset": entry.preset,
-        "table": reference.table,
-        "box": reference.box.AP,
-        "mask": reference.mask.AP if reference.mask else None,
-        "description": entry.config.description,
-        "reference": reference.model_dump(exclude_none=True) if reference.table else {},
+        "preset": preset,
+        "table": row.table if row else "",
+        "box": row.box.AP if row else None,
+        "mask": row.mask.AP if row and row.mask else None,
+        "description": describe(config),
+        "reference": row.as_json() if row else {},
     }
 
 

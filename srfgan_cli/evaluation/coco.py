@@ -20,7 +20,7 @@ from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.ragged import row_of
 from srfgan_cli.evaluation.results import Result, only_masks
-from srfgan_cli.presets.config import Scores
+from srfgan_cli.presets.facts import Scores
 
 Task = Literal["box", "mask"]
 

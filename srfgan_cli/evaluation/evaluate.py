@@ -22,7 +22,8 @@ from srfgan_cli.evaluation.results import Result, only_masks, read_results, to_c
 from srfgan_cli.evaluation.tta import MultiScale
 from srfgan_cli.machine.distributed import World
 from srfgan_cli.machine.precision import autocast, float32_products
-from srfgan_cli.presets.config import Precision, ReferenceConfig
+from srfgan_cli.presets.config import Precision
+from srfgan_cli.presets.facts import Row
 from srfgan_cli.screen.progress import progress_bar
 
 
@@ -34,7 +35,7 @@ def evaluate(
     world: World,
     split: str | None = None,
     max_detections: int = 100,
-    reference: ReferenceConfig | None = None,
+    reference: Row | None = None,
     results_path: Path | None = None,
     precision: Precision = "fp32",
     batch_size: int = 1,
@@ -111,7 +112,7 @@ def evaluate_results(
     preset: str,
     split: str | None = None,
     max_detections: int = 100,
-    reference: ReferenceConfig | None = None,
+    reference: Row | None = None,
     tta: bool = False,
 ) -> Report:
     """Score a results file without a model, as `evaluate` would; masks if it has them.

@@ -13,7 +13,8 @@ from srfgan_cli.evaluation.report import Report
 from srfgan_cli.evaluation.tta import MultiScale
 from srfgan_cli.machine.devices import Devices
 from srfgan_cli.machine.distributed import open_world
-from srfgan_cli.presets.config import Config, Precision, ReferenceConfig
+from srfgan_cli.presets.config import Config, Precision
+from srfgan_cli.presets.facts import Row
 from srfgan_cli.runs.published import PUBLISHED
 from srfgan_cli.runs.trained import folder_beside, load_trained, weights_of
 from srfgan_cli.screen.console import stderr
@@ -90,7 +91,7 @@ def _tell(index: CocoIndex) -> None:
         stderr.print(index.report.table())
 
 
-def _reference(config: Config, options: EvaluationOptions) -> ReferenceConfig | None:
+def _reference(config: Config, options: EvaluationOptions) -> Row | None:
     """The row to show: scored in the same way, and on the same split or, for the authors' weights, by them."""
     rows = [row for row in config.references if row.tta == config.evaluation.tta.enabled]
     if options.weights == PUBLISHED and options.results_from is None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from srfgan_cli.evaluation.coco import Task, TaskScores
-from srfgan_cli.presets.config import ReferenceConfig, Scores
+from srfgan_cli.presets.facts import Row, Scores
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
@@ -35,7 +35,7 @@ class Report:
     seconds: float
     max_detections: int
     tta: bool = False
-    reference: ReferenceConfig | None = None
+    reference: Row | None = None
     results: Path | None = None
 
     def as_json(self, *, per_class: bool = False) -> dict[str, Any]:
@@ -47,7 +47,7 @@ class Report:
             "mask": self._overall("mask"),
             "images": self.images,
             "seconds": round(self.seconds, 3),
-            "reference": self.reference.model_dump(exclude_none=True) if self.reference else {},
+            "reference": self.reference.as_json() if self.reference else {},
             "max_detections": self.max_detections,
             "tta": self.tta,
         }

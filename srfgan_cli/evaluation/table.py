@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from srfgan_cli.evaluation.report import METRICS, Report
-from srfgan_cli.presets.config import ReferenceConfig, Scores
+from srfgan_cli.presets.facts import Row, Scores
 from srfgan_cli.screen.console import styled
 
 COCO_IMAGES = {"val2017": 5000, "test-dev": 20288}
@@ -64,12 +64,12 @@ def _images(report: Report) -> str:
     return f"{report.images} image{'s' if report.images != 1 else ''}"
 
 
-def _same_data(report: Report, reference: ReferenceConfig) -> bool:
+def _same_data(report: Report, reference: Row) -> bool:
     """Whether the report's split is, as far as one can tell, the one the paper's numbers come from."""
     return report.split == reference.split and report.images == COCO_IMAGES[reference.split]
 
 
-def _source(reference: ReferenceConfig) -> str:
+def _source(reference: Row) -> str:
     if reference.table == reference.document:
         return reference.document
     return f"{reference.document.removesuffix('_paper')}, {reference.table}"

@@ -9,16 +9,16 @@ from pathlib import PurePath
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
-from pydantic_core import PydanticKnownError
+from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from models.config import RESNETS, DiscriminatorConfig, ModelConfig, StrictConfig
+from srfgan_cli.presets.facts import Row, load_rows
 from srfgan_cli.screen.console import visible
 
 Level = Literal["p2", "p3", "p4", "p5", "p6", "p7"]
 Interpolation = Literal["nn", "bilinear", "bicubic"]
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 StageName = Literal["pretrain", "extract", "finetune"]
-Percent = Annotated[float, Field(ge=0, le=100)]
 Pixels = Annotated[int, Field(ge=32, le=32_768)]
 LONGEST = 1_000_000_000
 """Iterations of a stage."""
@@ -49,6 +49,15 @@ def _names_weights(name: str) -> str:
         expected = f"'none', 'imagenet', 'msra' or the path of a file ({', '.join(suffixes)})"
         raise PydanticKnownError("literal_error", {"expected": expected})
     return name
+
+
+def _names_a_row(name: str) -> str:
+    if name not in load_rows():
+        raise PydanticCustomError("unknown_row", "no table has such a row")
+    return name
+
+
+RowName = Annotated[str, AfterValidator(_names_a_row)]
 
 
 class DataConfig(StrictConfig):
@@ -278,45 +287,13 @@ class EvaluationConfig(StrictConfig):
     tta: TTAConfig = TTAConfig()
 
 
-class Scores(StrictConfig):
-    """COCO average precisions in percent; None where a document gives no number."""
-
-    AP: Percent | None = None
-    AP50: Percent | None = None
-    AP75: Percent | None = None
-    APs: Percent | None = None
-    APm: Percent | None = None
-    APl: Percent | None = None
-
-
-class ReferenceConfig(StrictConfig):
-    """The row of a paper's table that a preset reproduces; `srfgan_cli.presets.tables` has all rows."""
-
-    table: str
-    """For example `table1`."""
-    document: str = "srfgan_paper"
-    split: Literal["val2017", "test-dev"] = "val2017"
-    name: str | None = None
-    """What the document calls the row, as A1 in table 4."""
-    box: Scores = Scores()
-    mask: Scores | None = None
-    params: float | None = Field(None, ge=0, le=1e6)
-    """Millions of parameters."""
-    ms: float | None = Field(None, ge=0, le=1e9)
-    """Inference time per image on a Titan Xp, milliseconds."""
-    epochs: int | None = Field(None, ge=0, le=1_000_000)
-    tta: bool = False
-    """Whether the numbers were taken with multi-scale testing."""
-    weights: str | None = None
-    """Address of the authors' checkpoint."""
-
-
 class Config(StrictConfig):
-    """One experiment: model, data, all stages, evaluation, and the paper's row."""
+    """One experiment: model, data, all stages, evaluation, and the papers' rows that it reproduces."""
 
     name: PresetName = ""
     """The preset's name; names the run's folder."""
     description: str = ""
+    """What the preset is for, in words of one's own; what it is, `srfgan presets` says by itself."""
     model: ModelConfig = ModelConfig()
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
     data: DataConfig = DataConfig()
@@ -334,8 +311,18 @@ class Config(StrictConfig):
     """In training on several GPUs, `bn` norms take their statistics over all GPUs' images, in every stage."""
     seed: int = Field(0, ge=0, le=2**32 - 1)
     """Of the first weights, the order of images and every random choice."""
-    references: list[ReferenceConfig] = []
-    """Every table row that this preset reproduces; the first one is shown beside results."""
+    rows: list[RowName] = Field([], max_length=1000)
+    """The table rows that this preset reproduces, as `table1/mask_rcnn_m`; their numbers are shown beside results."""
+
+    @property
+    def guide(self) -> str:
+        """The preset whose detector is F."""
+        return self.sources.guide or f"{self.name}_nn"
+
+    @property
+    def references(self) -> list[Row]:
+        """Those rows, with their numbers."""
+        return [load_rows()[name] for name in self.rows]
 
     @model_validator(mode="after")
     def _levels_that_the_neck_gives(self) -> Config:

@@ -6,10 +6,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from srfgan_cli.presets.config import Config, ReferenceConfig, Scores, SolverConfig, StageName
-
-COCO_TRAIN_IMAGES = 117_266
-"""Images of COCO train2017 (118,287) that have annotations, which is what trains a detector."""
+from srfgan_cli.presets.config import Config, SolverConfig, StageName
+from srfgan_cli.presets.describe import describe, header, train_images
 
 _TITLES: dict[StageName, str] = {
     "pretrain": "stage 1, pretrain",
@@ -77,7 +75,7 @@ def schedules(config: Config) -> list[Schedule]:
         elif stage in config.stages:
             solver = solvers[stage]
             images = solver.iterations * solver.batch_size
-            found.append(Schedule(stage, None, solver, images, images / _train_images(config)))
+            found.append(Schedule(stage, None, solver, images, images / train_images(config)))
     return found
 
 
@@ -88,54 +86,26 @@ def summary(config: Config) -> dict[str, Any]:
     cost = cost_of(config.model)
     return {
         "preset": config.name,
-        "description": config.description,
+        "description": describe(config),
         "parameters": cost.parameters,
         "macs": {"image": [HEIGHT, WIDTH], "total": cost.macs} | _parts(asdict(cost)),
         "stages": [schedule.as_json() for schedule in schedules(config)],
-        "references": [reference.model_dump(exclude_none=True) for reference in config.references],
+        "references": [row.as_json() for row in config.references],
         "config": config.model_dump(exclude_none=True),
     }
 
 
-def summary_lines(config: Config) -> Iterator[str]:
-    """The same for people, without the config."""
+def summary_lines(config: Config, preset: str) -> Iterator[str]:
+    """The same for people, without the config; `preset` is what it is called in a command."""
     from models.cost import HEIGHT, WIDTH, cost_of
 
     cost = cost_of(config.model)
     parts = ", ".join(f"{part} {macs / 1e9:.1f}" for part, macs in _parts(asdict(cost)).items())
-    yield config.description or config.name
+    yield from header(config, preset)
     yield f"parameters: {cost.parameters / 1e6:.1f} M"
     yield f"GMACs at {HEIGHT}x{WIDTH}: {cost.macs / 1e9:.1f} ({parts}), with as many boxes as the config allows"
     yield from map(str, schedules(config))
-    yield from map(row_line, config.references)
-
-
-def row_line(reference: ReferenceConfig) -> str:
-    """One row that a preset reproduces, with all its numbers."""
-    where = (
-        reference.table
-        if reference.table == reference.document
-        else f"{reference.document}, {reference.table}"
-    )
-    facts = [f"box {_scores(reference.box)}"] if _scores(reference.box) else []
-    facts += [f"mask {_scores(reference.mask)}"] if reference.mask else []
-    facts += [f"{reference.params:g} M parameters"] if reference.params else []
-    facts += [f"{reference.ms:g} ms"] if reference.ms else []
-    facts += [f"{reference.epochs} epochs"] if reference.epochs else []
-    facts += ["multi-scale testing"] if reference.tta else []
-    name = f" {reference.name}" if reference.name else ""
-    return f"{where}{name} ({reference.split}): {'; '.join(facts) or 'no numbers'}"
-
-
-def _scores(scores: Scores) -> str:
-    return ", ".join(
-        f"{metric} {value:.1f}" for metric, value in scores.model_dump(exclude_none=True).items()
-    )
 
 
 def _parts(cost: dict[str, int]) -> dict[str, int]:
     return {part: cost[part] for part in ("backbone", "neck", "head")}
-
-
-def _train_images(config: Config) -> int:
-    return config.data.shapes_train if config.data.dataset == "shapes" else COCO_TRAIN_IMAGES

@@ -22,16 +22,13 @@ from pydantic import BaseModel, ValidationError
 from models.config import TIMM, PixelConfig
 from models.errors import InputError, kind_of
 from srfgan_cli.presets.config import Config
+from srfgan_cli.presets.facts import PRESETS_DIR, load_rows
+from srfgan_cli.presets.version_0_1 import rows_of_references
 from srfgan_cli.presets.yaml_text import parse_yaml, read_yaml
 from srfgan_cli.screen.console import visible
 
-OWN = ("name", "description", "references")
+OWN = ("name", "description", "rows", "references")
 """What a row is called and reports belongs to that row alone: not inherited, not overlaid."""
-
-# Beside this package in a checkout and in site-packages alike; importing `presets` by name could find a
-# foreign folder of that name first.
-PRESETS_DIR = Path(__file__).resolve().parents[2] / "presets"
-
 
 DEEPEST = 50
 """Presets that may build on each other, one on the next."""
@@ -67,6 +64,9 @@ def load_preset(name: str | Path, overrides: Iterable[str] = (), overlay: str | 
         raise InputError(f"overrides is {kind_of(overrides)}; give a list, as ['model.neck.upsampler=afi']")
     path = find_preset(name)
     values = _merged(path)
+    if "references" in values:
+        values = {"rows": rows_of_references(values["references"], path)} | values
+        del values["references"]
     if overlay is not None:
         above = _merged(_find_base(str(overlay), Path(overlay)))
         values = _laid_over(values, {key: value for key, value in above.items() if key not in OWN})
@@ -101,12 +101,15 @@ def flatten(config: BaseModel) -> dict[str, Any]:
     return dict(_walk(config.model_dump(), ""))
 
 
-def dump_yaml(config: Config, encoding: str = "utf-8") -> str:
+def dump_yaml(config: Config, encoding: str = "utf-8", without: Iterable[str] = ()) -> str:
     """The fully resolved config as YAML text that `load_preset` reads back to an equal config.
 
     Letters stand as they are, but where one of the text cannot be encoded or shown: then in YAML's own escapes.
+
+    Args:
+        without: keys that are left out.
     """
-    values = config.model_dump(exclude_none=True)
+    values = config.model_dump(exclude_none=True, exclude=set(without))
     text = yaml.safe_dump(values, sort_keys=False, width=100, allow_unicode=True)
     if visible(text, encoding) == text:
         return text
@@ -252,6 +255,10 @@ def _explain_one(item: dict[str, Any]) -> str:
     key = _cut(".".join(location))
     if item["type"] == "extra_forbidden":
         return f"unknown key '{key}'.{_did_you_mean(location[-1], _fields_at(location[:-1]))}"
+    if item["type"] == "unknown_row":
+        row = _shown(item["input"])
+        known = f"{_did_you_mean(row[1:-1], load_rows())} `srfgan presets list --json` names them."
+        return f"{key}: no table has a row {row}.{known}"
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "literal_error":
         expected = item["ctx"]["expected"]

@@ -8,8 +8,10 @@ from dataclasses import asdict
 from typing import Any
 
 from srfgan_cli.evaluation.report import METRICS
+from srfgan_cli.presets.describe import describe
+from srfgan_cli.presets.facts import load_tables
 from srfgan_cli.presets.library import flatten
-from srfgan_cli.presets.tables import Entry, load_tables
+from srfgan_cli.presets.tables import Entry
 from srfgan_cli.reproduction.graph import Graph, Settings
 from srfgan_cli.reproduction.jobs import JobFolder
 from srfgan_cli.reproduction.measure import Cost
@@ -107,7 +109,7 @@ def _description(row: Entry, graph: Graph) -> str:
     parts += others[:_MOST_VALUES]
     if len(others) > _MOST_VALUES:
         parts.append(f"{len(others) - _MOST_VALUES} more")
-    return row.config.description + (f"; here with {', '.join(parts)}" if parts else "")
+    return describe(row.config) + (f"; here with {', '.join(parts)}" if parts else "")
 
 
 def _scores(

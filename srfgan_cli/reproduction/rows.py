@@ -24,7 +24,7 @@ def table_rows(table: str, only: Sequence[str] = ()) -> list[Entry]:
     Raises:
         InputError: no such table, or a row that it does not have.
     """
-    tables = {name: entries for name, entries in entries_by_table().items() if name}
+    tables = entries_by_table()
     if table not in tables:
         raise InputError(f"There is no table '{table}'. Tables: {', '.join(tables)}.")
     rows = tables[table]

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import InputError
-from srfgan_cli.presets.config import Config
 from srfgan_cli.machine.files import file_hash, write_atomically
+from srfgan_cli.presets.config import Config
 from srfgan_cli.presets.library import dump_yaml, flatten, load_preset
 
 RUNS_DIR = Path("runs")
@@ -24,7 +24,7 @@ FREE_TO_CHANGE = (
     "evaluate_every",
     "accumulate",
     "description",
-    "references",
+    "rows",
     "num_classes",
     "categories",
 )

@@ -14,7 +14,7 @@ def source_presets(config: Config) -> dict[SourceName, tuple[StageName, str]]:
     """The stage and the preset whose run gives F, G or M, wherever this preset's stages need it."""
     sources = config.sources
     return {
-        "guide": ("finetune", sources.guide or f"{config.name}_nn"),
+        "guide": ("finetune", config.guide),
         "generator": ("pretrain", sources.generator or config.name),
         "extractor": ("extract", sources.extractor or config.name),
     }

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from models.errors import InputError
-from srfgan_cli.presets.config import Config, SelfTrainingConfig, SolverConfig
-from srfgan_cli.screen.console import print_json, stderr, stdout, styled
 from srfgan_cli.machine.launcher import is_worker
-from srfgan_cli.screen.options import StageName, TrainOptions
+from srfgan_cli.presets.config import Config, SelfTrainingConfig, SolverConfig
 from srfgan_cli.presets.library import dump_yaml, load_preset
+from srfgan_cli.runs.folder import Run
 from srfgan_cli.runs.graph import SourceName, needed_sources, source_presets
 from srfgan_cli.runs.published import PUBLISHED, published_file
-from srfgan_cli.runs.folder import Run
+from srfgan_cli.screen.console import print_json, stderr, stdout, styled
+from srfgan_cli.screen.options import StageName, TrainOptions
 
 GENERATORS = ("srf", "afi")
 _WHAT = {

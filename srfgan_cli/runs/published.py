@@ -5,15 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from models.errors import InputError
-from srfgan_cli.presets.config import Config, ReferenceConfig
 from srfgan_cli.downloads.cache import cached_path, fetch
-from srfgan_cli.presets import list_presets, load_preset
+from srfgan_cli.presets import load_preset
+from srfgan_cli.presets.config import Config
+from srfgan_cli.presets.facts import Row
+from srfgan_cli.presets.tables import shipped
 
 PUBLISHED = Path("published")
 """The word that `--weights`, `--guide`, `--generator`, `--extractor` and `--teacher` take instead of a file."""
 
 
-def published_row(config: Config) -> ReferenceConfig | None:
+def published_row(config: Config) -> Row | None:
     """The first row whose checkpoint the authors published; None if there is none.
 
     It is one of the preset's own or, where the preset evaluates another one's detector, of that one.
@@ -28,7 +30,7 @@ def published_file(config: Config, *, download: bool = True) -> Path:
     """The authors' checkpoint of a preset, from the cache or fetched into it.
 
     Args:
-        config: names the address in its references.
+        config: names the rows, whose facts hold the address.
         download: False: only say where the file is or would be.
 
     Raises:
@@ -36,7 +38,7 @@ def published_file(config: Config, *, download: bool = True) -> Path:
     """
     row = published_row(config)
     if row is None or row.weights is None:
-        those = [name for name in list_presets() if published_row(load_preset(name)) is not None]
+        those = [name for name, preset in shipped().items() if published_row(preset) is not None]
         raise InputError(
             f"The authors published no weights for preset '{config.name}'. They did for: {', '.join(those)}."
         )

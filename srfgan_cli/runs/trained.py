@@ -11,11 +11,11 @@ from models.detector import Detector
 from models.errors import InputError
 from models.weights import Checkpoint, load_weights, read_checkpoint
 from models.weights.files import require_file
-from srfgan_cli.presets.config import Config
-from srfgan_cli.screen.console import stderr
 from srfgan_cli.data.categories import CategoryMap, few
-from srfgan_cli.runs.published import PUBLISHED, published_file
+from srfgan_cli.presets.config import Config
 from srfgan_cli.runs.folder import Run
+from srfgan_cli.runs.published import PUBLISHED, published_file
+from srfgan_cli.screen.console import stderr
 
 
 @dataclass(frozen=True)

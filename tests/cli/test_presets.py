@@ -3,12 +3,24 @@
 import json
 import os
 import shlex
+from pathlib import Path
 
 import pytest
 
 from models.errors import InputError
-from srfgan_cli.presets.digest import row_line, summary_lines
-from srfgan_cli.presets.library import PRESETS_DIR, dump_yaml, list_presets, load_preset
+from srfgan_cli.presets.describe import header, recipe
+from srfgan_cli.presets.digest import summary_lines
+from srfgan_cli.presets.facts import PRESETS_DIR, load_rows
+from srfgan_cli.presets.library import OWN, dump_yaml, list_presets, load_preset
+from srfgan_cli.presets.tables import shipped
+from srfgan_cli.presets.yaml_text import read_yaml
+
+NOT_RUN = {
+    "extract": ["--dry-run", "--json"],
+    "finetune": ["--dry-run", "--json"],
+    "eval": ["--devices", "cpu"],
+}
+"""Options with which a command comes to no run; `eval` gets as far as the data that are not there."""
 
 
 @pytest.mark.parametrize("name", list_presets())
@@ -16,57 +28,55 @@ def test_preset_survives_a_round_trip(name, tmp_path):
     config = load_preset(name)
     (tmp_path / "config.yaml").write_text(dump_yaml(config))
     assert load_preset(tmp_path / "config.yaml") == config
-    (file,) = PRESETS_DIR.rglob(f"{name}.yaml")
-    head = file.read_text().splitlines()
-    assert head[0].startswith("# ") and f"--preset {name}" in head[1], (
-        "the header names the row and the command"
-    )
 
 
-def header(name):
-    """The command that a preset's header gives, and what it says to change."""
-    (file,) = PRESETS_DIR.rglob(f"{name}.yaml")
-    _, run, change = [
-        line.partition(": ")[2].partition("  (")[0].strip() for line in file.read_text().splitlines()[:3]
-    ]
-    return shlex.split(run), shlex.split(change)
+def test_every_file_is_a_preset_or_what_several_build_on():
+    """Of a base that no preset has, another file or a person lays it over a preset."""
+    files = [path for path in PRESETS_DIR.rglob("*.yaml") if path.parent.name != "_facts"]
+    assert len({path.stem for path in files}) == len(files), "two files of one name"
+    texts = {path.stem: read_yaml(path) for path in files}
+    bases = {path.stem for path in files if path.parent.name == "_base"}
+    assert set(texts) - bases == set(list_presets())
+    built_on = [base for values in texts.values() for base in [values.get("base", [])]]
+    used = {name for base in built_on for name in ([base] if isinstance(base, str) else base)}
+    assert bases - used == {"nuclei"}
+    assert not [name for name in bases if set(texts[name]) & set(OWN)], "what a row is, is not inherited"
 
 
 @pytest.fixture
 def placeholders(tmp_path, monkeypatch):
-    """The folders that headers name, and no measuring of this machine."""
-    for root in ("COCO", "NUCLEI"):
-        for split in ("train", "val"):
-            (tmp_path / root / f"{split}2017").mkdir(parents=True)
-            annotations = tmp_path / root / "annotations" / f"instances_{split}2017.json"
-            annotations.parent.mkdir(exist_ok=True)
-            annotations.write_text("{}")
+    """What the commands name, and no measuring of this machine."""
+    for split in ("train", "val"):
+        (tmp_path / "DIR" / f"{split}2017").mkdir(parents=True)
+        annotations = tmp_path / "DIR" / "annotations" / f"instances_{split}2017.json"
+        annotations.parent.mkdir(exist_ok=True)
+        annotations.write_text("{}")
+    (tmp_path / "FILE").touch()
     monkeypatch.setattr("srfgan_cli.reproduction.dry_run.job_gmacs", lambda job: 1.0)
     monkeypatch.setattr("srfgan_cli.reproduction.dry_run.hours", lambda *_: 1.0)
 
 
-def test_every_headers_commands_work(srfgan, placeholders):
-    reproductions = set()
-    for name in list_presets():
-        (_, command, *options), change = header(name)
-        if change[0] == "srfgan":
-            reproductions.add(tuple(change[1:]))
-            change = []
-        if command == "reproduce":
-            reproductions.add((command, *options))
-        elif command == "eval":
-            # It has no --dry-run: it gets as far as the data that are not there.
-            done = srfgan(command, *options, *change, "--devices", "cpu")
+def test_the_commands_that_show_names_work(srfgan, placeholders):
+    for name, config in shipped().items():
+        said = dict(
+            line.split(": ", 1) for line in header(config, name) if line.startswith(("run", "change", "with"))
+        )
+        _, command, *options = shlex.split(said["run"])
+        done = srfgan(command, *options, *shlex.split(said["change"]), *NOT_RUN[command])
+        if command == "eval":
             assert done.code == 2 and "instances_val2017.json: 'images' must be a list" in done.err, done.err
         else:
-            done = srfgan(command, *options, *change, "--dry-run", "--json")
             assert done.code == 0, (name, done.err)
             solver = json.loads(done.out)["config"][command]["solver"]
             assert max([solver["warmup_iterations"], *solver["milestones"]]) < solver["iterations"], name
-    for command in reproductions:
-        data = [] if "--data-root" in command else ["--data-root", "COCO"]
-        done = srfgan(*command, *data, "--dry-run", "--json", "--devices", "cpu")
-        assert done.code == 0 and json.loads(done.out), (command, done.err)
+        assert ("with all that it rests on" in said) == bool(config.rows)
+
+
+def test_a_row_can_be_run_with_all_that_it_rests_on(srfgan, placeholders):
+    (line,) = [line for line in header(load_preset("table4_a2"), "table4_a2") if line.startswith("with")]
+    _, *command = shlex.split(line.split(": ", 1)[1])
+    runs = json.loads(srfgan(*command, "--dry-run", "--json", "--devices", "cpu").out)
+    assert [run["kind"] for run in runs] == ["finetune", "pretrain", "finetune"]
 
 
 @pytest.mark.parametrize(
@@ -110,27 +120,14 @@ def test_the_papers_schedules():
     assert load_preset("table6_nn").data.degradation == "nn"
 
 
-def test_the_repositories_pafpn_rows():
-    rows = {
-        "": (12, 40.9, 36.9),
-        "_3x": (37, 43.0, 38.5),
-        "_nn": (12, 39.0, 35.6),
-        "_nn_3x": (37, 41.4, 37.6),
-    }
-    for ending, (epochs, box, mask) in rows.items():
-        config = load_preset(f"mask_rcnn_r50_pafpn{ending}")
-        row = config.references[0]
-        assert (row.document, row.split, row.epochs) == ("srfgan_repository", "test-dev", epochs)
-        printed = [row.box.AP, row.mask.AP]
-        assert printed == [box, mask]
-        assert config.finetune.solver.iterations == (90_000 if epochs == 12 else 270_000)
-        plain = ending.startswith("_nn")
-        assert (config.model.neck.name, config.model.neck.upsampler) == ("pafpn", "nn" if plain else "afi")
-        assert all(ref.weights is not None for ref in config.references[1:] or [row])
+def test_the_repositories_recipe():
     published = load_preset("mask_rcnn_r50_pafpn_3x")
     assert published.discriminator.kernel == 3 and published.finetune.reuse == "G"
     assert (published.pretrain.solver.iterations, published.extract.solver.scaled_lr) == (300_000, 0.01)
     assert published.extract.start_from_guide and published.extract.reduction == "nn"
+    assert published.finetune.solver.iterations == 270_000
+    (row,) = published.references
+    assert (row.split, row.epochs, row.box.AP, row.mask.AP) == ("test-dev", 37, 43.0, 38.5)
 
 
 @pytest.mark.parametrize(
@@ -167,6 +164,12 @@ def test_the_repositories_pafpn_rows():
             "finetune.feature_enhancement={l2: 1e-5}\nmodel.backbone.freeze_at=3",
             "feature_enhancement trains res3, but model.backbone.freeze_at freezes it, got 3",
         ),
+        (
+            "rows=[tabel1/mask_rcnn_m, table1/mask_rcnn_m]",
+            "Preset 'mask_rcnn_r50_fpn': rows.0: no table has a row 'tabel1/mask_rcnn_m'. "
+            "Did you mean 'table1/mask_rcnn_m'",
+        ),
+        ("references=[]", "unknown key 'references'."),
         ("data=shapes", "data: Input should be a valid dictionary"),
         (
             "model.pixel.std=[1.0, 0, 1.0]",
@@ -290,11 +293,42 @@ def test_a_users_file_builds_on_a_preset(tmp_path):
     assert config.finetune.solver.milestones == [60_000, 80_000]
 
 
+def test_a_users_file_may_name_rows(tmp_path):
+    (tmp_path / "own.yaml").write_text("base: mask_rcnn_r50_fpn\nrows: [table5/srf]\n")
+    assert load_preset(tmp_path / "own.yaml").references == [load_rows()["table5/srf"]]
+
+
+REFERENCES = """
+references:
+- {table: table1, document: srfgan_paper, split: val2017, params: 54.0, ms: 118.0, epochs: 12, tta: false,
+   box: {AP: 41.2, APs: 25.2, APm: 45.0, APl: 51.4}, mask: {AP: 37.0, APs: 18.8, APm: 39.5, APl: 52.2}}
+- {table: table4, document: srfgan_paper, name: A5, box: {AP: 41.2}, mask: {AP: 37.0}}
+- {table: upsamplers, document: srfgan, name: srf_l1, epochs: 12}
+"""
+
+
+def test_a_file_of_version_0_1_keeps_its_rows(tmp_path, capsys):
+    """It stated their numbers. Those of a table of the user's own have no place any more, which is said."""
+    own = tmp_path / "own.yaml"
+    own.write_text(f"base: mask_rcnn_r50_fpn\ndescription: mine\n{REFERENCES}")
+    assert load_preset(own).rows == ["table1/mask_rcnn_m", "table4/a5", "upsamplers/srf_l1"]
+    assert capsys.readouterr().err == ""
+    for given in (
+        "[{table: mine, box: {AP: 11.0}}]",
+        "[{table: table4, name: A5, box: {AP: 41.3}}]",
+        "3",
+        "[[]]",
+    ):
+        own.write_text(f"base: mask_rcnn_r50_fpn\nreferences: {given}\n")
+        assert load_preset(own).rows == []
+        assert capsys.readouterr().err.startswith(f"{own}: references: not read any more, and not a row")
+
+
 def test_the_list_of_presets(srfgan):
     listed = json.loads(srfgan("presets", "list", "--table", "table5", "--json").out)
     assert [(row["preset"], row["box"], row["mask"]) for row in listed] == [
-        ("table5_bilinear", 38.6, 35.2),
         ("table5_nn", 38.6, 35.2),
+        ("table5_bilinear", 38.6, 35.2),
         ("table5_bicubic", 38.5, 35.1),
         ("table5_srf", 41.2, 37.0),
     ]
@@ -315,9 +349,8 @@ def test_the_list_of_presets(srfgan):
         name for name in list_presets() if not any(line.startswith(f"{name} ") for line in shown)
     } == set()
     (row,) = [line.rstrip() for line in shown if line.startswith("table5_srf ")]
-    assert row.endswith("Mask R-CNN R-50-FPN, srf in the top-down path"), (
-        "a row is a line where no terminal ends"
-    )
+    said = "Mask R-CNN R-50-FPN, srf, whole extractor of mask_rcnn_r50_fpn reused (M), 12 epochs"
+    assert row.endswith(said), "a row is a line where no terminal ends"
     of_table3 = srfgan("presets", "list", "--table", "table3").out
     assert "SRF-GAN paper" in of_table3 and "40.0  36.2" in of_table3 and "table4" not in of_table3
     assert "There is no table 'table9'. Tables: table1," in srfgan("presets", "list", "--table", "table9").err
@@ -327,16 +360,21 @@ def test_what_a_preset_amounts_to(srfgan):
     shown = srfgan("presets", "show", "retinanet_r50_fpn").out
     comments = [line.removeprefix("# ") for line in shown.splitlines() if line.startswith("#")]
     assert comments == [
-        "RetinaNet R-50-FPN, SRF, whole extractor reused (M), 12 epochs",
+        "RetinaNet R-50-FPN, srf, whole extractor of mask_rcnn_r50_fpn reused (M), 12 epochs",
+        "srfgan_paper, table1/retinanet_m (val2017): box AP 39.6, APs 24.7, APm 44.0, APl 49.6; 47 M parameters; "
+        "101 ms; 12 epochs",
+        "srfgan_paper, table2/retinanet_srf (test-dev): box AP 40.1, AP50 59.4, AP75 43.2, APs 24.2, APm 43.5, "
+        "APl 48.3; 12 epochs",
+        "srfgan_paper, table3/retinanet_from_mask_rcnn (val2017): box AP 39.6; 101 ms; 12 epochs",
+        "run: srfgan finetune --preset retinanet_r50_fpn --data-root DIR",
+        "change: --iterations 1000 --set finetune.solver.lr=0.005",
+        "with all that it rests on: srfgan reproduce table1 --rows retinanet_r50_fpn --data-root DIR",
         "parameters: 47.4 M",
         "GMACs at 800x1216: 268.2 (backbone 74.8, neck 62.5, head 130.9), with as many boxes as the config allows",
         "stage 1, pretrain: that of mask_rcnn_r50_fpn",
         "stage 2, extract: that of mask_rcnn_r50_fpn",
         "stage 3, finetune: 90,000 iterations of 16 = 1,440,000 images, 12.3 epochs; sgd, lr 0.01, "
         "x0.1 at 60,000, 80,000",
-        "srfgan_paper, table1 (val2017): box AP 39.6, APs 24.7, APm 44.0, APl 49.6; 47 M parameters; 101 ms; 12 epochs",
-        "srfgan_paper, table2 (test-dev): box AP 40.1, AP50 59.4, AP75 43.2, APs 24.2, APm 43.5, APl 48.3; 12 epochs",
-        "srfgan_paper, table3 (val2017): box AP 39.6; 101 ms; 12 epochs",
         "published weights: none",
     ]
     assert "upsampler: srf" in shown
@@ -348,19 +386,54 @@ def test_what_a_preset_amounts_to(srfgan):
     assert document["references"] == [] and document["config"]["finetune"]["solver"]["iterations"] == 500
 
 
-def test_presets_are_compared_and_copied(srfgan):
+def test_presets_are_compared(srfgan):
     different = srfgan("presets", "diff", "mask_rcnn_r50_fpn", "mask_rcnn_r50_fpn_nn").out
     assert "model.neck.upsampler" in different and "data.flip" not in different
-    assert srfgan("presets", "copy", "mask_rcnn_r50_fpn", "mine.yaml").code == 0
-    assert load_preset("mine.yaml").model == load_preset("mask_rcnn_r50_fpn").model
+
+
+def test_a_copy_stands_by_itself(srfgan):
+    """It builds on no other file, and its detector is trained against the same F under its own name."""
+    done = srfgan("presets", "copy", "mask_rcnn_r50_fpn", "mine.yaml")
+    assert done.out == "mine.yaml written. Use it: srfgan finetune --preset mine.yaml --data-root DIR\n"
+    original, copied = load_preset("mask_rcnn_r50_fpn"), load_preset("mine.yaml")
+    changed = {
+        "name": "mine",
+        "sources": original.sources.model_copy(update={"guide": "mask_rcnn_r50_fpn_nn"}),
+    }
+    assert copied == original.model_copy(update=changed)
+    lines = Path("mine.yaml").read_text().splitlines()
+    assert [line for line in lines if line.startswith("#")] == [
+        f"# {line}" for line in header(copied, "mine.yaml")
+    ]
+    assert not [line for line in lines if line.startswith(("base:", "name:"))]
     assert srfgan("presets", "copy", "mask_rcnn_r50_fpn", "mine.yaml").code == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "said"),
+    [
+        ("mask_rcnn_r50_fpn_g", [], "srf, generator of mask_rcnn_r50_fpn reused (G), 12 epochs"),
+        ("cascade_s101_pafpn_tta", [], "afi, generator reused (G), 12 epochs, multi-scale testing"),
+        ("mask_rcnn_r50_fpn_nn", ["model.neck.upsampler=srf"], "srf, not pre-trained, 12 epochs"),
+        ("table4_a3", [], "srf, the extractor of mask_rcnn_r50_fpn itself, 37 epochs"),
+        (
+            "demo",
+            ["data.degradation=nn"],
+            "srf, whole extractor reused (M), 3 epochs, half-size images by nn",
+        ),
+        ("fcos_r18_bifpn_nn", [], "nearest neighbour, 2,400 images"),
+    ],
+)
+def test_what_a_preset_is_is_told_by_its_config(name, overrides, said):
+    assert recipe(load_preset(name, overrides)).partition(", ")[2] == said
 
 
 def test_what_a_preset_has_not_is_not_said():
     """A multi-scale row trains nothing of its own; the rows of our own table have no numbers yet."""
-    schedules = [line for line in summary_lines(load_preset("cascade_s101_pafpn_tta")) if "stage" in line]
-    assert [line.partition(": ")[2] for line in schedules] == ["that of cascade_s101_pafpn"] * 3
-    assert row_line(load_preset("upsamplers_srf_l1").references[0]).endswith("(val2017): 12 epochs")
+    lines = summary_lines(load_preset("cascade_s101_pafpn_tta"), "cascade_s101_pafpn_tta")
+    schedules = [line.partition(": ")[2] for line in lines if line.startswith("stage")]
+    assert schedules == ["that of cascade_s101_pafpn"] * 3
+    assert str(load_rows()["upsamplers/srf_l1"]) == "srfgan, upsamplers/srf_l1 (val2017): 12 epochs"
 
 
 PIXELS = {"order": "RGB", "mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375]}

@@ -1,31 +1,15 @@
-"""The facts of every table row against the presets: none is missing, none is invented, and they agree."""
+"""The rows of the tables and the presets that name them: none is missing, and each preset is what its rows say."""
 
 import pytest
 
 from models.cost import cost_of
-from srfgan_cli.presets import list_presets, load_preset
-from srfgan_cli.presets.tables import entries_by_table, load_tables
+from srfgan_cli.presets.facts import FACTS, load_rows, load_tables
+from srfgan_cli.presets.tables import entries_by_table, shipped
+from srfgan_cli.presets.yaml_text import read_yaml
 
-ROWS = [row for table in load_tables().values() for row in table.rows]
-PRESETS = {name: load_preset(name) for name in list_presets()}
+PRESETS = shipped()
 TRAIN_IMAGES = 117_266
 """Images of COCO train2017 with annotations."""
-
-
-def label(row):
-    parts = [
-        row.table,
-        row.name,
-        row.detector,
-        row.backbone,
-        row.neck,
-        row.interpolation,
-        row.reuse,
-        row.epochs,
-    ]
-    parts += [row.extractor_head and f"from {row.extractor_head}", row.degradation, row.levels]
-    parts += ["tta" if row.tta else None, "enhanced" if row.feature_enhancement else None]
-    return " ".join(str(part) for part in parts if part)
 
 
 def agreements(row, name, config):
@@ -58,6 +42,8 @@ def agreements(row, name, config):
         yield "degradation", row.degradation, config.data.degradation
     if row.levels is not None:
         yield "levels", row.levels, config.extract.pairing
+    if row.mask is not None:
+        yield "masks", True, model.has_masks
     if row.proposals is not None:
         yield "proposals", row.proposals, model.sparse_rcnn.num_proposals
 
@@ -68,52 +54,26 @@ def extractor_head(name, config):
     return PRESETS[config.sources.extractor or name].model.detector
 
 
-def presets_of(row):
-    return [name for name, config in PRESETS.items() if claims(row, name, config)]
-
-
-def claims(row, name, config):
-    return row.reference in config.references and all(a == b for _, a, b in agreements(row, name, config))
-
-
-def test_the_facts_are_complete():
-    sizes = {name: len(table.rows) for name, table in load_tables().items()}
-    assert sizes == {
-        "table1": 11,
-        "table2": 13,
-        "table2_others": 7,
-        "table3": 12,
-        "table4": 5,
-        "table5": 4,
-        "table6": 3,
-        "table7": 2,
-        "srfgan_repository": 18,
-        "afigan_repository": 16,
-        "feature_enhancement": 2,
-        "sparse_rcnn": 1,
-        "upsamplers": 11,
-    }
-    own = sizes.pop("upsamplers")
-    assert sum(sizes.values()) == 94
-    assert len(set(map(label, ROWS))) == 94 + own
-
-
 def test_every_row_has_one_preset():
-    found = {id(row): presets_of(row) for row in ROWS}
-    missing = {label(row) for row in ROWS if not found[id(row)]}
-    assert not missing
-    assert not [names for names in found.values() if len(names) > 1], "two presets for one row"
+    named = [name for config in PRESETS.values() for name in config.rows]
+    assert sorted(named) == sorted(load_rows()), "a row without a preset, or with two"
 
 
-def test_no_preset_claims_a_row_that_does_not_exist_or_differs():
-    for name, config in PRESETS.items():
-        for reference in config.references:
-            rows = [row for row in ROWS if row.reference == reference]
-            assert rows, f"{name}: no row of {reference.table} has these numbers"
-            differing = [
-                [fact for fact in agreements(row, name, config) if fact[1] != fact[2]] for row in rows
-            ]
-            assert [] in differing, f"{name} is not what {reference.table} says: {differing}"
+def test_the_facts_are_read_as_they_stand():
+    """By a reader that refuses a row given twice."""
+    strict = {name: list(table["rows"]) for name, table in read_yaml(FACTS).items()}
+    assert strict == {name: [row.row for row in table.rows] for name, table in load_tables().items()}
+
+
+def test_every_preset_is_what_its_rows_say():
+    differing = [
+        f"{preset}: {what} is {said}, but {fact} in {row.name}"
+        for preset, config in PRESETS.items()
+        for row in config.references
+        for what, fact, said in agreements(row, preset, config)
+        if fact != said
+    ]
+    assert not differing
 
 
 def test_every_preset_builds_with_the_papers_parameters():
@@ -143,11 +103,7 @@ def test_the_presets_that_feed_another_exist():
 
 
 def test_the_entries_of_a_table_keep_its_order():
-    entries = entries_by_table()["table4"]
-    assert [entry.preset for entry in entries] == [f"table4_a{number}" for number in range(1, 6)]
-    tables = {
-        table
-        for table, found in entries_by_table().items()
-        if any(e.preset == "mask_rcnn_r50_fpn" for e in found)
-    }
-    assert tables == {"table1", "table2", "table3"}
+    entries = entries_by_table()
+    assert [entry.preset for entry in entries["table4"]] == [f"table4_a{number}" for number in range(1, 6)]
+    for name, table in load_tables().items():
+        assert tuple(entry.reference for entry in entries[name]) == table.rows

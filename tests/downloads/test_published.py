@@ -21,10 +21,16 @@ from srfgan_cli.screen.options import TrainOptions
 URL = "http://docs.google.com/uc?export=download&id=big"
 OWN = """base: mask_rcnn_r18_fpn
 model: {neck: {upsampler: afi}}
-references:
-  - {table: mine, split: val2017, box: {AP: 11.0}}
-  - {table: repository, document: repository, split: test-dev, box: {AP: 42.0}, weights: "http://docs.google.com/uc?export=download&id=big"}
-  - {table: other, split: val2017, box: {AP: 13.0}, weights: "http://docs.google.com/uc?export=download&id=never"}
+rows: [mine/first, theirs/first, mine/second]
+"""
+TABLES = """
+mine:
+  {document: mine, split: val2017, about: "", common: {detector: mask_rcnn, backbone: r18, neck: fpn}, rows: {
+    first: {box: {AP: 11.0}},
+    second: {box: {AP: 13.0}, weights: "http://docs.google.com/uc?export=download&id=never"}}}
+theirs:
+  {document: theirs, split: test-dev, about: "", common: {detector: mask_rcnn, backbone: r18, neck: fpn}, rows: {
+    first: {box: {AP: 42.0}, weights: "http://docs.google.com/uc?export=download&id=big"}}}
 """
 
 
@@ -40,8 +46,9 @@ def authors_file(config, **changes):
 
 
 @pytest.fixture
-def own(web, tiny, tmp_path):
+def own(web, tiny, tmp_path, more_tables):
     """A preset of the user's own, and its published file on the server."""
+    more_tables(TABLES)
     (tmp_path / "own.yaml").write_text(OWN)
     config = load_preset(tmp_path / "own.yaml", [*tiny()[1::2], "model.num_classes=6"])
     web.content = authors_file(config)

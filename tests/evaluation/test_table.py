@@ -7,9 +7,9 @@ from rich.console import Console
 from srfgan_cli.evaluation.coco import TaskScores
 from srfgan_cli.evaluation.report import Report
 from srfgan_cli.evaluation.table import report_table
-from srfgan_cli.presets.config import ReferenceConfig, Scores
+from srfgan_cli.presets.facts import Scores, load_rows
 
-PAPER = ReferenceConfig(table="table1", box=Scores(AP=41.2, APs=25.2), mask=Scores(AP=37.0))
+PAPER = load_rows()["table1/mask_rcnn_m"]
 
 
 def report(**changed):
@@ -37,7 +37,7 @@ def cells(text, *starts):
 def test_measured_numbers_stand_above_the_papers_and_the_difference():
     text = printed(report())
     assert cells(text, "box", "measured") == [["box", "measured", "41.0", "60.0", "-", "-", "-", "0.0"]]
-    assert cells(text, "srfgan, table1")[0] == ["srfgan, table1", "41.2", "-", "-", "25.2", "-", "-"]
+    assert cells(text, "srfgan, table1")[0] == ["srfgan, table1", "41.2", "-", "-", "25.2", "45.0", "51.4"]
     assert [row[1] for row in cells(text, "difference")] == ["-0.2", "+0.1"]
     assert "5000 images, at most 100 detections per image" in text
     assert "other data" not in text

@@ -229,16 +229,24 @@ def weights_address(preset):
     return published_row(load_preset(preset)).weights
 
 
-def test_through_the_command_line(srfgan, tiny, tmp_path):
+ROWS = """
+mine:
+  {document: mine, split: val2017, about: "", common: {detector: mask_rcnn, backbone: r18, neck: fpn}, rows: {
+    once: {box: {AP: 1.0}}, often: {box: {AP: 2.0}, tta: true}}}
+"""
+
+
+def test_through_the_command_line(srfgan, tiny, tmp_path, more_tables):
     """A preset that only evaluates finds the other's detector, reports beside the right row, and trains nothing."""
     plain = "mask_rcnn_r18_fpn_nn"
     trained = srfgan(
         "finetune", "--preset", plain, *tiny("finetune.solver.evaluate_every=0"), "--iterations", 1
     )
     assert trained.code == 0, trained.err
-    rows = [{"table": "mine", "box": {"AP": ap}, "tta": tta} for ap, tta in ((1.0, False), (2.0, True))]
+    more_tables(ROWS)
+    rows = ["mine/once", "mine/often"]
     own = tmp_path / "mine_tta.yaml"
-    own.write_text(json.dumps({"base": plain, "sources": {"detector": plain}, "references": rows}))
+    own.write_text(json.dumps({"base": plain, "sources": {"detector": plain}, "rows": rows}))
     scales = ["--set", "evaluation.tta.short_sides=[48, 64]"]
     options = ["eval", "--preset", own, *tiny("model.inference.score_threshold=0.0"), "--json"]
     report = json.loads(srfgan(*options).out)

@@ -39,6 +39,7 @@ KEYS = [
     "model.neck",
     "finetune",
     "finetune.solver",
+    "rows",
     "references",
     "evaluation.tta",
     "base",
@@ -74,7 +75,7 @@ def damaged_structure(rng):
     """A preset with lines lost, doubled, moved, or with a sign in the wrong place."""
     name = rng.choice(list_presets())
     (file,) = PRESETS_DIR.rglob(f"{name}.yaml")
-    lines = (rng.choice([file.read_text(), dump_yaml(load_preset(name))])).splitlines()
+    lines = (rng.choice([file.read_text(), dump_yaml(load_preset(name), without=["name"])])).splitlines()
     for _ in range(rng.randint(1, 4)):
         place, line = rng.randrange(len(lines)), rng.choice(lines)
         lines[place : place + rng.randint(0, 2)] = rng.choice(
@@ -87,7 +88,7 @@ def damaged_structure(rng):
 
 def damaged_bytes(rng):
     """A preset with bytes changed, in another encoding, cut off, or no preset at all."""
-    content = dump_yaml(load_preset(rng.choice(list_presets())))
+    content = dump_yaml(load_preset(rng.choice(list_presets())), without=["name"])
     encoding = rng.choice(["utf-8", "utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32", "cp037"])
     damaged = bytearray(content.encode(encoding))
     for _ in range(rng.randint(0, 5)):

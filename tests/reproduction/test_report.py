@@ -140,12 +140,12 @@ def test_the_files_hold_the_same_numbers(summary, finished, tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        ((), "srf in the top-down path"),
-        (("model.inference.score_threshold=0.1",), "srf in the top-down path"),
-        (("model.backbone.name=r18",), "srf in the top-down path; here with backbone r18"),
+        ((), "reused (M), 12 epochs"),
+        (("model.inference.score_threshold=0.1",), "reused (M), 12 epochs"),
+        (("model.backbone.name=r18",), "12 epochs; here with backbone r18"),
         (
             ("model.detector=faster_rcnn", "model.neck.name=pafpn", "model.neck.channels=64"),
-            "path; here with detector faster_rcnn, neck pafpn, neck.channels 64",
+            "epochs; here with detector faster_rcnn, neck pafpn, neck.channels 64",
         ),
         (
             (

@@ -1,0 +1,32 @@
+"""Preset files of version 0.1, which stated a row's numbers where they name the row now. Imports no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from srfgan_cli.presets.facts import Row, load_rows
+from srfgan_cli.screen.console import stderr
+
+
+def rows_of_references(references: Any, where: Path) -> list[str]:
+    """The names of the rows that an old file's `references` state; says so where one is in none of the tables.
+
+    Rows of equal numbers (table 5's first two) are told apart by no file of that version: the first one is meant.
+    """
+    stated = references if isinstance(references, list) else [references]
+    found = [next((row.name for row in load_rows().values() if _is(row, one)), None) for one in stated]
+    if None in found:
+        stderr.print(
+            f"{where}: references: not read any more, and not a row of the papers' tables. A preset names the rows "
+            "whose numbers stand beside its own: rows: [table1/mask_rcnn_m] (`srfgan presets list`)."
+        )
+    return [name for name in found if name is not None]
+
+
+def _is(row: Row, reference: Any) -> bool:
+    if not isinstance(reference, dict) or reference.get("table") != row.table:
+        return False
+    facts = row.as_json() | {"name": reference.get("name")}
+    named = str(reference.get("name", row.row)).lower() == row.row
+    return named and all(facts.get(key) == value for key, value in reference.items())
