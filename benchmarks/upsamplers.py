@@ -1,4 +1,4 @@
-"""What the generators cost in a detector: Mask R-CNN R-50-FPN with each upsampler, one 800x1216 image.
+"""What upsamplers cost in a detector: Mask R-CNN R-50-FPN with each upsampler, one 800x1216 image.
 
     python benchmarks/upsamplers.py [--turns 5] [--backbone r50] [--device cuda] [--precision tf32]
 
@@ -6,14 +6,14 @@ The paper (SRF-GAN, table 1) pays 118 ms instead of 72 ms on a Titan Xp: 1.64 ti
 """
 
 import argparse
-from typing import get_args
 
 import torch
 from timing import add_machine, computing, describe_machine, report, take_turns
 
 from models import build_detector
-from models.config import BackboneConfig, ModelConfig, NeckConfig, UpsamplerName
+from models.config import BackboneConfig, ModelConfig, NeckConfig
 from models.cost import HEIGHT, WIDTH, cost_of
+from models.upsamplers import UPSAMPLERS
 
 
 def detector(upsampler: str, backbone: str) -> torch.nn.Module:
@@ -33,7 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--backbone", default="r50")
-    parser.add_argument("--methods", nargs="+", default=list(get_args(UpsamplerName)))
+    parser.add_argument("--methods", nargs="+", default=list(UPSAMPLERS))
     add_machine(parser)
     arguments = parser.parse_args()
     image = torch.randint(0, 256, (3, HEIGHT, WIDTH), generator=torch.Generator().manual_seed(0)).to(

@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import re
 from itertools import pairwise
-from typing import Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticKnownError
+
+from models.upsamplers import UPSAMPLERS
 
 BackboneName = Literal["r10", "r18", "r50", "r101", "x101_64x4d", "s101", "v39", "v99", "swin_t", "swin_l"]
 """`r10`: one block per stage and half of ResNet-18's width, for trainings of minutes on a CPU."""
 TIMM = "timm/"
 """Begins the name of a backbone that is taken from timm as it is, as `timm/convnext_tiny` or
 `timm/convnext_tiny.in12k_ft_in1k`."""
-UpsamplerName = Literal[
-    "nn", "bilinear", "bicubic", "srf", "afi", "deconv", "pixelshuffle", "carafe", "dysample"
-]
+if TYPE_CHECKING:
+    UpsamplerName = str
+else:
+    # One list of upsamplers, which a type checker cannot read; pydantic can.
+    UpsamplerName = Literal[tuple(UPSAMPLERS)]
 NeckName = Literal["fpn", "pafpn", "bifpn"]
 DetectorName = Literal[
     "faster_rcnn",
@@ -118,19 +122,13 @@ class NeckConfig(StrictConfig):
     name: NeckName = "fpn"
     channels: int = Field(256, ge=8, le=8192)
     upsampler: UpsamplerName = "srf"
-    """The interpolation in the top-down path; `srf` and `afi` are the generators that stage 1 trains, and
-    the last four learn with the detector alone."""
+    """What upsamples in the top-down path; `srf` and `afi` are the generators that stage 1 trains, and the other
+    learned ones learn with the detector alone."""
     norm: Literal["none", "bn"] = "none"
     """`bn`: BatchNorm after each of the neck's convolutions, which then have no bias. A BiFPN has
     norms of its own, and needs more than one pixel at p7 (or more than one image) to train."""
     bifpn: BiFPNConfig = BiFPNConfig()
     """Used by `bifpn`."""
-
-    @model_validator(mode="after")
-    def _groups_of_channels(self) -> NeckConfig:
-        if self.upsampler == "dysample" and self.channels % 4:
-            raise ValueError(f"upsampler dysample needs channels to be a multiple of 4, got {self.channels}")
-        return self
 
 
 class DiscriminatorConfig(StrictConfig):

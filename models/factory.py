@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, get_args
+from importlib import import_module
+from typing import Any
 
 import torch
 from torch import nn
@@ -20,7 +21,6 @@ from models.config import (
     DiscriminatorConfig,
     ModelConfig,
     NeckConfig,
-    UpsamplerName,
 )
 from models.detector import Detector
 from models.discriminator import Discriminator
@@ -40,15 +40,8 @@ from models.necks.bifpn_wirings import build_bifpn
 from models.necks.extra_levels import ConvLevels, PooledLevel
 from models.necks.fpn import FeaturePyramid
 from models.necks.pafpn import PathAggregation
-from models.upsamplers import (
-    AFIGenerator,
-    Carafe,
-    Deconvolution,
-    DySample,
-    Interpolation,
-    SRFGenerator,
-    SubPixelConvolution,
-)
+from models.upsamplers import UPSAMPLERS
+from models.upsamplers.generators import AFIGenerator, SRFGenerator
 
 RES_LEVELS = ("res2", "res3", "res4", "res5")
 
@@ -162,25 +155,16 @@ def build_box_head(config: ModelConfig) -> BoxHead | CascadeBoxHead:
 
 
 def build_upsampler(name: str, channels: int) -> nn.Module:
-    """Any x2 upsampler by its config name (`models.config.UpsamplerName`), for maps of `channels`.
+    """Any x2 upsampler by its name in `models.upsamplers.UPSAMPLERS`, for maps of `channels`.
 
     Raises:
         InputError: for any other name, or channels that it cannot have.
     """
-    _check_name(name, get_args(UpsamplerName), "upsampler")
-    _check_channels(channels, "channels", 4 if name == "dysample" else 1)
-    modes = {"nn": "nearest", "bilinear": "bilinear", "bicubic": "bicubic"}
-    if name in modes:
-        return Interpolation(modes[name])
-    if name == "deconv":
-        return Deconvolution(channels)
-    if name == "pixelshuffle":
-        return SubPixelConvolution(channels)
-    if name == "carafe":
-        return Carafe(channels)
-    if name == "dysample":
-        return DySample(channels)
-    return build_generator(name, channels)
+    _check_name(name, tuple(UPSAMPLERS), "upsampler")
+    _check_channels(channels, "channels")
+    module, made_by = UPSAMPLERS[name].split(":")
+    upsampler: nn.Module = getattr(import_module(f"models.upsamplers.{module}"), made_by)(channels)
+    return upsampler
 
 
 def build_generator(name: str, channels: int = 256) -> nn.Module:
@@ -220,7 +204,6 @@ def _check_name(name: Any, names: Sequence[str], what: str) -> None:
         )
 
 
-def _check_channels(channels: Any, name: str, unit: int = 1) -> None:
-    if type(channels) is not int or channels < 1 or channels % unit:
-        wanted = "a whole number from 1" if unit == 1 else f"a multiple of {unit}"
-        raise InputError(f"{name} must be {wanted}, got {channels!r}")
+def _check_channels(channels: Any, name: str) -> None:
+    if type(channels) is not int or channels < 1:
+        raise InputError(f"{name} must be a whole number from 1, got {channels!r}")

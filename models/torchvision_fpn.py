@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 
 from models.errors import InputError, kind_of
+from models.upsamplers.seam import doubled, upsample_to
 
 
 def replace_upsampling(fpn: FeaturePyramidNetwork, upsample: nn.Module) -> FeaturePyramidNetwork:
@@ -20,7 +21,8 @@ def replace_upsampling(fpn: FeaturePyramidNetwork, upsample: nn.Module) -> Featu
 
     Args:
         fpn: stays as it is; the result shares its convolutions and extra levels.
-        upsample: module mapping (N, C, H, W) to (N, C, 2H, 2W), C being the pyramid's width; one for all levels.
+        upsample: any upsampler, plain or guided by the lateral maps (`models.upsamplers`), for maps of the
+            pyramid's width; one for all levels.
 
     Returns:
         A pyramid with the original's names in its state dict, and `upsample.` before those of the module.
@@ -44,7 +46,8 @@ def _check_doubles(upsample: nn.Module, weight: Tensor) -> None:
     modes = {module: module.training for module in upsample.modules()}
     try:
         with torch.no_grad():
-            found: Any = upsample.eval()(own.new_zeros(1, channels, 4, 6)).shape
+            coarse, fine = own.new_zeros(1, channels, 4, 6), own.new_zeros(1, channels, 8, 12)
+            found: Any = doubled(upsample.eval(), coarse, fine).shape
     except Exception as error:
         found = str(error).split("\n")[0]
     for module, training in modes.items():
@@ -86,12 +89,10 @@ class UpsamplingPyramid(FeaturePyramidNetwork):  # type: ignore[misc]
         return OrderedDict(zip(names, results, strict=True))
 
     def _upsampled(self, above: Tensor, lateral: Tensor) -> Tensor:
-        """`above` at twice its size, cropped to `lateral`'s, which is a pixel less where a side was odd."""
-        height, width = lateral.shape[-2:]
-        upsampled: Tensor = self.upsample(above)[:, :, :height, :width]
-        if upsampled.shape[-2:] != lateral.shape[-2:]:
+        """`above` at twice its size, cut to `lateral`'s."""
+        if any(fine > 2 * coarse for fine, coarse in zip(lateral.shape[-2:], above.shape[-2:], strict=True)):
             raise InputError(
-                f"the pyramid's levels of {tuple(above.shape[-2:])} and {(height, width)} pixels are more than a "
-                "factor of two apart; replace_upsampling needs a backbone that halves from level to level"
+                f"the pyramid's levels of {tuple(above.shape[-2:])} and {tuple(lateral.shape[-2:])} pixels are more "
+                "than a factor of two apart; replace_upsampling needs a backbone that halves from level to level"
             )
-        return upsampled
+        return upsample_to(self.upsample, above, lateral)

@@ -9,7 +9,8 @@ from typing import get_args
 
 import pytest
 
-from models.config import BackboneName, DetectorName, NeckName, UpsamplerName
+from models.config import BackboneName, DetectorName, NeckName
+from models.upsamplers import UPSAMPLERS
 from srfgan_cli.presets.tables import load_tables
 
 README = Path(__file__).parents[1] / "README.md"
@@ -17,7 +18,7 @@ WHAT_EXISTS = {
     "detectors": get_args(DetectorName),
     "necks": get_args(NeckName),
     "backbones": get_args(BackboneName),
-    "upsamplers": get_args(UpsamplerName),
+    "upsamplers": tuple(UPSAMPLERS),
     "tables": tuple(load_tables()),
 }
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.errors import InputError
+from models.upsamplers.seam import upsample_to
 
 _EPSILON = 1e-4
 """Keeps the fusion's division from zero (section 3.3)."""
@@ -22,7 +23,8 @@ class BiFPN(nn.Module):
         top: maps of the backbone, by name, to the levels above p5.
         layers: in order; the outputs of one are the inputs of the next.
         pool: module mapping (N, C, H, W) to (N, C, ceil(H/2), ceil(W/2)), between two levels.
-        upsample: module mapping (N, C, H, W) to (N, C, 2H, 2W); one for all levels of all layers.
+        upsample: any upsampler, plain or guided by each layer's inputs (`models.upsamplers`); one for all levels
+            of all layers.
         skip: convolutions for the bottom-up skips of the first layer, of levels that do not use the lateral's.
         first_skips: the bottom-up skips of all later layers are the laterals too, not the layer's inputs.
 
@@ -104,8 +106,7 @@ class BiFPNLayer(nn.Module):
         merged: dict[str, Tensor] = {}
         for level, fuse in self.top_down.items():
             x = maps[level]
-            # Twice a size that was rounded up is a pixel too many.
-            above = fuse(x, upsample(above)[..., : x.shape[-2], : x.shape[-1]])
+            above = fuse(x, upsample_to(upsample, above, x))
             merged[level] = above
         finest, below = next(reversed(merged.items()))
         pyramid = {finest: below}

@@ -22,7 +22,7 @@ def build_bifpn(config: NeckConfig, in_channels: Mapping[str, int], upsample: nn
     Args:
         config: width, wiring and number of layers; all convolutions are normalised, whatever `norm` says.
         in_channels: channels of the backbone's maps, `{"res3": 512, "res4": ..., "res5": ...}`.
-        upsample: module mapping (N, C, H, W) to (N, C, 2H, 2W).
+        upsample: any upsampler (`models.upsamplers`).
     """
     build = {"paper": _paper, "afigan": _afigan, "adelaidet": _adelaidet}[config.bifpn.wiring]
     widths = {name.replace("res", "p"): width for name, width in in_channels.items()}

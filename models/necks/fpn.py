@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from models.ops.conv_norm import ConvNorm
 from models.ops.convolution import Conv2d
+from models.upsamplers.seam import upsample_to
 
 
 class FeaturePyramid(nn.Module):
@@ -16,7 +17,7 @@ class FeaturePyramid(nn.Module):
     Args:
         in_channels: channels of the backbone levels that are used, `{"res2": 256, ...}`, finest first.
         channels: width of the pyramid.
-        upsample: module mapping (N, C, H, W) to (N, C, 2H, 2W); one for all levels.
+        upsample: any upsampler, plain or guided by the lateral maps (`models.upsamplers`); one for all levels.
         top: maps of the backbone and the pyramid, by name, to the levels above p5.
         norm: `none` (convolutions with biases) or `bn` (BatchNorm after each convolution).
 
@@ -56,7 +57,7 @@ def top_down(
     above: Tensor | None = None
     for level in reversed(list(lateral)):
         x: Tensor = lateral[level](features[level.replace("p", "res")])
-        above = x if above is None else x + upsample(above)
+        above = x if above is None else x + upsample_to(upsample, above, x)
         merged[level] = above
     return dict(reversed(merged.items()))
 

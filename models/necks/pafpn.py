@@ -20,7 +20,7 @@ class PathAggregation(nn.Module):
     Args:
         in_channels: channels of the backbone levels that are used, `{"res2": 256, ...}`, finest first.
         channels: width of the pyramid.
-        upsample: module mapping (N, C, H, W) to (N, C, 2H, 2W); one for all levels.
+        upsample: any upsampler, plain or guided by the lateral maps (`models.upsamplers`); one for all levels.
         top: maps of the backbone and the pyramid, by name, to the levels above p5.
         norm: `none` (convolutions with biases) or `bn` (BatchNorm after each convolution).
 

@@ -1,18 +1,22 @@
-"""What upsamples a feature map by two: every upsampler is a module mapping (N, C, H, W) to (N, C, 2H, 2W)."""
+"""What upsamples a feature map by two in a pyramid's top-down path.
 
-from models.upsamplers.carafe import Carafe
-from models.upsamplers.convolutions import Deconvolution, SubPixelConvolution
-from models.upsamplers.dysample import DySample
-from models.upsamplers.generators import SLOPE, AFIGenerator, SRFGenerator
-from models.upsamplers.interpolation import Interpolation
+A plain upsampler is a module mapping (N, C, H, W) to (N, C, 2H, 2W). A guided one has `guided = True` in its class,
+and its `forward` takes the finer map, (N, C, 2H, 2W), beside the coarse one. `models.upsamplers.seam` calls both.
 
-__all__ = [
-    "SLOPE",
-    "AFIGenerator",
-    "Carafe",
-    "Deconvolution",
-    "DySample",
-    "Interpolation",
-    "SRFGenerator",
-    "SubPixelConvolution",
-]
+Importing this module does not import torch.
+"""
+
+UPSAMPLERS = {
+    "nn": "interpolation:nearest",
+    "bilinear": "interpolation:bilinear",
+    "bicubic": "interpolation:bicubic",
+    "srf": "generators:SRFGenerator",
+    "afi": "generators:AFIGenerator",
+    "deconv": "convolutions:Deconvolution",
+    "pixelshuffle": "convolutions:SubPixelConvolution",
+    "carafe": "carafe:Carafe",
+    "dysample": "dysample:DySample",
+    "sapa": "sapa:Sapa",
+}
+"""Names in configs and on the command line, and what makes each: a module here, and in it a class that takes the maps'
+channels. A line here is all that a new class needs: configs, options, README and tests read this table."""

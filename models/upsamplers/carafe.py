@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from models.upsamplers.reassembly import neighbourhoods, reassembled
 
 
 class Carafe(nn.Module):
@@ -33,14 +33,7 @@ class Carafe(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C, 2H, 2W)."""
-        height, width = x.shape[-2:]
-        taps = [divmod(tap, self.kernel) for tap in range(self.kernel**2)]
-        padded = F.pad(x, [self.kernel // 2] * 4).permute(0, 2, 3, 1)
-        around = [padded[:, row : row + height, column : column + width] for row, column in taps]
+        around = neighbourhoods(x, self.kernel)
         # Section 3.2, normalised over the taps: tap k of new pixel s is channel 4k + s.
-        weights = (
-            self.encode(self.compress(x)).permute(0, 2, 3, 1).unflatten(3, (len(taps), 4)).softmax(dim=3)
-        )
-        # Section 3.3: (N, H, W, 4, taps) times (N, H, W, taps, C).
-        new = weights.transpose(3, 4) @ torch.stack(around, dim=3).to(weights.dtype)
-        return F.pixel_shuffle(new.permute(0, 4, 3, 1, 2).flatten(1, 2), 2).to(x.dtype)
+        weights = self.encode(self.compress(x)).permute(0, 2, 3, 1).unflatten(3, (self.kernel**2, 4))
+        return reassembled(around, weights.softmax(dim=3).transpose(3, 4))  # section 3.3

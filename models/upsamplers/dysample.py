@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.errors import InputError
+
 
 class DySample(nn.Module):
     """Dynamic upsampling by point sampling (Liu et al., "Learning to Upsample by Learning to Sample", section 3).
@@ -22,7 +24,9 @@ class DySample(nn.Module):
     def __init__(self, channels: int, groups: int = 4, scope: float = 0.25) -> None:
         super().__init__()
         if channels % groups:
-            raise ValueError(f"DySample needs channels in {groups} groups of one size, got {channels}")
+            raise InputError(
+                f"channels must be a multiple of {groups}, got {channels}: DySample moves {groups} groups of them"
+            )
         self.groups = groups
         self.scope = scope
         self.offset = nn.Conv2d(channels, 2 * groups * 4, 1)

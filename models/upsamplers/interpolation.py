@@ -17,3 +17,18 @@ class Interpolation(nn.Module):
         """(N, C, H, W) to (N, C, 2H, 2W)."""
         align = None if self.mode == "nearest" else False
         return F.interpolate(x, scale_factor=2.0, mode=self.mode, align_corners=align)
+
+
+def nearest(channels: int) -> Interpolation:
+    """Nearest neighbour, for maps of any channels; what the plain detectors do."""
+    return Interpolation("nearest")
+
+
+def bilinear(channels: int) -> Interpolation:
+    """Bilinear, for maps of any channels."""
+    return Interpolation("bilinear")
+
+
+def bicubic(channels: int) -> Interpolation:
+    """Bicubic, for maps of any channels."""
+    return Interpolation("bicubic")

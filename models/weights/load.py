@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from models.detector import Detector
 from models.discriminator import Discriminator
 from models.errors import InputError, kind_of
-from models.upsamplers import AFIGenerator, SRFGenerator
+from models.upsamplers.generators import AFIGenerator, SRFGenerator
 from models.weights.files import Checkpoint, read_checkpoint
 from models.weights.names import is_derived
 from models.weights.report import LoadReport, compare

@@ -21,9 +21,10 @@ from typing import Any, cast, get_args
 
 from torch import Tensor, nn
 
-from models.config import BackboneConfig, BackboneName, ModelConfig, UpsamplerName
+from models.config import BackboneConfig, BackboneName, ModelConfig
 from models.errors import InputError
 from models.factory import build_backbone, build_coarser_levels, build_neck
+from models.upsamplers import UPSAMPLERS
 from models.weights.names import to_detectron2
 from models.weights.renamed import Renamed
 
@@ -49,7 +50,7 @@ _BODY_NORMS = {"FrozenBN": "frozen_bn", "BN": "bn", "SyncBN": "bn"}
 def add_srfgan_config(cfg: CfgNode) -> None:
     """Add the keys of the SRF backbones to a detectron2 config, with their defaults.
 
-    MODEL.SRF.UPSAMPLER: any of `models.config.UpsamplerName`; `srf` is the paper's generator, `afi` that of
+    MODEL.SRF.UPSAMPLER: any of `models.upsamplers.UPSAMPLERS`; `srf` is the paper's generator, `afi` that of
     the published checkpoints. MODEL.SRF.BACKBONE: any of `models.config.BackboneName`, for `build_timm_srf_*`;
     MODEL.RESNETS.NORM and STRIDE_IN_1X1 and MODEL.BACKBONE.FREEZE_AT apply to it too. MODEL.SRF.BIFPN_WIRING
     and BIFPN_REPEATS: `models.config.BiFPNConfig`, of AFI-GAN's wiring and the paper's.
@@ -119,7 +120,7 @@ def build_pyramid(cfg: CfgNode, input_shape: ShapeSpec, detector: str, body: str
         raise InputError(
             f"MODEL.FPN.FUSE_TYPE: SRF backbones add levels ('sum'), got {cfg.MODEL.FPN.FUSE_TYPE!r}."
         )
-    upsampler = _checked("MODEL.SRF.UPSAMPLER", cfg.MODEL.SRF.UPSAMPLER, get_args(UpsamplerName))
+    upsampler = _checked("MODEL.SRF.UPSAMPLER", cfg.MODEL.SRF.UPSAMPLER, tuple(UPSAMPLERS))
     norm = _NORMS[_checked("MODEL.FPN.NORM", cfg.MODEL.FPN.NORM, _NORMS)]
     features = list(cfg.MODEL.FPN.IN_FEATURES)
     bottom_up, widths = _resnet(cfg, input_shape) if body == "resnet" else _timm(cfg, features)

@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
-from models.config import UpsamplerName
 from models.detector import Detector
 from models.errors import InputError
 from models.factory import build_upsampler
+from models.upsamplers import UPSAMPLERS
 
-METHODS: tuple[str, ...] = get_args(UpsamplerName)
-_LEARNED = tuple(method for method in METHODS if method not in ("nn", "bilinear", "bicubic"))
+METHODS = tuple(UPSAMPLERS)
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,8 @@ def level_maps(
 ) -> LevelMaps:
     """Compute a pyramid level with each method in place of the detector's own upsampler.
 
-    Everything else stays: backbone, lateral and output convolutions. The detector is left as it was.
+    Everything else stays: backbone, lateral and output convolutions. A guided method gets the detector's lateral
+    maps, as in training. The detector is left as it was.
 
     Args:
         model: a detector with a top-down neck; its own upsampler serves for the method it was built with.
@@ -60,12 +59,12 @@ def level_maps(
     device = model.pixel_mean.device
     trained = dict(generators or {})
     trained[model.config.neck.upsampler] = model.neck.get_submodule("upsample")
+    used = {name: trained.get(name) or _untrained(name, model.config.neck.channels) for name in methods}
     maps: dict[str, Tensor] = {}
     with _as_it_was(model), torch.inference_mode():
         batch, _ = model.preprocess([image])
         features = model.backbone(batch)
-        for method in methods:
-            upsample = trained.get(method) or _untrained(method, model.config.neck.channels)
+        for method, upsample in used.items():
             model.neck.upsample = upsample.to(device).eval()
             full = model.neck(features)[level][0]
             rows, columns = (
@@ -75,7 +74,10 @@ def level_maps(
                 )
             )
             maps[method] = full[:, :rows, :columns].float().cpu()
-    return LevelMaps(maps, tuple(m for m in methods if m in _LEARNED and m not in trained))
+    random = [
+        name for name in methods if name not in trained and next(used[name].parameters(), None) is not None
+    ]
+    return LevelMaps(maps, tuple(random))
 
 
 def _check(methods: Sequence[str], level: str, levels: Sequence[str]) -> None:

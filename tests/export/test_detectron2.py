@@ -11,7 +11,8 @@ import torch
 import yaml
 
 from models import build_detector
-from models.config import BackboneName, DetectorName, ModelConfig, NeckConfig, NeckName, UpsamplerName
+from models.config import BackboneName, DetectorName, ModelConfig, NeckConfig, NeckName
+from models.upsamplers import UPSAMPLERS
 from models.weights import load_weights
 from models.weights.names import is_derived, to_ours
 from srfgan_cli.export import export_preset
@@ -26,7 +27,7 @@ with_detectron2 = pytest.mark.skipif(find_spec("detectron2") is None, reason="de
 
 ZOO = [
     *({"backbone": {"name": name}, "neck": {"upsampler": "nn"}} for name in get_args(BackboneName)),
-    *({"neck": {"upsampler": name}} for name in get_args(UpsamplerName)),
+    *({"neck": {"upsampler": name}} for name in UPSAMPLERS),
     *({"neck": {"name": name, "norm": norm}} for name in get_args(NeckName) for norm in ("none", "bn")),
     *({"detector": name} for name in get_args(DetectorName)),
 ]

@@ -52,7 +52,7 @@ def assert_same(found, outputs):
 
 
 @pytest.mark.parametrize(
-    ("format", "run", "upsampler"), [("onnx", run_onnx, "srf"), ("pt2", run_pt2, "bicubic")]
+    ("format", "run", "upsampler"), [("onnx", run_onnx, "srf"), ("pt2", run_pt2, "sapa")]
 )
 def test_the_file_finds_what_pytorch_finds(srfgan, trained, pictures, format, run, upsampler):
     made = trained("mask_rcnn_r18_fpn", f"model.neck.upsampler={upsampler}")

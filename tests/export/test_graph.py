@@ -1,12 +1,12 @@
 """The graph that is exported, before any file format."""
 
-from typing import get_args
-
 import pytest
 import torch
+from torch import nn
 
-from models.config import UpsamplerName
 from models.factory import build_upsampler
+from models.upsamplers import UPSAMPLERS
+from models.upsamplers.seam import upsample_to
 from srfgan_cli.export.graph import DetectorGraph
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -25,18 +25,31 @@ def test_the_graph_prepares_images_as_the_detector_does(trained, pictures, prese
             torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", get_args(UpsamplerName))
+class UpsampleTo(nn.Module):
+    """The seam as a network of its own."""
+
+    def __init__(self, upsample):
+        super().__init__()
+        self.upsample = upsample
+
+    def forward(self, coarse, fine):
+        return upsample_to(self.upsample, coarse, fine)
+
+
+@pytest.mark.parametrize("name", UPSAMPLERS)
 def test_every_upsampler_runs_in_onnxruntime_at_any_size(name):
     torch.manual_seed(0)
-    upsample = build_upsampler(name, 8).eval()
-    sizes = ({2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC},)
-    program = torch.onnx.export(upsample, (torch.rand(1, 8, 5, 6),), dynamic_shapes=sizes, verbose=False)
+    network = UpsampleTo(build_upsampler(name, 8)).eval()
+    sides = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
+    given = (torch.rand(1, 8, 5, 6), torch.rand(1, 8, 9, 12))
+    program = torch.onnx.export(network, given, dynamic_shapes=(sides, sides), verbose=False)
     runtime = onnxruntime.InferenceSession(
         program.model_proto.SerializeToString(), providers=["CPUExecutionProvider"]
     )
-    for height, width in ((3, 2), (9, 14)):
-        x = torch.randn(1, 8, height, width)
+    for height, width in ((5, 4), (18, 27)):
+        maps = torch.randn(1, 8, -(-height // 2), -(-width // 2)), torch.randn(1, 8, height, width)
         with torch.no_grad():
-            expected = upsample(x)
-        (found,) = runtime.run(None, {runtime.get_inputs()[0].name: x.numpy()})
+            expected = network(*maps)
+        inputs = zip(runtime.get_inputs(), maps, strict=True)
+        (found,) = runtime.run(None, {given.name: x.numpy() for given, x in inputs})
         torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-4, atol=1e-5)

@@ -1,6 +1,6 @@
 """One-stage detectors as files: p7 makes the smallest image larger, and ranking in a graph is another way.
 
-FCOS comes on a BiFPN, which cuts upsampled maps to sizes that a graph knows as symbols.
+FCOS comes on a BiFPN with a guided upsampler: maps are cut and filled up to sizes that a graph knows as symbols.
 """
 
 import json
@@ -19,26 +19,27 @@ from srfgan_cli.presets import load_preset
 
 pytest.importorskip("onnxruntime")
 
-CHANGES = ["model.num_classes=3", "model.inference.score_threshold=0.0"]
+CHANGES = ["model.num_classes=3", "model.inference.score_threshold=0.0", "model.neck.bifpn.repeats=1"]
 
 
 @pytest.mark.parametrize(
-    ("name", "backbone", "format", "spread"),
+    ("name", "upsampler", "backbone", "format", "spread"),
     [
-        ("retinanet_r18_fpn_nn", "r10", "onnx", 2.0),
-        ("fcos_r18_bifpn_nn", "r10", "onnx", 2.0),
-        ("centermask_r18_fpn", "r10", "onnx", 2.0),
-        ("centermask_r18_fpn_nn", "r10", "pt2", 2.0),
+        ("retinanet_r18_fpn", "nn", "r10", "onnx", 2.0),
+        ("fcos_r18_bifpn", "sapa", "r10", "onnx", 2.0),
+        ("centermask_r18_fpn", "srf", "r10", "onnx", 2.0),
+        ("centermask_r18_fpn", "nn", "r10", "pt2", 2.0),
         # Windows of a size that does not divide the image's: symbolic sizes must not grow from block to block.
-        pytest.param("retinanet_r18_fpn_nn", "swin_t", "onnx", 0.6, marks=pytest.mark.slow),
+        pytest.param("retinanet_r18_fpn", "nn", "swin_t", "onnx", 0.6, marks=pytest.mark.slow),
         pytest.param(
-            "retinanet_r18_fpn_nn", "timm/tf_efficientnet_lite0", "onnx", 0.3, marks=pytest.mark.slow
+            "retinanet_r18_fpn", "nn", "timm/tf_efficientnet_lite0", "onnx", 0.3, marks=pytest.mark.slow
         ),
-        pytest.param("retinanet_r18_fpn_nn", "timm/convnext_atto", "onnx", 2.0, marks=pytest.mark.slow),
+        pytest.param("retinanet_r18_fpn", "nn", "timm/convnext_atto", "onnx", 2.0, marks=pytest.mark.slow),
     ],
 )
-def test_a_file_finds_what_pytorch_finds(name, backbone, format, spread, tmp_path):
-    config = load_preset(name, [*CHANGES, f"model.backbone.name={backbone}"])
+def test_a_file_finds_what_pytorch_finds(name, upsampler, backbone, format, spread, tmp_path):
+    changes = [*CHANGES, f"model.backbone.name={backbone}", f"model.neck.upsampler={upsampler}"]
+    config = load_preset(name, changes)
     torch.manual_seed(0)
     detector = build_detector(config.model).eval()
     for parameter in detector.head.parameters():

@@ -1,7 +1,5 @@
 """The BiFPNs: what the paper's computes, sizes that are no power of two, and that every detector trains on them."""
 
-from typing import get_args
-
 import numpy as np
 import pytest
 import torch
@@ -16,11 +14,11 @@ from models.config import (
     MaskHeadConfig,
     ModelConfig,
     NeckConfig,
-    UpsamplerName,
 )
 from models.errors import InputError
 from models.factory import build_neck
 from models.structures import Polygons, Target
+from models.upsamplers import UPSAMPLERS
 from models.weights.names import to_detectron2, to_ours
 
 WIDTHS = {"res3": 16, "res4": 24, "res5": 32}
@@ -96,7 +94,7 @@ def test_the_papers_neck_is_its_formula():
         torch.testing.assert_close(actual[f"p{level}"], x, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("upsampler", get_args(UpsamplerName))
+@pytest.mark.parametrize("upsampler", UPSAMPLERS)
 def test_any_upsampler_serves_all_layers_and_is_cut_to_odd_sizes(upsampler):
     made = neck(upsampler=upsampler)
     calls = []

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from pydantic import ValidationError
 
 from models import build_detector
 from models.config import ModelConfig, NeckConfig
+from models.errors import InputError
 from models.factory import build_upsampler
-from models.upsamplers import Carafe, DySample
+from models.upsamplers.carafe import Carafe
+from models.upsamplers.dysample import DySample
 
-NAMES = ["deconv", "pixelshuffle", "carafe", "dysample"]
 SIZE = (3, 4)
 
 
@@ -92,7 +92,7 @@ NAIVE = {
 }
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NAIVE)
 def test_is_its_formula(name):
     upsample, x = seeded(name, 8, std=0.7)
     state = {key: value.numpy() for key, value in upsample.state_dict().items()}
@@ -103,45 +103,19 @@ def test_is_its_formula(name):
         np.testing.assert_allclose(actual, expected, atol=1e-10)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_gradients(name):
-    """Against finite differences, for the input and every weight."""
-    upsample, x = seeded(name, 4, std=0.3)
-    x = x[:1, :, :2, :2].clone().requires_grad_()
-    parameters = dict(upsample.named_parameters())
-
-    def output(x, *values):
-        return torch.func.functional_call(upsample, dict(zip(parameters, values, strict=True)), (x,))
-
-    assert torch.autograd.gradcheck(output, (x, *parameters.values()), fast_mode=True)
-
-
 def test_untrained_states():
     """What the papers start from: bilinear, four equal pixels, the mean of a neighbourhood, nearly bilinear."""
     torch.manual_seed(0)
     x = torch.randn(2, 16, 7, 9)
     bilinear = F.interpolate(x, scale_factor=2, mode="bilinear")
     with torch.no_grad():
-        made = {name: build_upsampler(name, 16)(x) for name in NAMES}
+        made = {name: build_upsampler(name, 16)(x) for name in NAIVE}
     torch.testing.assert_close(made["deconv"][:, :, 1:-1, 1:-1], bilinear[:, :, 1:-1, 1:-1])
     blocks = made["pixelshuffle"].unfold(2, 2, 2).unfold(3, 2, 2).flatten(4)
     assert torch.equal(blocks, blocks[..., :1].expand_as(blocks)) and blocks.std() > 0.5
     mean = F.interpolate(F.avg_pool2d(x, 5, 1, 2), scale_factor=2)
     assert 0 < (made["carafe"] - mean).abs().max() < 0.05
     assert 0 < (made["dysample"] - bilinear).abs().max() < 0.05
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_builds_on_the_meta_device_and_computes_in_half_precision(name):
-    with torch.device("meta"):
-        build_detector(ModelConfig(neck=NeckConfig(upsampler=name)))
-        assert build_upsampler(name, 8)(torch.empty(1, 8, 3, 5)).shape == (1, 8, 6, 10)
-    upsample, x = seeded(name, 8, std=0.2)
-    upsample, x = upsample.float(), x.float()
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        half = upsample(x.bfloat16())
-    assert half.dtype == torch.bfloat16
-    torch.testing.assert_close(half.float(), upsample(x), rtol=0, atol=0.1)
 
 
 def test_sizes_of_the_papers():
@@ -151,7 +125,5 @@ def test_sizes_of_the_papers():
 
 
 def test_channels_that_cannot_be_grouped():
-    with pytest.raises(ValueError, match="4 groups of one size, got 10"):
-        DySample(10)
-    with pytest.raises(ValidationError, match="dysample needs channels to be a multiple of 4, got 10"):
-        NeckConfig(upsampler="dysample", channels=10)
+    with pytest.raises(InputError, match="channels must be a multiple of 4, got 10"):
+        build_detector(ModelConfig(neck=NeckConfig(upsampler="dysample", channels=10)))

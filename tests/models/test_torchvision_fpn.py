@@ -16,6 +16,8 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP
 
 from models import build_upsampler, replace_upsampling
 from models.errors import InputError
+from models.upsamplers import UPSAMPLERS
+from models.upsamplers.seam import upsample_to
 
 WIDTHS = [4, 6, 8]
 
@@ -41,14 +43,16 @@ def test_nearest_neighbour_equals_the_original_exactly(sides, extra):
     assert all(torch.equal(actual[name], expected[name]) for name in expected)
 
 
-def test_the_module_is_what_upsamples_every_level():
+@pytest.mark.parametrize("name", UPSAMPLERS)
+def test_the_module_is_what_upsamples_every_level(name):
     fpn = FeaturePyramidNetwork(WIDTHS, 8)
-    upsample = build_upsampler("carafe", 8)
+    upsample = build_upsampler(name, 8)
     given = maps((9, 13), (5, 7), (3, 4))
     lateral = [block(x) for block, x in zip(fpn.inner_blocks, given.values(), strict=True)]
-    middle = lateral[1] + upsample(lateral[2])[:, :, :5, :7]
-    finest = lateral[0] + upsample(middle)[:, :, :9, :13]
-    actual = replace_upsampling(fpn, upsample)(given)
+    replaced = replace_upsampling(fpn, upsample)
+    middle = lateral[1] + upsample_to(upsample, lateral[2], lateral[1])
+    finest = lateral[0] + upsample_to(upsample, middle, lateral[0])
+    actual = replaced(given)
     for name, block, level in zip(given, fpn.layer_blocks, [finest, middle, lateral[2]], strict=True):
         torch.testing.assert_close(actual[name], block(level))
 

@@ -1,0 +1,30 @@
+"""New pixels as weighted sums of the old ones around them: what CARAFE and SAPA share."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def neighbourhoods(x: Tensor, kernel: int) -> Tensor:
+    """The pixels around each one: (N, C, H, W) to (N, H, W, kernel**2, C), row by row; zeros outside the map."""
+    height, width = x.shape[-2:]
+    taps = [divmod(tap, kernel) for tap in range(kernel**2)]
+    padded = F.pad(x, [kernel // 2] * 4).permute(0, 2, 3, 1)
+    shifted = [padded[:, row : row + height, column : column + width] for row, column in taps]
+    return torch.stack(shifted, dim=3)
+
+
+def reassembled(around: Tensor, weights: Tensor) -> Tensor:
+    """The four new pixels of each old one, summed from its neighbourhood.
+
+    Args:
+        around: (N, H, W, taps, C).
+        weights: (N, H, W, 4, taps), for the new pixels row by row; their dtype is the one computed in.
+
+    Returns:
+        (N, C, 2H, 2W), of `around`'s dtype.
+    """
+    new = weights @ around.to(weights.dtype)  # (N, H, W, 4, C)
+    return F.pixel_shuffle(new.permute(0, 4, 3, 1, 2).flatten(1, 2), 2).to(around.dtype)
