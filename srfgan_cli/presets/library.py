@@ -12,6 +12,7 @@ from __future__ import annotations
 import difflib
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from models.config import TIMM, PixelConfig
 from models.errors import InputError, kind_of
 from srfgan_cli.presets.config import Config
 from srfgan_cli.presets.facts import PRESETS_DIR, load_rows
-from srfgan_cli.presets.version_0_1 import rows_of_references
+from srfgan_cli.presets.version_0_1 import naming_rows
 from srfgan_cli.presets.yaml_text import parse_yaml, read_yaml
 from srfgan_cli.screen.console import visible
 
@@ -63,10 +64,7 @@ def load_preset(name: str | Path, overrides: Iterable[str] = (), overlay: str | 
     if isinstance(overrides, str | Mapping) or not isinstance(overrides, Iterable):
         raise InputError(f"overrides is {kind_of(overrides)}; give a list, as ['model.neck.upsampler=afi']")
     path = find_preset(name)
-    values = _merged(path)
-    if "references" in values:
-        values = {"rows": rows_of_references(values["references"], path)} | values
-        del values["references"]
+    values = naming_rows(_merged(path), path)
     if overlay is not None:
         above = _merged(_find_base(str(overlay), Path(overlay)))
         values = _laid_over(values, {key: value for key, value in above.items() if key not in OWN})
@@ -139,13 +137,23 @@ def _merged(
     if len(above) == DEEPEST:
         raise InputError(f"{path}: base: presets build on each other {DEEPEST} files deep.")
     if place not in known:
-        values = read_yaml(path)
+        values = _read(path)
         merged: dict[str, Any] = {}
         for base in _bases(values.pop("base", []), path):
             below = _merged(_find_base(base, path), (*above, place), known)
             merged = _laid_over(merged, {key: value for key, value in below.items() if key not in OWN})
         known[place] = _laid_over(merged, values)
     return known[place]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The values of a file; of a shipped one, on which many build, read once."""
+    return deepcopy(_read_shipped(path)) if path.is_relative_to(PRESETS_DIR) else read_yaml(path)
+
+
+@cache
+def _read_shipped(path: Path) -> dict[str, Any]:
+    return read_yaml(path)
 
 
 def _bases(given: Any, path: Path) -> list[str]:

@@ -9,11 +9,15 @@ from srfgan_cli.presets.facts import Row, load_rows
 from srfgan_cli.screen.console import stderr
 
 
-def rows_of_references(references: Any, where: Path) -> list[str]:
-    """The names of the rows that an old file's `references` state; says so where one is in none of the tables.
+def naming_rows(values: dict[str, Any], where: Path) -> dict[str, Any]:
+    """A preset's values, with the names of the rows that an old file's `references` state in place of those.
 
-    Rows of equal numbers (table 5's first two) are told apart by no file of that version: the first one is meant.
+    Says so where a reference is in none of the tables, as one of the user's own: it is not shown any more. Rows of
+    equal numbers (table 5's first two) are told apart by no file of that version: the first one is meant.
     """
+    if "references" not in values:
+        return values
+    references = values["references"]
     stated = references if isinstance(references, list) else [references]
     found = [next((row.name for row in load_rows().values() if _is(row, one)), None) for one in stated]
     if None in found:
@@ -21,7 +25,8 @@ def rows_of_references(references: Any, where: Path) -> list[str]:
             f"{where}: references: not read any more, and not a row of the papers' tables. A preset names the rows "
             "whose numbers stand beside its own: rows: [table1/mask_rcnn_m] (`srfgan presets list`)."
         )
-    return [name for name in found if name is not None]
+    kept = {key: value for key, value in values.items() if key != "references"}
+    return {"rows": [name for name in found if name is not None]} | kept
 
 
 def _is(row: Row, reference: Any) -> bool:
