@@ -40,7 +40,7 @@ from models.necks.bifpn_wirings import build_bifpn
 from models.necks.extra_levels import ConvLevels, PooledLevel
 from models.necks.fpn import FeaturePyramid
 from models.necks.pafpn import PathAggregation
-from models.upsamplers import UPSAMPLERS
+from models.upsamplers import GENERATORS, UPSAMPLERS
 from models.upsamplers.generators import AFIGenerator, SRFGenerator
 
 RES_LEVELS = ("res2", "res3", "res4", "res5")
@@ -173,7 +173,7 @@ def build_generator(name: str, channels: int = 256) -> nn.Module:
     Raises:
         InputError: for any other name, or channels that it cannot have.
     """
-    _check_name(name, ("srf", "afi"), "generator")
+    _check_name(name, GENERATORS, "generator")
     _check_channels(channels, "channels")
     return SRFGenerator(channels) if name == "srf" else AFIGenerator(channels)
 

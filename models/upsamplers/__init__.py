@@ -20,3 +20,5 @@ UPSAMPLERS = {
 }
 """Names in configs and on the command line, and what makes each: a module here, and in it a class that takes the maps'
 channels. A line here is all that a new class needs: configs, options, README and tests read this table."""
+GENERATORS = ("srf", "afi")
+"""Those of them that stage 1 trains: the papers' two bodies."""

@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Iterator
 
+from models.upsamplers import GENERATORS
 from srfgan_cli.presets.config import Config, StageName
 from srfgan_cli.presets.library import dump_yaml, list_presets
 from srfgan_cli.screen.console import visible
@@ -117,7 +118,7 @@ def _taken_over(config: Config) -> list[str]:
     if "finetune" not in config.stages:
         return [f"the extractor{of_source} itself"]
     if train.reuse == "none":
-        return ["not pre-trained"] if config.model.neck.upsampler in ("srf", "afi") else []
+        return ["not pre-trained"] if config.model.neck.upsampler in GENERATORS else []
     what = "generator" if train.reuse == "G" else "whole extractor"
     return [
         f"{what}{of_source} reused ({train.reuse})",

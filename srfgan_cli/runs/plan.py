@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import InputError
+from models.upsamplers import GENERATORS
 from srfgan_cli.machine.launcher import is_worker
 from srfgan_cli.presets.config import Config, SelfTrainingConfig, SolverConfig
 from srfgan_cli.presets.library import dump_yaml, load_preset
@@ -16,7 +17,6 @@ from srfgan_cli.runs.published import PUBLISHED, published_file
 from srfgan_cli.screen.console import print_json, stderr, stdout, styled
 from srfgan_cli.screen.options import StageName, TrainOptions
 
-GENERATORS = ("srf", "afi")
 _WHAT = {
     "guide": "the trained plain detector F",
     "generator": "stage 1's generator",

@@ -17,6 +17,7 @@ from models.detector import Detector
 from models.errors import InputError
 from models.ops.masks import paste_masks
 from models.structures import Detections
+from models.upsamplers import GENERATORS
 from models.weights import load_weights
 from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.data.images import is_image_name, list_images, read_image
@@ -26,7 +27,6 @@ from srfgan_cli.evaluation.tta import MultiScale
 from srfgan_cli.presets import load_preset
 from srfgan_cli.presets.config import Config
 from srfgan_cli.runs.folder import Run, newest_detector
-from srfgan_cli.runs.plan import GENERATORS
 from srfgan_cli.runs.published import PUBLISHED, published_file
 from srfgan_cli.runs.trained import TrainedDetector, load_trained
 from srfgan_cli.screen.console import print_path, stderr, styled
