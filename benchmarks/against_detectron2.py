@@ -18,7 +18,7 @@ from spread import picture, spread_detector
 from timing import cpu_seconds, report, take_turns
 from torch import nn
 
-from models.config import ModelConfig, NeckConfig
+from models.config import NeckConfig, parse_model
 from models.cost import HEIGHT, WIDTH
 from srfgan_cli.export.detectron2_file import load_detectron2, write_detectron2
 from srfgan_cli.presets.config import Config
@@ -38,7 +38,7 @@ def theirs(source: nn.Module) -> nn.Module:
 
 def contestants(name: str) -> dict:
     """A function of each that detects in the same image, masks pasted."""
-    model = spread_detector(ModelConfig(detector=name, neck=NeckConfig(upsampler="nn")))
+    model = spread_detector(parse_model({"detector": name, "neck": NeckConfig(upsampler="nn")}))
     other = theirs(model)
     image = picture()
     batch = [{"image": image.flip(0)}]

@@ -30,7 +30,7 @@ from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
 from torchvision.ops import FrozenBatchNorm2d
 
 from models import build_detector
-from models.config import BackboneConfig, ModelConfig, NeckConfig, PixelConfig
+from models.config import BackboneConfig, MaskRCNNConfig, NeckConfig, PixelConfig
 from models.structures import Polygons, Target
 
 HEIGHT, WIDTH, CLASSES = 800, 1216, 80
@@ -57,7 +57,7 @@ RENAMES = (
 def ours() -> nn.Module:
     """Our detector with stride in the 3x3, as torchvision's."""
     torch.manual_seed(0)
-    config = ModelConfig(
+    config = MaskRCNNConfig(
         num_classes=CLASSES,
         pixel=IMAGENET,
         backbone=BackboneConfig(stride_in_1x1=False),

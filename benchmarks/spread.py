@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from models import build_detector
-from models.config import ModelConfig
+from models.config import ModelConfig, RetinaNetConfig, TwoStageConfig
+from models.config.fcos import FCOSBoxesConfig
 from models.cost import HEIGHT, WIDTH
 
 
@@ -24,12 +25,14 @@ def spread_detector(config: ModelConfig) -> nn.Module:
         if config.pixel.std == [1.0, 1.0, 1.0]:
             model.backbone.body["conv1"].weight.div_(100)
         pyramid = model.pyramid(batch)
-        if config.detector == "retinanet":
-            spread_dense(model.head.subnets, pyramid)
-        elif config.detector in ("fcos", "centermask"):
-            spread_fcos(model.head.fcos, pyramid)
-        elif config.detector != "sparse_rcnn":  # which always gives its hundred best
-            spread_two_stage(model.head, pyramid, sizes)
+        match config:
+            case RetinaNetConfig():
+                spread_dense(model.head.subnets, pyramid)
+            case FCOSBoxesConfig():
+                spread_fcos(model.head.fcos, pyramid)
+            case TwoStageConfig():
+                spread_two_stage(model.head, pyramid, sizes)
+            # Sparse R-CNN always gives its hundred best.
     return model
 
 

@@ -11,7 +11,7 @@ import torch
 from timing import add_machine, computing, describe_machine, report, take_turns
 
 from models import build_detector
-from models.config import BackboneConfig, ModelConfig, NeckConfig
+from models.config import BackboneConfig, MaskRCNNConfig, NeckConfig
 from models.cost import HEIGHT, WIDTH, cost_of
 from models.upsamplers import UPSAMPLERS
 
@@ -19,7 +19,7 @@ from models.upsamplers import UPSAMPLERS
 def detector(upsampler: str, backbone: str) -> torch.nn.Module:
     """The detector with random weights, in evaluation mode."""
     torch.manual_seed(0)
-    config = ModelConfig(
+    config = MaskRCNNConfig(
         backbone=BackboneConfig(name=backbone, stride_in_1x1=False), neck=NeckConfig(upsampler=upsampler)
     )
     model = build_detector(config).eval()

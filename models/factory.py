@@ -16,13 +16,20 @@ from models.backbones.timm_backbone import TimmBackbone
 from models.backbones.timm_names import timm_name, with_own_pixels
 from models.backbones.vovnet import VoVNet
 from models.config import (
-    FCOS,
     BackboneConfig,
+    CascadeMaskRCNNConfig,
+    CascadeRCNNConfig,
+    CenterMaskConfig,
     DiscriminatorConfig,
+    FCOSConfig,
+    MaskRCNNConfig,
     ModelConfig,
     NeckConfig,
+    RetinaNetConfig,
+    SparseRCNNConfig,
+    TwoStageConfig,
 )
-from models.detector import Detector
+from models.detector import Detector, Head
 from models.discriminator import Discriminator
 from models.errors import InputError, kind_of
 from models.heads.box_head import BoxHead
@@ -99,31 +106,48 @@ def build_neck(config: NeckConfig, in_channels: Mapping[str, int], top: nn.Modul
 def build_coarser_levels(config: ModelConfig, res5_channels: int) -> PooledLevel | ConvLevels:
     """The levels above p5: p6 and p7 by convolutions for one-stage detectors, or p6 by pooling."""
     channels = config.neck.channels
-    if config.detector == "retinanet":
-        return ConvLevels("res5", res5_channels, channels)
-    if config.detector in FCOS:
-        return ConvLevels("p5", channels, channels)
-    return PooledLevel()
+    if config.coarser_from is None:
+        return PooledLevel()
+    return ConvLevels(
+        config.coarser_from, res5_channels if config.coarser_from == "res5" else channels, channels
+    )
 
 
-def build_head(config: ModelConfig) -> RetinaNetHead | FCOSHead | SparseHead | TwoStageHead:
-    """The detector's head."""
+def build_head(config: ModelConfig) -> Head:
+    """The detector's head; a detector of one's own has its line here."""
     channels, classes, inference = config.neck.channels, config.num_classes, config.inference
-    if config.detector == "retinanet":
-        return RetinaNetHead(channels, classes, config.anchors, config.retinanet, inference)
-    if config.detector == "fcos":
-        return FCOSHead(channels, classes, config.fcos, inference)
-    if config.detector == "centermask":
-        return build_centermask_head(config)
-    if config.detector == "sparse_rcnn":
-        return SparseHead(config.pool_levels, channels, classes, config.sparse_rcnn, inference)
+    match config:
+        case TwoStageConfig():
+            return build_two_stage_head(config)
+        case RetinaNetConfig():
+            return RetinaNetHead(channels, classes, config.anchors, config.retinanet, inference)
+        case FCOSConfig():
+            return FCOSHead(channels, classes, config.fcos, inference)
+        case CenterMaskConfig():
+            return build_centermask_head(config)
+        case SparseRCNNConfig():
+            return SparseHead(config.pool_levels, channels, classes, config.sparse_rcnn, inference)
+    raise InputError(
+        f"there is no head for {type(config).__name__}: models.factory.build_head has to know it"
+    )
+
+
+def build_two_stage_head(config: TwoStageConfig) -> TwoStageHead:
+    """RPN, one box head or the three of Cascade R-CNN, and a mask head where the detector has masks."""
+    channels, classes = config.neck.channels, config.num_classes
     rpn = RegionProposals(channels, config.anchors, config.levels, config.rpn)
-    box = build_box_head(config)
-    mask = MaskHead(channels, classes, config.mask_head) if config.has_masks else None
-    return TwoStageHead(rpn, box, mask, config.pool_levels, inference)
+    box: BoxHead | CascadeBoxHead
+    if isinstance(config, CascadeRCNNConfig | CascadeMaskRCNNConfig):
+        box = CascadeBoxHead(channels, classes, config.box_head, config.cascade)
+    else:
+        box = BoxHead(channels, classes, config.box_head)
+    mask = None
+    if isinstance(config, MaskRCNNConfig | CascadeMaskRCNNConfig):
+        mask = MaskHead(channels, classes, config.mask_head)
+    return TwoStageHead(rpn, box, mask, config.pool_levels, config.inference)
 
 
-def build_centermask_head(config: ModelConfig) -> CenterMaskHead:
+def build_centermask_head(config: CenterMaskConfig) -> CenterMaskHead:
     """FCOS with CenterMask's mask branch."""
     channels, classes, own = config.neck.channels, config.num_classes, config.centermask
     mask_iou = MaskIoUHead(
@@ -144,14 +168,6 @@ def build_centermask_head(config: ModelConfig) -> CenterMaskHead:
         pool_levels=config.pool_levels,
         inference=config.inference,
     )
-
-
-def build_box_head(config: ModelConfig) -> BoxHead | CascadeBoxHead:
-    """One box head, or the three of Cascade R-CNN."""
-    channels, classes = config.neck.channels, config.num_classes
-    if config.detector in ("cascade_rcnn", "cascade_mask_rcnn"):
-        return CascadeBoxHead(channels, classes, config.box_head, config.cascade)
-    return BoxHead(channels, classes, config.box_head)
 
 
 def build_upsampler(name: str, channels: int) -> nn.Module:

@@ -9,13 +9,13 @@ from typing import get_args
 
 import pytest
 
-from models.config import BackboneName, DetectorName, NeckName
+from models.config import DETECTORS, BackboneName, NeckName
 from models.upsamplers import UPSAMPLERS
 from srfgan_cli.presets.tables import load_tables
 
 README = Path(__file__).parents[1] / "README.md"
 WHAT_EXISTS = {
-    "detectors": get_args(DetectorName),
+    "detectors": list(DETECTORS),
     "necks": get_args(NeckName),
     "backbones": get_args(BackboneName),
     "upsamplers": tuple(UPSAMPLERS),

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from models.config import CenterMaskConfig, FCOSConfig, InferenceConfig
+from models.config import FCOSHeadConfig, InferenceConfig, MaskBranchConfig
 from models.heads.box_head import SampledBoxes, foreground_on_host
 from models.heads.dense import clipped_detections
 from models.heads.fcos_head import FCOSHead
@@ -47,8 +47,8 @@ class CenterMaskHead(FCOSHead):
         self,
         channels: int,
         num_classes: int,
-        fcos: FCOSConfig,
-        config: CenterMaskConfig,
+        fcos: FCOSHeadConfig,
+        config: MaskBranchConfig,
         *,
         mask: MaskHead,
         mask_iou: MaskIoUHead,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from models.config import SparseRCNNConfig
+from models.config import SparseHeadConfig
 from models.heads.dense import prior_bias
 from models.ops.boxes import decode_boxes
 
@@ -55,7 +55,7 @@ class DynamicHead(nn.Module):
         config: sizes.
     """
 
-    def __init__(self, channels: int, num_classes: int, bins: int, config: SparseRCNNConfig) -> None:
+    def __init__(self, channels: int, num_classes: int, bins: int, config: SparseHeadConfig) -> None:
         super().__init__()
         self.attention = nn.MultiheadAttention(channels, config.attention_heads, batch_first=True)
         self.interaction = DynamicInteraction(channels, config.dynamic_width, bins)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.config import FCOSConfig, InferenceConfig
+from models.config import FCOSHeadConfig, InferenceConfig
 from models.heads.dense import (
     LEVELS,
     STRIDES,
@@ -84,7 +84,7 @@ class FCOSHead(nn.Module):
     """
 
     def __init__(
-        self, channels: int, num_classes: int, config: FCOSConfig, inference: InferenceConfig
+        self, channels: int, num_classes: int, config: FCOSHeadConfig, inference: InferenceConfig
     ) -> None:
         super().__init__()
         self.num_classes = num_classes

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from models.config import AnchorConfig, InferenceConfig, RetinaNetConfig
+from models.config import AnchorConfig, InferenceConfig, RetinaNetHeadConfig
 from models.heads.dense import (
     LEVELS,
     STRIDES,
@@ -75,7 +75,7 @@ class RetinaNetHead(nn.Module):
         channels: int,
         num_classes: int,
         anchors: AnchorConfig,
-        config: RetinaNetConfig,
+        config: RetinaNetHeadConfig,
         inference: InferenceConfig,
     ) -> None:
         super().__init__()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.config import InferenceConfig, SparseRCNNConfig
+from models.config import InferenceConfig, SparseHeadConfig
 from models.heads.dense import best_pairs, clipped_detections, focal_losses
 from models.heads.dynamic_head import DynamicHead
 from models.ops.boxes import Size, generalized_iou
@@ -61,7 +61,7 @@ class SparseHead(nn.Module):
         levels: Sequence[str],
         channels: int,
         num_classes: int,
-        config: SparseRCNNConfig,
+        config: SparseHeadConfig,
         inference: InferenceConfig,
     ) -> None:
         super().__init__()

@@ -7,7 +7,15 @@ from typing import Any
 
 import yaml
 
-from models.config import TIMM, ModelConfig
+from models.config import (
+    TIMM,
+    CascadeMaskRCNNConfig,
+    CascadeRCNNConfig,
+    MaskRCNNConfig,
+    ModelConfig,
+    RetinaNetConfig,
+    TwoStageConfig,
+)
 from models.errors import InputError
 from models.heads.retinanet_head import SCALES
 from srfgan_cli import __version__
@@ -83,7 +91,7 @@ def detectron2_config(config: Config, model: ModelConfig, weights: str) -> dict[
     plugin = needs_plugin(model)
     ours_is_timm = backbone.name not in _RESNETS
     body = "timm" if ours_is_timm else "resnet"
-    top = "retinanet_" if model.detector == "retinanet" and neck.name != "bifpn" else ""
+    top = "retinanet_" if isinstance(model, RetinaNetConfig) and neck.name != "bifpn" else ""
     features = [level.replace("p", "res") for level in model.levels if level < "p6"]
     values: dict[str, Any] = {
         "META_ARCHITECTURE": _META_ARCHITECTURES[model.detector],
@@ -109,7 +117,10 @@ def detectron2_config(config: Config, model: ModelConfig, weights: str) -> dict[
             values["SRF"]["BACKBONE"] = backbone.name
         if neck.name == "bifpn":
             values["SRF"] |= {"BIFPN_WIRING": neck.bifpn.wiring, "BIFPN_REPEATS": neck.bifpn.repeats}
-    values |= _one_stage(model) if model.detector == "retinanet" else _two_stage(model)
+    if isinstance(model, RetinaNetConfig):
+        values |= _retinanet(model)
+    elif isinstance(model, TwoStageConfig):
+        values |= _two_stage(model)
     return {
         "MODEL": values,
         "INPUT": {
@@ -154,10 +165,10 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-def _two_stage(model: ModelConfig) -> dict[str, Any]:
+def _two_stage(model: TwoStageConfig) -> dict[str, Any]:
     """MODEL's entries from the proposals on."""
-    rpn, box, mask, cascade = model.rpn, model.box_head, model.mask_head, model.cascade
-    is_cascade = model.detector in ("cascade_rcnn", "cascade_mask_rcnn")
+    rpn, box = model.rpn, model.box_head
+    cascade = model.cascade if isinstance(model, CascadeRCNNConfig | CascadeMaskRCNNConfig) else None
     values: dict[str, Any] = {
         "ANCHOR_GENERATOR": {
             "SIZES": [[size] for size in model.anchors.sizes],
@@ -174,10 +185,10 @@ def _two_stage(model: ModelConfig) -> dict[str, Any]:
             "POSITIVE_FRACTION": rpn.positive_fraction,
         },
         "ROI_HEADS": {
-            "NAME": "CascadeROIHeads" if is_cascade else "StandardROIHeads",
+            "NAME": "CascadeROIHeads" if cascade else "StandardROIHeads",
             "IN_FEATURES": list(model.pool_levels),
             "NUM_CLASSES": model.num_classes,
-            "IOU_THRESHOLDS": cascade.ious[:1] if is_cascade else [0.5],
+            "IOU_THRESHOLDS": cascade.ious[:1] if cascade else [0.5],
             "BATCH_SIZE_PER_IMAGE": box.samples_per_image,
             "POSITIVE_FRACTION": box.positive_fraction,
             "SCORE_THRESH_TEST": model.inference.score_threshold,
@@ -191,12 +202,13 @@ def _two_stage(model: ModelConfig) -> dict[str, Any]:
             "NUM_FC": box.num_fcs,
             "FC_DIM": box.fc_dim,
             "POOLER_RESOLUTION": box.resolution,
-            "CLS_AGNOSTIC_BBOX_REG": is_cascade,
+            "CLS_AGNOSTIC_BBOX_REG": cascade is not None,
         },
     }
-    if is_cascade:
+    if cascade is not None:
         values["ROI_BOX_CASCADE_HEAD"] = {"IOUS": cascade.ious, "BBOX_REG_WEIGHTS": cascade.weights}
-    if model.has_masks:
+    if isinstance(model, MaskRCNNConfig | CascadeMaskRCNNConfig):
+        mask = model.mask_head
         values["ROI_MASK_HEAD"] = {
             "NAME": "MaskRCNNConvUpsampleHead",
             "NUM_CONV": mask.num_convs,
@@ -207,7 +219,7 @@ def _two_stage(model: ModelConfig) -> dict[str, Any]:
     return values
 
 
-def _one_stage(model: ModelConfig) -> dict[str, Any]:
+def _retinanet(model: RetinaNetConfig) -> dict[str, Any]:
     """MODEL's entries of RetinaNet."""
     return {
         "ANCHOR_GENERATOR": {

@@ -21,7 +21,7 @@ from typing import Any, cast, get_args
 
 from torch import Tensor, nn
 
-from models.config import BackboneConfig, BackboneName, ModelConfig
+from models.config import BackboneConfig, BackboneName, ModelConfig, parse_model
 from models.errors import InputError
 from models.factory import build_backbone, build_coarser_levels, build_neck
 from models.upsamplers import UPSAMPLERS
@@ -105,7 +105,7 @@ def build_pyramid(cfg: CfgNode, input_shape: ShapeSpec, detector: str, body: str
     Args:
         cfg: with the keys of `add_srfgan_config`.
         input_shape: channels of the images, for detectron2's ResNet.
-        detector: one of `models.config.DetectorName`, whose levels above p5 are made.
+        detector: one of `models.config.DETECTORS`, whose levels above p5 are made.
         body: `resnet` or `timm`.
         neck: one of `models.config.NeckName`.
 
@@ -129,7 +129,7 @@ def build_pyramid(cfg: CfgNode, input_shape: ShapeSpec, detector: str, body: str
         "repeats": cfg.MODEL.SRF.BIFPN_REPEATS,
     }
     channels = cfg.MODEL.FPN.OUT_CHANNELS
-    config = ModelConfig.model_validate(
+    config = parse_model(
         {
             "detector": detector,
             "neck": {

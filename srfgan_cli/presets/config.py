@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
-from models.config import RESNETS, DiscriminatorConfig, ModelConfig, StrictConfig
+from models.config import RESNETS, AnyModelConfig, DiscriminatorConfig, MaskRCNNConfig, StrictConfig
 from srfgan_cli.presets.facts import Row, load_rows
 from srfgan_cli.screen.console import visible
 
@@ -294,7 +294,7 @@ class Config(StrictConfig):
     """The preset's name; names the run's folder."""
     description: str = ""
     """What the preset is for, in words of one's own; what it is, `srfgan presets` says by itself."""
-    model: ModelConfig = ModelConfig()
+    model: AnyModelConfig = MaskRCNNConfig()
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
     data: DataConfig = DataConfig()
     stages: list[StageName] = Field(["pretrain", "extract", "finetune"], min_length=1, max_length=3)

@@ -2,9 +2,9 @@
 
 A preset is a mapping of the shape of `srfgan_cli.presets.config.Config`, plus `base`: the name of another preset
 (or, in a user's own file, a path beside it), or a list of them, whose values it builds on. Mappings merge
-key by key; everything else replaces. A backbone `timm/NAME` brings its own order of colours, mean and standard
-deviation where `model.pixel` is not given together with it or above it. Only to ask timm for these does anything here
-import torch.
+key by key; everything else replaces. What names a detector leaves the sections below it that only other detectors
+have, and a backbone `timm/NAME` brings its own order of colours, mean and standard deviation where `model.pixel` is
+not given together with it or above it. Only to ask timm for these does anything here import torch.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from models.config import TIMM, PixelConfig
+from models.config import DETECTORS, TIMM, PixelConfig, own_sections, owners, without_tag
 from models.errors import InputError, kind_of
 from srfgan_cli.presets.config import Config
 from srfgan_cli.presets.facts import PRESETS_DIR, load_rows
@@ -184,7 +184,15 @@ def _is_file(path: Path) -> bool:
 
 
 def _laid_over(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
-    return _merge(_without_pixels(low) if _names_timm(high) else low, high)
+    return _merge(_suiting(low, high), high)
+
+
+def _suiting(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
+    """What of the values below can stay: not another backbone's pixels, no sections that only other detectors have."""
+    own, below = high.get("model"), low.get("model")
+    if isinstance(own, dict) and isinstance(below, dict) and "detector" in own:
+        low = low | {"model": own_sections(below, own["detector"])}
+    return _without_pixels(low) if _names_timm(high) else low
 
 
 def _names_timm(values: dict[str, Any]) -> bool:
@@ -228,8 +236,7 @@ def _overridden(values: dict[str, Any], overrides: Iterable[str]) -> dict[str, A
         if not isinstance(override, str):
             raise InputError(f"an override is a text, as 'model.neck.upsampler=afi', not {kind_of(override)}")
         _apply_override(alone, override)
-    if _names_timm(alone):
-        values = _without_pixels(values)
+    values = _suiting(values, alone)
     for override in overrides:
         _apply_override(values, override)
     return values
@@ -259,10 +266,18 @@ def _explain(error: ValidationError, preset: str) -> str:
 
 
 def _explain_one(item: dict[str, Any]) -> str:
-    location = [str(part) for part in item["loc"]]
+    detector = str(item["loc"][1]) if item["loc"][:1] == ("model",) and len(item["loc"]) > 1 else ""
+    location = without_tag(item["loc"], 1 if item["loc"][:1] == ("model",) else len(item["loc"]))
     key = _cut(".".join(location))
     if item["type"] == "extra_forbidden":
-        return f"unknown key '{key}'.{_did_you_mean(location[-1], _fields_at(location[:-1]))}"
+        having = owners(location[1]) if location[0] == "model" and len(location) == 2 else []
+        if having:
+            return f"{key}: a {detector} has no such section; it is of {', '.join(having)}."
+        return f"unknown key '{key}'.{_did_you_mean(location[-1], _fields_at(location[:-1], detector))}"
+    if item["type"] == "union_tag_invalid":
+        value, names = _shown(item["input"].get("detector")), [repr(name) for name in DETECTORS]
+        known = f"{', '.join(names[:-1])} or {names[-1]}"
+        return f"{key}.detector: {value} is not one of {known}.{_did_you_mean(value[1:-1], DETECTORS)}"
     if item["type"] == "unknown_row":
         row = _shown(item["input"])
         known = f"{_did_you_mean(row[1:-1], load_rows())} `srfgan presets list --json` names them."
@@ -289,9 +304,11 @@ def _cut(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
-def _fields_at(location: list[str]) -> list[str]:
+def _fields_at(location: list[str], detector: str) -> list[str]:
     """Field names of the schema's section at `location`; empty where it has none."""
     section: Any = Config
+    if location[:1] == ["model"]:
+        section, location = DETECTORS[detector], location[1:]
     for part in location:
         if part.isdigit():
             continue

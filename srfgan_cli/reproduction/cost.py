@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from functools import cache
@@ -11,7 +12,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from models import build_discriminator, build_upsampler
-from models.config import DiscriminatorConfig, ModelConfig
+from models.config import DiscriminatorConfig, ModelConfig, parse_model
 from models.cost import cost_of
 from srfgan_cli.machine.precision import autocast, float32_products
 from srfgan_cli.presets.config import Config, Precision
@@ -107,7 +108,7 @@ def _pyramid(model: ModelConfig, size: tuple[int, int]) -> float:
 
 @cache
 def _pyramid_of(model_json: str, size: tuple[int, int]) -> float:
-    cost = cost_of(ModelConfig.model_validate_json(model_json), *size)
+    cost = cost_of(parse_model(json.loads(model_json)), *size)
     return (cost.backbone + cost.neck) / 1e9
 
 

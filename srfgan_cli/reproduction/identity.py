@@ -29,7 +29,7 @@ def what_decides(config: Config, stage: str, unlabeled: str) -> dict[str, Any]:
     if stage == "pretrain":
         kept["generator"] = [config.model.neck.upsampler, config.model.neck.channels]
     else:
-        kept |= _proposing(config)
+        kept |= {key: getattr(config.model.inference, key) for key in config.model.inference_in_training}
     return kept
 
 
@@ -44,7 +44,7 @@ def scoring(config: Config) -> dict[str, Any]:
 
 def _given(config: Config) -> dict[str, Any]:
     """The config's values that are not the defaults: a key that a later version adds makes no run another one."""
-    defaults = flatten(Config())
+    defaults = flatten(Config(model=type(config.model)()))
     return {key: value for key, value in flatten(config).items() if value != defaults.get(key)}
 
 
@@ -80,8 +80,3 @@ def folder_identity(folder: Path) -> str:
     if not names:
         raise InputError(f"--unlabeled {folder}: there is no such folder, or nothing in it.")
     return f"{folder.name} {len(names)}"
-
-
-def _proposing(config: Config) -> dict[str, Any]:
-    """What a training uses of `model.inference`: CenterMask's masks learn on boxes that FCOS's NMS has left."""
-    return {"nms_iou": config.model.inference.nms_iou} if config.model.detector == "centermask" else {}

@@ -60,7 +60,7 @@ def _build_pretrain(plan: Plan, model: ModelConfig, world: World) -> PretrainSta
 def _build_extract(plan: Plan, model: ModelConfig, categories: CategoryMap, world: World) -> ExtractStage:
     config = plan.config
     assert plan.guide is not None and plan.generator is not None
-    detector = _fresh_detector(plan, with_scaled_anchors(model, config.extract.anchor_scale), categories)
+    detector = _fresh_detector(plan, model.scaled(config.extract.anchor_scale), categories)
     stage_1 = read_checkpoint(plan.generator)
     sources.take_generator(detector, stage_1)
     discriminator = sources.load_discriminator(stage_1, config.discriminator, model.neck.channels)
@@ -91,11 +91,3 @@ def _fresh_detector(plan: Plan, model: ModelConfig, categories: CategoryMap) -> 
     elif not takes_extractor:
         load_initial(detector, plan.config)
     return detector
-
-
-def with_scaled_anchors(model: ModelConfig, scale: float) -> ModelConfig:
-    """The model for images of `scale` the size: its anchors, and FCOS's sizes of interest, follow."""
-    anchors = model.anchors.model_copy(update={"sizes": [size * scale for size in model.anchors.sizes]})
-    borders = [size * scale for size in model.fcos.sizes_of_interest]
-    fcos = model.fcos.model_copy(update={"sizes_of_interest": borders})
-    return model.model_copy(update={"anchors": anchors, "fcos": fcos})

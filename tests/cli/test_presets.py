@@ -6,8 +6,11 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 
+from models.config import DETECTORS, RetinaNetConfig
 from models.errors import InputError
+from models.weights.files import Checkpoint
 from srfgan_cli.presets.describe import header, recipe
 from srfgan_cli.presets.digest import summary_lines
 from srfgan_cli.presets.facts import PRESETS_DIR, load_rows
@@ -21,6 +24,8 @@ NOT_RUN = {
     "eval": ["--devices", "cpu"],
 }
 """Options with which a command comes to no run; `eval` gets as far as the data that are not there."""
+
+DATA = Path(__file__).with_name("data")
 
 
 @pytest.mark.parametrize("name", list_presets())
@@ -142,7 +147,18 @@ def test_the_repositories_recipe():
         ("finetune.solver.lr=-1", "finetune.solver.lr: Input should be greater than 0, got -1."),
         ("finetune.solver.milestones=[3, 2]", "milestones must be positive and increasing, got [3, 2]"),
         ("extract.adversarial.levels=[p9]", "extract.adversarial.levels.0: 'p9' is not one of 'p2'"),
-        ("model.cascade.ious=[0.5]", "cascade needs as many ious as weights, got 1 and 3"),
+        (
+            "model.cascade.ious=[0.5]",
+            "model.cascade: a mask_rcnn has no such section; it is of cascade_rcnn",
+        ),
+        (
+            "model.detector=cascade_rcnn\nmodel.cascade.ious=[0.5]",
+            "cascade needs as many ious as weights, got 1 and 3",
+        ),
+        (
+            "model.detector=retinanett",
+            "model.detector: 'retinanett' is not one of 'faster_rcnn', 'mask_rcnn'",
+        ),
         ("model.anchors.sizes=[8]", "anchors.sizes needs one size for each of p2..p6 (5), got 1"),
         (
             "model.detector=retinanet",
@@ -460,3 +476,48 @@ def test_who_names_a_backbone_of_timms_names_its_pixels_or_leaves_them_to_timm(
     path = tmp_path / "own.yaml"
     path.write_text(dump_yaml(config))
     assert load_preset(path) == config
+
+
+def test_a_config_of_version_0_1_loads():
+    """It holds the sections of all detectors; the detector's own keep their values."""
+    config = load_preset(DATA / "config_0_1.yaml")
+    assert isinstance(config.model, RetinaNetConfig)
+    assert config.model.retinanet.num_convs == 2
+    assert config.model == load_preset("retinanet_r18_fpn", ["model.retinanet.num_convs=2"]).model
+
+
+def test_a_checkpoint_of_version_0_1_tells_its_detector():
+    stored = yaml.safe_load((DATA / "config_0_1.yaml").read_text())["model"]
+    assert (
+        Checkpoint(Path("model.pth"), {}, model=stored).model_config()
+        == load_preset(DATA / "config_0_1.yaml").model
+    )
+
+
+@pytest.mark.parametrize("given", ["override", "file", "overlay"])
+def test_another_detector_leaves_the_sections_that_it_has_not(given, tmp_path):
+    """What both have stays as the preset says; what a section of the new one says does too."""
+    own = tmp_path / "own.yaml"
+    model = "model: {detector: retinanet, retinanet: {num_convs: 3}}\n"
+    if given == "override":
+        overrides = ["model.retinanet.num_convs=3", "model.detector=retinanet"]
+        config = load_preset("mask_rcnn_r18_fpn_nn", overrides)
+    elif given == "file":
+        own.write_text(f"base: mask_rcnn_r18_fpn_nn\n{model}")
+        config = load_preset(own)
+    else:
+        own.write_text(model)
+        config = load_preset("mask_rcnn_r18_fpn_nn", overlay=own)
+    before = load_preset("mask_rcnn_r18_fpn_nn").model
+    assert isinstance(config.model, RetinaNetConfig)
+    assert config.model.retinanet.num_convs == 3
+    shared = RetinaNetConfig.model_fields.keys() & before.model_dump().keys() - {"detector"}
+    assert {key: getattr(config.model, key) for key in shared} == {
+        key: getattr(before, key) for key in shared
+    }
+
+
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_a_preset_shows_only_what_its_detector_has(detector):
+    config = load_preset("mask_rcnn_r18_fpn_nn", [f"model.detector={detector}", "model.neck.channels=64"])
+    assert set(yaml.safe_load(dump_yaml(config))["model"]) == set(DETECTORS[detector].model_fields)

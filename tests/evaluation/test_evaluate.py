@@ -7,10 +7,11 @@ import os
 import pytest
 import torch
 import torch.distributed as dist
+from detector_configs import model_config
 from pycocotools import mask as coco_mask
 from torch import nn
 
-from models.config import ModelConfig
+from models.config import parse_model
 from models.errors import InputError
 from models.factory import build_detector
 from models.structures import Detections
@@ -25,7 +26,7 @@ ALONE = World(torch.device("cpu"))
 class Oracle(nn.Module):
     """A detector that finds the ground truth of the images in the order of the data set."""
 
-    config = ModelConfig(num_classes=2)
+    config = model_config(num_classes=2)
 
     def __init__(self, dataset):
         super().__init__()
@@ -74,7 +75,7 @@ def test_ground_truth_through_a_detector_is_perfect(open_tiny, tmp_path):
 class MaskScoring(Oracle):
     """Finds every object and, with a box as good, one that is none: only the mask score tells them apart."""
 
-    config = ModelConfig(num_classes=2, detector="centermask")
+    config = model_config(num_classes=2, detector="centermask")
 
     def detect(self, images):
         found = []
@@ -198,7 +199,7 @@ def test_a_real_detector_gives_valid_results(open_tiny):
         "mask_head": {"channels": 8, "num_convs": 1},
         "inference": {"score_threshold": 0.0, "detections_per_image": 5},
     }
-    model = build_detector(ModelConfig.model_validate(settings))
+    model = build_detector(parse_model(settings))
     loader = build_test_loader(dataset, batch_size=2)
     results = predict(model, loader, category_ids=(2, 70), world=ALONE, progress=False)
     assert len(results) == 20

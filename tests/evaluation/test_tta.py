@@ -4,22 +4,22 @@ import json
 
 import pytest
 import torch
+from detector_configs import model_config
 from torch.nn.functional import interpolate
 from torchvision.ops import batched_nms, box_iou
 
 from models import build_detector
 from models.config import (
-    ONE_STAGE,
     BackboneConfig,
     BoxHeadConfig,
-    FCOSConfig,
+    FCOSHeadConfig,
     InferenceConfig,
     MaskHeadConfig,
-    ModelConfig,
     NeckConfig,
-    RetinaNetConfig,
+    RetinaNetHeadConfig,
     RPNConfig,
-    SparseRCNNConfig,
+    SparseHeadConfig,
+    TwoStageConfig,
 )
 from models.structures import Detections
 from srfgan_cli.evaluation.tta import MultiScale, make_views, merge
@@ -51,7 +51,7 @@ def one_thread():
 def detector(name="mask_rcnn", **inference):
     """Random weights, scaled such that there are boxes of all classes, with scores far apart."""
     torch.manual_seed(0)
-    config = ModelConfig(
+    config = model_config(
         detector=name,
         num_classes=3,
         backbone=BackboneConfig(name="r10", norm="bn", freeze_at=0),
@@ -59,9 +59,9 @@ def detector(name="mask_rcnn", **inference):
         rpn=RPNConfig(post_nms_topk_test=40),
         box_head=BoxHeadConfig(fc_dim=32),
         mask_head=MaskHeadConfig(channels=16, num_convs=1),
-        retinanet=RetinaNetConfig(num_convs=1, pre_nms_topk=60),
-        fcos=FCOSConfig(num_convs=1, pre_nms_topk=60),
-        sparse_rcnn=SparseRCNNConfig(num_proposals=40, stages=2, feedforward_width=32, dynamic_width=8),
+        retinanet=RetinaNetHeadConfig(num_convs=1, pre_nms_topk=60),
+        fcos=FCOSHeadConfig(num_convs=1, pre_nms_topk=60),
+        sparse_rcnn=SparseHeadConfig(num_proposals=40, stages=2, feedforward_width=32, dynamic_width=8),
         inference=InferenceConfig(**({"score_threshold": 0.3, "detections_per_image": 30} | inference)),
     )
     model = build_detector(config).eval()
@@ -159,7 +159,7 @@ def test_one_view_is_the_plain_detection(name):
     model, image = detector(name), picture()
     with torch.inference_mode():
         plain = model.detect([image])[0]
-    if name in (*ONE_STAGE, "sparse_rcnn"):
+    if not isinstance(model.config, TwoStageConfig):
         keep = batched_nms(plain.boxes, plain.scores, plain.labels, 0.5)
         plain = plain.select(keep)
     once = detect(model, image, short_sides=[70], flip=False)

@@ -9,9 +9,10 @@ from typing import get_args
 import pytest
 import torch
 import yaml
+from detector_configs import model_config
 
 from models import build_detector
-from models.config import BackboneName, DetectorName, ModelConfig, NeckConfig, NeckName
+from models.config import DETECTORS, BackboneName, NeckConfig, NeckName, parse_model
 from models.upsamplers import UPSAMPLERS
 from models.weights import load_weights
 from models.weights.names import is_derived, to_ours
@@ -29,13 +30,13 @@ ZOO = [
     *({"backbone": {"name": name}, "neck": {"upsampler": "nn"}} for name in get_args(BackboneName)),
     *({"neck": {"upsampler": name}} for name in UPSAMPLERS),
     *({"neck": {"name": name, "norm": norm}} for name in get_args(NeckName) for norm in ("none", "bn")),
-    *({"detector": name} for name in get_args(DetectorName)),
+    *({"detector": name} for name in list(DETECTORS)),
 ]
 
 
 @pytest.mark.parametrize("values", ZOO, ids=str)
 def test_every_tensor_has_a_name_of_its_own_that_reads_back(values):
-    config = ModelConfig.model_validate(values)
+    config = parse_model(values)
     with torch.device("meta"):
         state = build_detector(config).state_dict()
     names = detectron2_names(state, bifpn_wiring(config))
@@ -286,7 +287,7 @@ def test_detectron2s_trainer_trains_the_generator_and_its_checkpointer_saves_it(
     DetectionCheckpointer(other).load(str(tmp_path / "trained.pth"))
     for name, value in model.state_dict().items():
         assert torch.equal(other.state_dict()[name], value), name
-    config = ModelConfig(
+    config = model_config(
         backbone={"name": "r10"},
         neck=NeckConfig(channels=16),
         box_head={"fc_dim": 32},

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import timm
 import torch
+from detector_configs import model_config
 from torchvision.ops import FrozenBatchNorm2d
 
 from models import Target, build_detector
 from models.backbones import resnest, resnet, swin, vovnet
 from models.backbones.swin import shift_mask
-from models.config import BackboneConfig, BoxHeadConfig, ModelConfig, NeckConfig
+from models.config import BackboneConfig, BoxHeadConfig, NeckConfig
 from models.factory import build_backbone
 from models.weights.names import all_to_ours, is_derived, to_detectron2, to_ours
 
@@ -75,7 +76,7 @@ def test_a_transformer_has_norms_for_the_levels_that_are_taken():
 @pytest.mark.parametrize("counts", [(1, 0), (0, 0)])
 def test_detector_on_a_transformer_trains_with_and_without_boxes(counts):
     torch.manual_seed(0)
-    config = ModelConfig(
+    config = model_config(
         detector="faster_rcnn",
         num_classes=2,
         backbone=BackboneConfig(name="swin_t", freeze_at=0),

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from detector_configs import model_config
 
 from models import build_detector
 from models.config import (
     BackboneConfig,
     BiFPNConfig,
     BoxHeadConfig,
-    FCOSConfig,
+    FCOSHeadConfig,
     MaskHeadConfig,
-    ModelConfig,
     NeckConfig,
 )
 from models.errors import InputError
@@ -125,7 +125,7 @@ def test_names_of_published_weights(wiring):
     ],
 )
 def test_every_parameter_gets_a_gradient_with_and_without_boxes(detector, wiring, upsampler, count):
-    config = ModelConfig(
+    config = model_config(
         detector=detector,
         num_classes=2,
         backbone=BackboneConfig(name="r10", norm="bn", freeze_at=0),
@@ -134,7 +134,7 @@ def test_every_parameter_gets_a_gradient_with_and_without_boxes(detector, wiring
         ),
         box_head=BoxHeadConfig(fc_dim=16),
         mask_head=MaskHeadConfig(channels=8, num_convs=1),
-        fcos=FCOSConfig(num_convs=1),
+        fcos=FCOSHeadConfig(num_convs=1),
     )
     torch.manual_seed(0)
     model = build_detector(config).train()

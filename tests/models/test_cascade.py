@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from detector_configs import model_config
 
 from models import Target, build_detector
 from models.config import BackboneConfig, BoxHeadConfig, MaskHeadConfig, ModelConfig, NeckConfig
@@ -13,7 +14,7 @@ BOXES = torch.tensor([[4.0, 6.0, 40.0, 50.0], [20.0, 10.0, 60.0, 60.0]])
 
 
 def tiny(**box) -> ModelConfig:
-    return ModelConfig(
+    return model_config(
         detector="cascade_mask_rcnn",
         num_classes=3,
         backbone=BackboneConfig(name="r10", norm="bn", freeze_at=0),

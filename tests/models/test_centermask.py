@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from detector_configs import model_config
 
 from models import Target, build_detector
 from models.config import (
     BackboneConfig,
     BiFPNConfig,
-    CenterMaskConfig,
-    FCOSConfig,
+    FCOSHeadConfig,
     InferenceConfig,
+    MaskBranchConfig,
     MaskHeadConfig,
     ModelConfig,
     NeckConfig,
@@ -27,14 +28,14 @@ SQUARE = np.array([[10.0, 10.0], [50.0, 10.0], [50.0, 50.0], [10.0, 50.0]])
 
 
 def tiny(neck="fpn", upsampler="nn", **changes) -> ModelConfig:
-    return ModelConfig(
+    return model_config(
         detector="centermask",
         num_classes=3,
         backbone=BackboneConfig(name="r10", norm="bn", freeze_at=0),
         neck=NeckConfig(name=neck, channels=64, upsampler=upsampler, bifpn=BiFPNConfig(repeats=1)),
-        fcos=FCOSConfig(num_convs=1),
+        fcos=FCOSHeadConfig(num_convs=1),
         mask_head=MaskHeadConfig(channels=8, num_convs=1),
-        centermask=CenterMaskConfig(iou_convs=1, iou_fc_dim=16),
+        centermask=MaskBranchConfig(iou_convs=1, iou_fc_dim=16),
         **changes,
     )
 

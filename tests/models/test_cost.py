@@ -1,6 +1,7 @@
 """What a detector costs, against numbers worked out by hand and against a real run."""
 
 import torch
+from detector_configs import model_config
 from torch.utils.flop_counter import FlopCounterMode
 
 from models import build_detector
@@ -9,7 +10,6 @@ from models.config import (
     BoxHeadConfig,
     InferenceConfig,
     MaskHeadConfig,
-    ModelConfig,
     NeckConfig,
     RPNConfig,
 )
@@ -19,7 +19,7 @@ R10 = BackboneConfig(name="r10", norm="bn", freeze_at=0, stride_in_1x1=False)
 
 
 def test_a_small_mask_rcnn_by_hand():
-    config = ModelConfig(
+    config = model_config(
         num_classes=3,
         backbone=R10,
         neck=NeckConfig(channels=32, upsampler="nn"),
@@ -46,7 +46,7 @@ def test_a_small_mask_rcnn_by_hand():
 
 
 def test_a_one_stage_detector_as_it_runs():
-    config = ModelConfig(detector="fcos", backbone=R10, neck=NeckConfig(channels=64, upsampler="afi"))
+    config = model_config(detector="fcos", backbone=R10, neck=NeckConfig(channels=64, upsampler="afi"))
     detector = build_detector(config).eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         detector.detect([torch.zeros(3, 64, 96)])

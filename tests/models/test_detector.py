@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from detector_configs import model_config
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
@@ -23,7 +24,7 @@ from models.structures import MaskPatch, Polygons
 
 
 def tiny(detector="mask_rcnn", upsampler="nn", backbone=None, **changes) -> ModelConfig:
-    return ModelConfig(
+    return model_config(
         detector=detector,
         num_classes=3,
         backbone=backbone or BackboneConfig(name="r18", norm="bn", freeze_at=0),
@@ -64,7 +65,7 @@ def images():
 def test_parameter_counts_of_the_paper(detector, upsampler, millions):
     """Table 1: 41 M and 44 M with nearest-neighbour upsampling, 51 M and 54 M with G."""
     with torch.device("meta"):
-        model = build_detector(ModelConfig(detector=detector, neck=NeckConfig(upsampler=upsampler)))
+        model = build_detector(model_config(detector=detector, neck=NeckConfig(upsampler=upsampler)))
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, abs=0.01)
 
 
@@ -140,7 +141,7 @@ def test_frozen_norm_is_folded_exactly():
 @pytest.mark.parametrize("stride_in_1x1", [True, False])
 def test_stride_of_bottlenecks(stride_in_1x1):
     with torch.device("meta"):
-        model = build_detector(ModelConfig(backbone=BackboneConfig(stride_in_1x1=stride_in_1x1)))
+        model = build_detector(model_config(backbone=BackboneConfig(stride_in_1x1=stride_in_1x1)))
     block = model.backbone.body["layer2"][0]
     assert block.conv1.stride == ((2, 2) if stride_in_1x1 else (1, 1))
     assert block.conv2.stride == ((1, 1) if stride_in_1x1 else (2, 2))

@@ -7,6 +7,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from detector_configs import model_config
 from torch import nn
 from torch._subclasses import FakeTensorMode
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
@@ -25,7 +26,6 @@ from models import (
 from models.config import (
     BackboneConfig,
     BoxHeadConfig,
-    ModelConfig,
     NeckConfig,
     RPNConfig,
 )
@@ -34,7 +34,7 @@ from models.inputs import check_images, check_targets
 from models.weights import load_weights
 from srfgan_cli.presets import load_preset
 
-CONFIG = ModelConfig(
+CONFIG = model_config(
     detector="mask_rcnn",
     num_classes=3,
     backbone=BackboneConfig(name="r10", norm="bn", freeze_at=0),

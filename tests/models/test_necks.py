@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from detector_configs import model_config
 
 from models import build_detector
-from models.config import BackboneConfig, BoxHeadConfig, MaskHeadConfig, ModelConfig, NeckConfig
+from models.config import BackboneConfig, BoxHeadConfig, MaskHeadConfig, NeckConfig
 from models.factory import build_neck
 from models.structures import Polygons, Target
 from models.weights.names import to_detectron2, to_ours
@@ -94,7 +95,7 @@ def test_names_of_published_weights(name, convolutions, norm):
     [("pafpn", "none", "afi"), ("pafpn", "bn", "nn"), ("fpn", "bn", "srf")],
 )
 def test_every_parameter_gets_a_gradient_with_and_without_boxes(name, norm, upsampler, count):
-    config = ModelConfig(
+    config = model_config(
         num_classes=2,
         backbone=BackboneConfig(name="r18", norm="bn", freeze_at=0),
         neck=NeckConfig(name=name, channels=16, norm=norm, upsampler=upsampler),
@@ -116,5 +117,5 @@ def test_parameter_counts_of_the_references(norm, parameters):
     """Mask R-CNN R-50-PAFPN of AFI-GAN; with norms, 11 x 256 more."""
     with torch.device("meta"):
         neck_config = NeckConfig(name="pafpn", upsampler="afi", norm=norm)
-        model = build_detector(ModelConfig(neck=neck_config))
+        model = build_detector(model_config(neck=neck_config))
     assert sum(p.numel() for p in model.parameters()) == parameters

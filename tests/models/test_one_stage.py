@@ -4,15 +4,16 @@ import math
 
 import pytest
 import torch
+from detector_configs import model_config
 
 from models import Target, build_detector
 from models.config import (
     BackboneConfig,
-    FCOSConfig,
+    FCOSHeadConfig,
     InferenceConfig,
     ModelConfig,
     NeckConfig,
-    RetinaNetConfig,
+    RetinaNetHeadConfig,
 )
 from models.heads.dense import best_pairs, clipped_detections, focal_losses, select_dense_detections
 from models.heads.fcos_head import giou_losses
@@ -24,13 +25,13 @@ DETECTORS = ["retinanet", "fcos"]
 
 
 def tiny(detector, upsampler="nn", neck="fpn", **changes) -> ModelConfig:
-    return ModelConfig(
+    return model_config(
         detector=detector,
         num_classes=3,
         backbone=BackboneConfig(name="r10", norm="bn", freeze_at=0),
         neck=NeckConfig(name=neck, channels=64, upsampler=upsampler),
-        retinanet=RetinaNetConfig(num_convs=1),
-        fcos=FCOSConfig(num_convs=1),
+        retinanet=RetinaNetHeadConfig(num_convs=1),
+        fcos=FCOSHeadConfig(num_convs=1),
         **changes,
     )
 
@@ -55,7 +56,7 @@ def images():
 def test_parameter_counts_of_the_papers(detector, upsampler, millions):
     """SRF-GAN, table 1: 37 M, and 47 M with G; the FCOS counts are the published models'."""
     with torch.device("meta"):
-        model = build_detector(ModelConfig(detector=detector, neck=NeckConfig(upsampler=upsampler)))
+        model = build_detector(model_config(detector=detector, neck=NeckConfig(upsampler=upsampler)))
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, abs=0.01)
 
 
@@ -216,4 +217,4 @@ def test_boxes_are_clipped_after_suppression():
 @pytest.mark.parametrize("channels", [32, 80])
 def test_fcos_refuses_widths_that_it_cannot_normalise(channels):
     with pytest.raises(ValueError, match=f"must be a multiple of 32 from 64, got {channels}"):
-        ModelConfig(detector="fcos", neck=NeckConfig(channels=channels))
+        model_config(detector="fcos", neck=NeckConfig(channels=channels))

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from detector_configs import model_config
 
 from models import build_detector
-from models.config import ModelConfig, NeckConfig
+from models.config import NeckConfig
 from models.errors import InputError
 from models.factory import build_upsampler
 from models.upsamplers.carafe import Carafe
@@ -126,4 +127,4 @@ def test_sizes_of_the_papers():
 
 def test_channels_that_cannot_be_grouped():
     with pytest.raises(InputError, match="channels must be a multiple of 4, got 10"):
-        build_detector(ModelConfig(neck=NeckConfig(upsampler="dysample", channels=10)))
+        build_detector(model_config(neck=NeckConfig(upsampler="dysample", channels=10)))

@@ -4,10 +4,11 @@ from itertools import permutations
 
 import pytest
 import torch
+from detector_configs import model_config
 from torchvision.ops import generalized_box_iou
 
 from models import Target, build_detector
-from models.config import BackboneConfig, InferenceConfig, ModelConfig, NeckConfig, SparseRCNNConfig
+from models.config import BackboneConfig, InferenceConfig, ModelConfig, NeckConfig, SparseHeadConfig
 from models.ops.boxes import generalized_iou
 from models.ops.set_matching import match_sets
 from models.weights.names import to_detectron2, to_ours
@@ -16,12 +17,12 @@ BOXES = torch.tensor([[4.0, 6.0, 40.0, 50.0], [20.0, 10.0, 60.0, 60.0], [30.0, 2
 
 
 def tiny(neck="fpn", upsampler="nn", proposals=8, threshold=0.0) -> ModelConfig:
-    return ModelConfig(
+    return model_config(
         detector="sparse_rcnn",
         num_classes=3,
         backbone=BackboneConfig(name="r10", norm="bn", freeze_at=0),
         neck=NeckConfig(name=neck, channels=16, upsampler=upsampler),
-        sparse_rcnn=SparseRCNNConfig(
+        sparse_rcnn=SparseHeadConfig(
             num_proposals=proposals, stages=3, attention_heads=4, feedforward_width=32, dynamic_width=8
         ),
         inference=InferenceConfig(score_threshold=threshold, detections_per_image=10),
@@ -150,4 +151,4 @@ def test_names_map_in_both_directions():
 
 def test_widths_that_the_attention_cannot_deal_out_are_refused():
     with pytest.raises(ValueError, match=r"multiple of sparse_rcnn.attention_heads \(8\), got 20"):
-        ModelConfig(detector="sparse_rcnn", neck=NeckConfig(channels=20))
+        model_config(detector="sparse_rcnn", neck=NeckConfig(channels=20))

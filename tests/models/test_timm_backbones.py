@@ -8,6 +8,7 @@ import pytest
 import safetensors.torch
 import timm
 import torch
+from detector_configs import model_config
 from torch import nn
 from torch.export import Dim
 from torchvision.ops import FrozenBatchNorm2d
@@ -15,7 +16,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from models import Target, build_detector
 from models.backbones.timm_backbone import TimmBackbone, create_body
 from models.backbones.timm_names import with_own_pixels
-from models.config import BackboneConfig, BoxHeadConfig, ModelConfig, NeckConfig, PixelConfig
+from models.config import BackboneConfig, BoxHeadConfig, NeckConfig, PixelConfig
 from models.cost import cost_of
 from models.errors import InputError
 from models.weights import load_backbone, load_imagenet
@@ -37,7 +38,7 @@ def config(name, **more):
 
 
 def detector(name, **more):
-    made = ModelConfig(
+    made = model_config(
         detector="faster_rcnn",
         num_classes=2,
         backbone=config(name, **more),
@@ -183,7 +184,7 @@ def test_resnet18_of_timm_is_the_named_one(tmp_path):
         if key.endswith(("running_mean", "running_var", "bn2.weight")):
             value.uniform_(0.5, 1.5)
     safetensors.torch.save_file(source, tmp_path / "resnet18.tv_in1k.safetensors")
-    named = ModelConfig(backbone=BackboneConfig(name="r18", stride_in_1x1=False))
+    named = model_config(backbone=BackboneConfig(name="r18", stride_in_1x1=False))
     models = [build_detector(named), detector("resnet18.tv_in1k")]
     x = torch.randn(1, 3, 64, 96)
     maps = []
@@ -257,16 +258,16 @@ def test_lite0_has_the_packages_weights():
 
 
 def test_pixels_are_timms_where_none_are_given():
-    made = ModelConfig(backbone=config("mobilenetv3_small_050"))
+    made = model_config(backbone=config("mobilenetv3_small_050"))
     own = build_detector(made).config.pixel
     imagenet = {"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375]}
     assert own == PixelConfig(order="RGB", **imagenet)
-    half = ModelConfig(backbone=config("tf_efficientnet_lite0"))
+    half = model_config(backbone=config("tf_efficientnet_lite0"))
     assert with_own_pixels(half).pixel == PixelConfig(order="RGB", mean=[127.5] * 3, std=[127.5] * 3)
-    assert with_own_pixels(ModelConfig()).pixel == PixelConfig()
+    assert with_own_pixels(model_config()).pixel == PixelConfig()
     kept = PixelConfig(order="BGR", mean=[1.0, 2.0, 3.0], std=[4.0, 5.0, 6.0])
-    assert build_detector(ModelConfig(backbone=made.backbone, pixel=kept)).config.pixel == kept
-    in_part = ModelConfig(backbone=made.backbone, pixel=PixelConfig(order="BGR"))
+    assert build_detector(model_config(backbone=made.backbone, pixel=kept)).config.pixel == kept
+    in_part = model_config(backbone=made.backbone, pixel=PixelConfig(order="BGR"))
     assert with_own_pixels(in_part).pixel.mean == imagenet["mean"][::-1]
 
 

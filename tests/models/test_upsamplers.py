@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from detector_configs import model_config
 
 from models import build_detector, build_discriminator, build_generator
-from models.config import DiscriminatorConfig, ModelConfig, NeckConfig
+from models.config import DiscriminatorConfig, NeckConfig
 from models.factory import build_upsampler
 from models.upsamplers import UPSAMPLERS
 from models.upsamplers.seam import doubled
@@ -100,7 +101,7 @@ class Doubled(torch.nn.Module):
 @pytest.mark.parametrize("name", UPSAMPLERS)
 def test_builds_on_the_meta_device_and_computes_in_half_precision(name):
     with torch.device("meta"):
-        build_detector(ModelConfig(neck=NeckConfig(upsampler=name)))
+        build_detector(model_config(neck=NeckConfig(upsampler=name)))
         maps = torch.empty(1, 8, 3, 5), torch.empty(1, 8, 5, 10)
         assert doubled(build_upsampler(name, 8), *maps).shape == (1, 8, 6, 10)
     upsample, coarse, fine = made(name)

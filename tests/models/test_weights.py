@@ -12,6 +12,7 @@ import pytest
 import safetensors.torch
 import timm
 import torch
+from detector_configs import model_config
 
 from models import build_detector, build_discriminator, build_generator
 from models.config import (
@@ -19,7 +20,6 @@ from models.config import (
     BoxHeadConfig,
     DiscriminatorConfig,
     MaskHeadConfig,
-    ModelConfig,
     NeckConfig,
 )
 from models.errors import InputError
@@ -28,7 +28,7 @@ from models.weights.names import to_detectron2, to_ours
 
 
 def tiny(upsampler="nn", num_classes=3, backbone="r18"):
-    config = ModelConfig(
+    config = model_config(
         num_classes=num_classes,
         backbone=BackboneConfig(name=backbone),
         neck=NeckConfig(channels=16, upsampler=upsampler),
@@ -166,7 +166,7 @@ def test_imagenet_weights_that_cannot_be_had(tmp_path, monkeypatch):
 
     monkeypatch.setattr(timm, "create_model", offline)
     with pytest.raises(InputError) as error:
-        model = SimpleNamespace(config=ModelConfig(backbone=BackboneConfig(name="swin_t")))
+        model = SimpleNamespace(config=model_config(backbone=BackboneConfig(name="swin_t")))
         load_imagenet(model, tmp_path)
     name = "swin_tiny_patch4_window7_224"
     assert str(error.value) == (
@@ -174,7 +174,7 @@ def test_imagenet_weights_that_cannot_be_had(tmp_path, monkeypatch):
         f"https://huggingface.co/timm/{name}.ms_in1k/resolve/main/model.safetensors to "
         f"{tmp_path / name}.safetensors, or use initial_weights=none"
     )
-    model = SimpleNamespace(config=ModelConfig(backbone=BackboneConfig(name="v99")))
+    model = SimpleNamespace(config=model_config(backbone=BackboneConfig(name="v99")))
     with pytest.raises(InputError, match="there are no ImageNet weights of the backbone v99"):
         load_imagenet(model, tmp_path)
 

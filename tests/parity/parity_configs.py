@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from models.config import ModelConfig
+from models.config import ModelConfig, own_sections, parse_model
 
 Shapes = dict[str, list[int]]
 
@@ -62,7 +62,7 @@ def config_of(spec: dict[str, Any]) -> ModelConfig:
         "mask_head": _mask_head(names),
         "inference": _inference(detector, spec, facts),
     }
-    return ModelConfig.model_validate(config)
+    return parse_model(own_sections(config, detector))
 
 
 def backbone_of(spec: dict[str, Any]) -> dict[str, Any]:

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from detector_configs import model_config
 from parity_cases import ParityCase
 from parity_configs import backbone_of
 from torch import nn
 
-from models.config import BackboneConfig, ModelConfig, NeckConfig, PixelConfig
+from models.config import BackboneConfig, NeckConfig, PixelConfig
 from models.detector import Detector
 from models.factory import build_backbone, build_neck
 from models.necks.extra_levels import ConvLevels
@@ -30,7 +31,7 @@ def build(case, folder) -> Detector:
         neck = build_neck(NeckConfig(upsampler="nn"), widths, ConvLevels("p5", 256, 256))
     pixel = PixelConfig(order=spec["input_format"], mean=spec["pixel_mean"], std=spec["pixel_std"])
     model = Detector(
-        ModelConfig(backbone=config, pixel=pixel), backbone=backbone, neck=neck, head=nn.Module()
+        model_config(backbone=config, pixel=pixel), backbone=backbone, neck=neck, head=nn.Module()
     )
     wanted = "backbone." if with_neck else "backbone.bottom_up."
     weights = {name: value for name, value in case.weights().items() if name.startswith(wanted)}

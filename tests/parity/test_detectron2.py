@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from detector_configs import model_config
 
 from models import build_detector
-from models.config import InferenceConfig, ModelConfig, NeckConfig
+from models.config import InferenceConfig, NeckConfig
 from models.weights import load_weights
 from srfgan_cli.export.detectron2_file import open_detectron2, write_detectron2
 from srfgan_cli.presets.config import Config
@@ -25,7 +26,7 @@ def test_detectron2_finds_the_references_detections(
     load_case, weight_file, tmp_path, name, detector, neck, upsampler
 ):
     case = load_case(name)
-    model = ModelConfig(
+    model = model_config(
         detector=detector,
         neck=NeckConfig(name=neck, upsampler=upsampler),
         inference=InferenceConfig(score_threshold=case.spec["score_threshold_test"]),

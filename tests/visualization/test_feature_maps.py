@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models.config import ModelConfig
+from models.config import parse_model
 from models.errors import InputError
 from models.factory import build_detector, build_generator
 from srfgan_cli.visualization.feature_maps import level_maps
@@ -20,7 +20,7 @@ def detector():
         "box_head": {"fc_dim": 16},
         "mask_head": {"channels": 8, "num_convs": 1},
     }
-    return build_detector(ModelConfig.model_validate(settings))
+    return build_detector(parse_model(settings))
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from models.config import ModelConfig
+from models.config import parse_model
 from models.errors import InputError
 from models.factory import build_detector
 from models.structures import Detections
@@ -31,7 +31,7 @@ def trained():
         "box_head": {"fc_dim": 16},
         "mask_head": {"channels": 8, "num_convs": 1},
     }
-    detector = build_detector(ModelConfig.model_validate(settings)).eval()
+    detector = build_detector(parse_model(settings)).eval()
     return TrainedDetector(detector, Path("model.pt"), CategoryMap.from_records(CATEGORIES, "test"))
 
 

@@ -1,0 +1,78 @@
+"""Typed configuration of everything that `models` builds: a class for each detector.
+
+Importing this package does not import torch. All configs are strict: an unknown key or a value of another
+type is an error (pydantic's `ValidationError`), so a typo never passes silently.
+"""
+
+from models.config.anchors import AnchorConfig
+from models.config.centermask import CenterMaskConfig, MaskBranchConfig
+from models.config.common import (
+    RESNETS,
+    TIMM,
+    BackboneConfig,
+    BackboneName,
+    BiFPNConfig,
+    DiscriminatorConfig,
+    InferenceConfig,
+    ModelConfig,
+    NeckConfig,
+    NeckName,
+    PixelConfig,
+    StrictConfig,
+    UpsamplerName,
+)
+from models.config.detectors import DETECTORS, AnyModelConfig, own_sections, owners, parse_model, without_tag
+from models.config.fcos import FCOSConfig, FCOSHeadConfig
+from models.config.masks import MaskHeadConfig
+from models.config.retinanet import RetinaNetConfig, RetinaNetHeadConfig
+from models.config.sparse_rcnn import SparseHeadConfig, SparseRCNNConfig
+from models.config.two_stage import (
+    BoxHeadConfig,
+    CascadeConfig,
+    CascadeMaskRCNNConfig,
+    CascadeRCNNConfig,
+    FasterRCNNConfig,
+    MaskRCNNConfig,
+    RPNConfig,
+    TwoStageConfig,
+)
+
+__all__ = [
+    "DETECTORS",
+    "RESNETS",
+    "TIMM",
+    "AnchorConfig",
+    "AnyModelConfig",
+    "BackboneConfig",
+    "BackboneName",
+    "BiFPNConfig",
+    "BoxHeadConfig",
+    "CascadeConfig",
+    "CascadeMaskRCNNConfig",
+    "CascadeRCNNConfig",
+    "CenterMaskConfig",
+    "DiscriminatorConfig",
+    "FCOSConfig",
+    "FCOSHeadConfig",
+    "FasterRCNNConfig",
+    "InferenceConfig",
+    "MaskBranchConfig",
+    "MaskHeadConfig",
+    "MaskRCNNConfig",
+    "ModelConfig",
+    "NeckConfig",
+    "NeckName",
+    "PixelConfig",
+    "RPNConfig",
+    "RetinaNetConfig",
+    "RetinaNetHeadConfig",
+    "SparseHeadConfig",
+    "SparseRCNNConfig",
+    "StrictConfig",
+    "TwoStageConfig",
+    "UpsamplerName",
+    "own_sections",
+    "owners",
+    "parse_model",
+    "without_tag",
+]

@@ -1,0 +1,80 @@
+"""The detectors as one type: which class a mapping is of, and what only some of them have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, get_args
+
+from pydantic import BeforeValidator, Field, TypeAdapter
+
+from models.config.centermask import CenterMaskConfig
+from models.config.common import ModelConfig
+from models.config.fcos import FCOSConfig
+from models.config.retinanet import RetinaNetConfig
+from models.config.sparse_rcnn import SparseRCNNConfig
+from models.config.two_stage import (
+    CascadeMaskRCNNConfig,
+    CascadeRCNNConfig,
+    FasterRCNNConfig,
+    MaskRCNNConfig,
+)
+
+_OneOfThem = Annotated[
+    FasterRCNNConfig
+    | MaskRCNNConfig
+    | CascadeRCNNConfig
+    | CascadeMaskRCNNConfig
+    | RetinaNetConfig
+    | FCOSConfig
+    | CenterMaskConfig
+    | SparseRCNNConfig,
+    Field(discriminator="detector"),
+]
+DETECTORS: dict[str, type[ModelConfig]] = {
+    cls.model_fields["detector"].default: cls for cls in get_args(get_args(_OneOfThem)[0])
+}
+"""The classes by what their `detector` says."""
+DEFAULT = "mask_rcnn"
+"""The detector of a mapping that names none."""
+
+_SECTIONS = {name: cls.model_fields.keys() - ModelConfig.model_fields for name, cls in DETECTORS.items()}
+_EVERY_SECTION = frozenset().union(*_SECTIONS.values())
+
+
+def _prepared(values: Any) -> Any:
+    """A mapping with the detector's name; of the sections of all detectors, which 0.1 wrote, its own."""
+    if not isinstance(values, Mapping):
+        return values
+    values = {"detector": DEFAULT, **values}
+    return own_sections(values, values["detector"]) if values.keys() >= _EVERY_SECTION else values
+
+
+AnyModelConfig = Annotated[_OneOfThem, BeforeValidator(_prepared)]
+"""A field's type: any detector's config."""
+_ADAPTER: TypeAdapter[ModelConfig] = TypeAdapter(AnyModelConfig)
+
+
+def parse_model(values: Any) -> ModelConfig:
+    """The config that a mapping describes, `mask_rcnn`'s where it names no detector.
+
+    Raises:
+        ValidationError: pydantic's, of a mapping that fits no detector.
+    """
+    return _ADAPTER.validate_python(values)
+
+
+def own_sections(values: Mapping[str, Any], detector: Any) -> dict[str, Any]:
+    """`values` without the sections that only other detectors have; all of them for a name that no detector has."""
+    others = _EVERY_SECTION - _SECTIONS.get(detector, _EVERY_SECTION) if isinstance(detector, str) else ()
+    return {key: value for key, value in values.items() if key not in others}
+
+
+def owners(section: str) -> list[str]:
+    """The detectors that have this section of their own; none where it is no such section."""
+    return [name for name, sections in _SECTIONS.items() if section in sections]
+
+
+def without_tag(location: Sequence[str | int], depth: int = 0) -> list[str]:
+    """The keys of a pydantic error's `loc`: it names the detector, as which it read a config, behind its `depth`."""
+    keys = [str(part) for part in location]
+    return keys[:depth] + keys[depth + 1 :] if keys[depth : depth + 1] and keys[depth] in DETECTORS else keys
