@@ -70,8 +70,11 @@ def maps_of(body, x):
     }
 
 
-@pytest.mark.parametrize("norm", ["frozen_bn", "bn"])
-@pytest.mark.parametrize("name", FAMILIES + ODD)
+@pytest.mark.parametrize(
+    ("name", "norm"),
+    [(name, "frozen_bn") for name in FAMILIES + ODD]
+    + [(name, "bn") for name in (*BATCH_NORMS, "densenet121")],
+)
 def test_maps_are_timms(name, norm):
     """Norms joined to convolutions change nothing, wherever they stand; neither do norms over all GPUs."""
     body, x = used(name), torch.randn(2, 3, 64, 96)
