@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # One thread per test process: they share the cores. GPUs are hidden: the tests are about the CPU.
 PYTEST := CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: demo test test-slow fuzz lint format clean
+.PHONY: demo test test-slow fuzz lint format readme clean
 
 demo: $(VENV)/installed
 	$(BIN)/srfgan demo
@@ -27,6 +27,10 @@ lint: $(VENV)/installed-dev
 format: $(VENV)/installed-dev
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+
+# The tables that README has from the code.
+readme: $(VENV)/installed-dev
+	$(BIN)/python tests/test_readme.py
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -1,9 +1,13 @@
-"""The README's Python runs as it stands, and its table of what exists is whole."""
+"""The README's Python runs as it stands, and its tables of what exists are whole.
+
+Run as a program (`make readme`), this writes README's table of upsamplers.
+"""
 
 import os
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import get_args
 
@@ -18,9 +22,9 @@ WHAT_EXISTS = {
     "detectors": list(DETECTORS),
     "necks": get_args(NeckName),
     "backbones": get_args(BackboneName),
-    "upsamplers": tuple(UPSAMPLERS),
     "tables": tuple(load_tables()),
 }
+MADE = re.compile(r"(?<=<!-- upsamplers, by `make readme` -->\n).*?(?=<!-- end -->)", re.DOTALL)
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 
@@ -32,6 +36,21 @@ def test_there_are_examples():
 def test_the_table_names_all_that_exists(what):
     (cells,) = re.findall(rf"^\| {what} \|(.*)\|$", README.read_text(encoding="utf-8"), re.MULTILINE)
     assert set(re.findall(r"`(\w+)`", cells)) == set(WHAT_EXISTS[what])
+
+
+def table_of_upsamplers():
+    """The names, and what their classes say of themselves in one line."""
+    lines = ["| upsampler | |", "|---|---|"]
+    for name, made_by in UPSAMPLERS.items():
+        module, kind = made_by.split(":")
+        made = getattr(import_module(f"models.upsamplers.{module}"), kind)
+        guided = ", guided" if getattr(made, "guided", False) else ""
+        lines.append(f"| `{name}`{guided} | {made.__doc__.splitlines()[0]} |")
+    return "\n".join([*lines, ""])
+
+
+def test_the_table_of_upsamplers_is_the_codes():
+    assert MADE.findall(README.read_text(encoding="utf-8")) == [table_of_upsamplers()], "run make readme"
 
 
 @pytest.mark.parametrize("code", BLOCKS)
@@ -47,3 +66,7 @@ def test_python_example_runs(code, tmp_path):
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
+
+
+if __name__ == "__main__":
+    README.write_text(MADE.sub(lambda _: table_of_upsamplers(), README.read_text("utf-8")), "utf-8")

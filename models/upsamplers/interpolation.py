@@ -20,15 +20,15 @@ class Interpolation(nn.Module):
 
 
 def nearest(channels: int) -> Interpolation:
-    """Nearest neighbour, for maps of any channels; what the plain detectors do."""
+    """Nearest neighbour, as plain detectors have it; no weights."""
     return Interpolation("nearest")
 
 
 def bilinear(channels: int) -> Interpolation:
-    """Bilinear, for maps of any channels."""
+    """Bilinear interpolation; no weights."""
     return Interpolation("bilinear")
 
 
 def bicubic(channels: int) -> Interpolation:
-    """Bicubic, for maps of any channels."""
+    """Bicubic interpolation; no weights."""
     return Interpolation("bicubic")
