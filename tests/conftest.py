@@ -4,6 +4,7 @@ import sys
 from dataclasses import dataclass
 
 import pytest
+from detector_configs import fitting
 
 TINY = (
     "data.dataset=shapes",
@@ -87,9 +88,9 @@ def srfgan(monkeypatch, capsys, tmp_path):
     return call
 
 
-def tiny(*more: str) -> list[str]:
-    """The options that make a command tiny."""
-    return [part for override in (*TINY, *more) for part in ("--set", override)]
+def tiny(*more: str, detector: str = "mask_rcnn") -> list[str]:
+    """The options that make a command with a preset of this detector tiny."""
+    return [part for override in (*fitting(TINY, detector), *more) for part in ("--set", override)]
 
 
 @pytest.fixture(name="tiny")

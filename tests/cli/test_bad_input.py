@@ -39,7 +39,7 @@ def data(tmp_path):
 
 @pytest.fixture
 def train(srfgan, tiny, data):
-    options = [part for part in tiny() if part != "data.dataset=shapes"]
+    options = [part for part in tiny(detector="faster_rcnn") if part != "data.dataset=shapes"]
     options = [o for i, o in enumerate(options) if not (o == "--set" and options[i + 1 : i + 2] == ["--set"])]
 
     def call(*more, root=None, iterations=1):

@@ -63,7 +63,7 @@ FIXED = ["--preset", "faster_rcnn_r18_fpn_nn", "--devices", "cpu", "--iterations
             ["finetune", *FIXED],
             "--set finetune.solver.accumulate=2",
         ),
-        ("srfgan_cli.presets.library.load_preset", ["eval", "--preset", "x"], "--batch-size 1"),
+        ("srfgan_cli.presets.load_preset", ["eval", "--preset", "x"], "--batch-size 1"),
     ],
 )
 def test_too_little_memory_ends_with_advice(where, command, advice, srfgan, tiny, monkeypatch):
@@ -71,7 +71,7 @@ def test_too_little_memory_ends_with_advice(where, command, advice, srfgan, tiny
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
 
     monkeypatch.setattr(where, too_much)
-    done = srfgan(*command, *tiny())
+    done = srfgan(*command, *tiny(detector="faster_rcnn"))
     assert done.code == 2 and advice in done.err and "Traceback" not in done.err
 
 
@@ -103,7 +103,7 @@ def test_a_folder_in_a_files_place_and_the_reverse(name, srfgan, tiny, tmp_path)
         place.touch()
     else:
         (place / "kept").mkdir(parents=True)
-    done = srfgan("finetune", *FIXED, "--output-dir", folder, *tiny())
+    done = srfgan("finetune", *FIXED, "--output-dir", folder, *tiny(detector="faster_rcnn"))
     assert done.code == 2 and str(place) in done.err and "Traceback" not in done.err
     assert place.is_file() if name in ("tensorboard", "") else (place / "kept").is_dir()
 

@@ -107,7 +107,7 @@ def command(tiny):
             preset,
             *fixed,
             *options,
-            *tiny(*chosen, *settings),
+            *tiny(*chosen, *settings, detector=preset.split("_r18")[0]),
             "--output-dir",
             folder,
         ]

@@ -68,7 +68,7 @@ def test_a_second_training_is_refused_and_spoils_nothing(holder, options, srfgan
         "--output-dir",
         folder,
     ]
-    done = srfgan("finetune", *fixed, *options, *tiny())
+    done = srfgan("finetune", *fixed, *options, *tiny(detector="faster_rcnn"))
     assert done.code == 2 and f"{folder}: another run is at work there" in done.err
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 

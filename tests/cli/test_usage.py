@@ -125,7 +125,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, tiny):
     )
     options = ["finetune", "--preset", "faster_rcnn_r18_fpn_nn", "--iterations", "3", "--batch-size", "2"]
     options += ["--devices", "cpu", "--output-dir", str(tmp_path / "run")]
-    options += tiny("finetune.solver.checkpoint_every=1")
+    options += tiny("finetune.solver.checkpoint_every=1", detector="faster_rcnn")
     command = [sys.executable, "-P", "-c", code, *options]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2, done.stderr

@@ -11,6 +11,7 @@ import torch
 from pretended_cuda import CUDA, PretendedTensor
 from small_runs import HOST, SIZES, measured, preset, small_trainer, tensors_of
 
+from models.config import DETECTORS
 from models.upsamplers import UPSAMPLERS
 from srfgan_cli.machine.distributed import World
 from srfgan_cli.presets.config import SolverConfig
@@ -203,4 +204,4 @@ def test_a_skipped_first_step_leaves_no_momentum(cuda):
 def test_a_preset_names_what_these_tests_run():
     """A new detector or neck belongs into the tables above."""
     assert set(type(preset().model.neck).model_fields["name"].annotation.__args__) == set(NECKS)
-    assert set(type(preset().model).model_fields["detector"].annotation.__args__) == set(WAITS)
+    assert set(DETECTORS) == set(WAITS)

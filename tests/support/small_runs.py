@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from detector_configs import fitting
 from torch import Tensor, nn
 
 from models import build_detector, build_discriminator, build_generator
@@ -44,9 +45,10 @@ SMALL = [
 
 def preset(*more: str):
     """FCOS has 32 groups of channels to normalise."""
-    wide = {"model.detector=fcos", "model.detector=centermask"} & set(more)
-    channels = ["model.neck.channels=64"] if wide else []
-    return load_preset("mask_rcnn_r18_fpn", [*SMALL, *channels, *more])
+    chosen = [text.removeprefix("model.detector=") for text in more if text.startswith("model.detector=")]
+    detector = chosen[-1] if chosen else "mask_rcnn"
+    channels = ["model.neck.channels=64"] if detector in ("fcos", "centermask") else []
+    return load_preset("mask_rcnn_r18_fpn", [*fitting(SMALL, detector), *channels, *more])
 
 
 def small_batch() -> Batch:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from detector_configs import fitting
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -53,6 +54,7 @@ class Dtypes(TorchDispatchMode):
 
 
 def preset(*more: str):
+    chosen = [text.removeprefix("model.detector=") for text in more if text.startswith("model.detector=")]
     small = [
         "initial_weights=none",
         "model.backbone.name=r10",
@@ -69,7 +71,7 @@ def preset(*more: str):
         "pretrain.adversarial.levels=[p3,p4]",
         "extract.adversarial.levels=[p3,p4]",
     ]
-    return load_preset("mask_rcnn_r18_fpn", [*small, *more])
+    return load_preset("mask_rcnn_r18_fpn", [*fitting(small, *(chosen or ["mask_rcnn"])), *more])
 
 
 def batch() -> Batch:

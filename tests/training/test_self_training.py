@@ -31,7 +31,8 @@ def finetune(srfgan, tiny):
 
     def call(*more, preset=PRESET, iterations=1, batch_size=3, overrides=(LOW,)):
         options = ["--iterations", iterations, "--batch-size", batch_size, "--devices", "cpu"]
-        return srfgan("finetune", "--preset", preset, *options, *tiny(*overrides), *more)
+        small = tiny(*overrides, detector=preset.split("_r18")[0])
+        return srfgan("finetune", "--preset", preset, *options, *small, *more)
 
     return call
 

@@ -6,6 +6,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from detector_configs import fitting
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
@@ -260,7 +261,7 @@ def test_gradients_come_with_their_weights_strides(config, batch, detector, unwr
     """DDP's buffers follow the weights; it copies, and warns of, gradients of other strides."""
     small = ["model.neck.channels=64", "model.sparse_rcnn.stages=1", "model.box_head.fc_dim=32"]
     levels = [f"{stage}.adversarial.levels=[p3]" for stage in ("pretrain", "extract")]
-    changes = [*small, *levels, "model.num_classes=3", f"model.detector={detector}"]
+    changes = [*fitting(small, detector), *levels, "model.num_classes=3", f"model.detector={detector}"]
     model = build_detector(load_preset("mask_rcnn_r18_fpn", changes).model).train()
     World(torch.device("cpu"), size=2).parallel(model)
     outline = Polygons((np.array([[8.0, 8], [60, 8], [60, 70]]),))
