@@ -37,7 +37,6 @@ from srfgan_cli.data.loaders import Batch
 from srfgan_cli.machine.distributed import World
 from srfgan_cli.presets import load_preset
 from srfgan_cli.presets.config import Config
-from srfgan_cli.training.build import with_scaled_anchors
 from srfgan_cli.training.engine import Hooks, Trainer
 from srfgan_cli.training.extract import ExtractStage
 from srfgan_cli.training.pairs import halve, halve_targets
@@ -72,7 +71,7 @@ def networks(stage: str, config: Config) -> Networks:
     discriminator = build_discriminator(config.discriminator, channels)
     if stage == "pretrain":
         return Networks(guide, build_generator(config.model.neck.upsampler, channels), discriminator)
-    model = with_scaled_anchors(config.model, config.extract.anchor_scale)
+    model = config.model.scaled(config.extract.anchor_scale)
     return Networks(guide, spread_detector(model), discriminator)
 
 

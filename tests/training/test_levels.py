@@ -11,7 +11,6 @@ from srfgan_cli.data.loaders import Batch
 from srfgan_cli.machine.distributed import World
 from srfgan_cli.presets import load_preset
 from srfgan_cli.presets.config import AdversarialConfig
-from srfgan_cli.training.build import with_scaled_anchors
 from srfgan_cli.training.checkpoint import save_checkpoint
 from srfgan_cli.training.extract import ExtractStage
 from srfgan_cli.training.pretrain import PretrainStage
@@ -113,10 +112,10 @@ def test_a_half_padded_to_128_meets_the_whole_from_the_top_left():
 
 
 def test_what_goes_by_the_size_of_the_image_is_scaled_with_it():
-    model = load_preset("fcos_r50_fpn").model
-    scaled = with_scaled_anchors(model, 0.5)
-    assert scaled.anchors.sizes == [16, 32, 64, 128, 256]
-    assert scaled.fcos.sizes_of_interest == [32, 64, 128, 256]
+    for preset in ("retinanet_r50_fpn", "mask_rcnn_r50_fpn"):
+        model = load_preset(preset).model
+        assert model.scaled(0.5).anchors.sizes == [size / 2 for size in model.anchors.sizes]
+    assert load_preset("fcos_r50_fpn").model.scaled(0.5).fcos.sizes_of_interest == [32, 64, 128, 256]
 
 
 @pytest.mark.parametrize(
