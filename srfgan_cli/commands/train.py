@@ -4,136 +4,33 @@ from __future__ import annotations
 
 import json as jsonlib
 import os
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from srfgan_cli.screen.console import print_json, stderr
-from srfgan_cli.screen.options import (
-    AutoResume,
-    BatchSize,
-    Compile,
-    DataRoot,
-    Dataset,
-    Devices,
-    DryRun,
-    Extractor,
-    Generator,
-    Guide,
-    Iterations,
-    Json,
-    Launcher,
-    Nodes,
-    OutputDir,
-    Overwrite,
-    Precision,
-    Preset,
-    Rendezvous,
-    Restarts,
-    Resume,
-    Seed,
-    Set,
-    Teacher,
-    TrainOptions,
-    Unlabeled,
-    Weights,
-)
+from srfgan_cli.screen.options import TrainOptions, with_train_options
 
 if TYPE_CHECKING:
     from srfgan_cli.runs.plan import Plan
 
-Backbone = Annotated[
-    Literal["r18", "r50", "r101"] | None,
-    typer.Option("--backbone", help="Short for --preset mask_rcnn_<backbone>_fpn.", rich_help_panel="Recipe"),
-]
 
-
-def pretrain(
-    preset: Preset = None,
-    backbone: Backbone = None,
-    guide: Guide = None,
-    set_: Set = None,
-    data_root: DataRoot = None,
-    dataset: Dataset = None,
-    iterations: Iterations = None,
-    batch_size: BatchSize = None,
-    seed: Seed = None,
-    devices: Devices = "auto",
-    launcher: Launcher = "auto",
-    nnodes: Nodes = 1,
-    rdzv_endpoint: Rendezvous = None,
-    max_restarts: Restarts = 0,
-    precision: Precision = None,
-    compile: Compile = None,
-    output_dir: OutputDir = None,
-    resume: Resume = False,
-    auto_resume: AutoResume = False,
-    overwrite: Overwrite = False,
-    dry_run: DryRun = False,
-    json: Json = False,
-) -> None:
+@with_train_options(without=("generator", "extractor", "weights", "unlabeled", "teacher"))
+def pretrain(**given: Any) -> None:
     """Stage 1: train the generator G and the discriminator D against a frozen detector's pyramid."""
-    _train(TrainOptions(stage="pretrain", **locals()))
+    _train(TrainOptions("pretrain", **given))
 
 
-def extract(
-    preset: Preset = None,
-    guide: Guide = None,
-    generator: Generator = None,
-    weights: Weights = None,
-    set_: Set = None,
-    data_root: DataRoot = None,
-    dataset: Dataset = None,
-    iterations: Iterations = None,
-    batch_size: BatchSize = None,
-    seed: Seed = None,
-    devices: Devices = "auto",
-    launcher: Launcher = "auto",
-    nnodes: Nodes = 1,
-    rdzv_endpoint: Rendezvous = None,
-    max_restarts: Restarts = 0,
-    precision: Precision = None,
-    compile: Compile = None,
-    output_dir: OutputDir = None,
-    resume: Resume = False,
-    auto_resume: AutoResume = False,
-    overwrite: Overwrite = False,
-    dry_run: DryRun = False,
-    json: Json = False,
-) -> None:
+@with_train_options(without=("backbone", "extractor", "unlabeled", "teacher"))
+def extract(**given: Any) -> None:
     """Stage 2: train the multi-scale SRF extractor M, a detector on half-size images with G inside."""
-    _train(TrainOptions(stage="extract", **locals()))
+    _train(TrainOptions("extract", **given))
 
 
-def finetune(
-    preset: Preset = None,
-    generator: Generator = None,
-    extractor: Extractor = None,
-    weights: Weights = None,
-    set_: Set = None,
-    data_root: DataRoot = None,
-    dataset: Dataset = None,
-    unlabeled: Unlabeled = None,
-    teacher: Teacher = None,
-    iterations: Iterations = None,
-    batch_size: BatchSize = None,
-    seed: Seed = None,
-    devices: Devices = "auto",
-    launcher: Launcher = "auto",
-    nnodes: Nodes = 1,
-    rdzv_endpoint: Rendezvous = None,
-    max_restarts: Restarts = 0,
-    precision: Precision = None,
-    compile: Compile = None,
-    output_dir: OutputDir = None,
-    resume: Resume = False,
-    auto_resume: AutoResume = False,
-    overwrite: Overwrite = False,
-    dry_run: DryRun = False,
-    json: Json = False,
-) -> None:
+@with_train_options(without=("backbone", "guide"))
+def finetune(**given: Any) -> None:
     """Stage 3: train the target detector T; `_nn` presets train plain baselines."""
-    _train(TrainOptions(stage="finetune", **locals()))
+    _train(TrainOptions("finetune", **given))
 
 
 def _train(options: TrainOptions) -> None:

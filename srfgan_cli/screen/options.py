@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from inspect import Parameter, Signature
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 from typer import BadParameter, Option
 
@@ -12,6 +14,9 @@ DatasetName = Literal["coco", "shapes"]
 PrecisionName = Literal["fp32", "tf32", "bf16", "fp16"]
 LauncherName = Literal["auto", "none", "torchrun", "slurm"]
 StageName = Literal["pretrain", "extract", "finetune"]
+
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def utf8_path(path: Path | None) -> Path | None:
@@ -204,35 +209,60 @@ Teacher = Annotated[
 ]
 
 
+Backbone = Annotated[
+    Literal["r18", "r50", "r101"] | None,
+    Option("--backbone", help="Short for --preset mask_rcnn_<backbone>_fpn.", rich_help_panel="Recipe"),
+]
+
+
 @dataclass(frozen=True)
 class TrainOptions:
-    """The options of a training command, as typed on the command line."""
+    """The options of a training command, as typed on the command line; not every stage has all of them."""
 
     stage: StageName
-    preset: str | None = None
-    backbone: str | None = None
-    guide: Path | None = None
-    generator: Path | None = None
-    extractor: Path | None = None
-    weights: Path | None = None
-    set_: list[str] | None = None
-    data_root: Path | None = None
-    dataset: DatasetName | None = None
-    unlabeled: Path | None = None
-    teacher: Path | None = None
-    iterations: int | None = None
-    batch_size: int | None = None
-    seed: int | None = None
-    devices: str = "auto"
-    launcher: LauncherName = "auto"
-    nnodes: int = 1
-    rdzv_endpoint: str | None = None
-    max_restarts: int = 0
-    precision: PrecisionName | None = None
-    compile: bool | None = None
-    output_dir: Path | None = None
-    resume: bool = False
-    auto_resume: bool = False
-    overwrite: bool = False
-    dry_run: bool = False
-    json: bool = False
+    preset: Preset = None
+    backbone: Backbone = None
+    guide: Guide = None
+    generator: Generator = None
+    extractor: Extractor = None
+    weights: Weights = None
+    set_: Set = None
+    data_root: DataRoot = None
+    dataset: Dataset = None
+    unlabeled: Unlabeled = None
+    teacher: Teacher = None
+    iterations: Iterations = None
+    batch_size: BatchSize = None
+    seed: Seed = None
+    devices: Devices = "auto"
+    launcher: Launcher = "auto"
+    nnodes: Nodes = 1
+    rdzv_endpoint: Rendezvous = None
+    max_restarts: Restarts = 0
+    precision: Precision = None
+    compile: Compile = None
+    output_dir: OutputDir = None
+    resume: Resume = False
+    auto_resume: AutoResume = False
+    overwrite: Overwrite = False
+    dry_run: DryRun = False
+    json: Json = False
+
+
+def with_train_options(*, without: Sequence[str]) -> Callable[[Command], Command]:
+    """Give a command the fields of `TrainOptions`, but `stage` and those it is `without`, as its parameters.
+
+    Typer reads signatures; the command itself takes `**given`.
+    """
+    hints = get_type_hints(TrainOptions, include_extras=True)
+    parameters = [
+        Parameter(field.name, Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name])
+        for field in fields(TrainOptions)
+        if field.name not in ("stage", *without)
+    ]
+
+    def signed(command: Command) -> Command:
+        command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+        return command
+
+    return signed
