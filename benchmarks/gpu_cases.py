@@ -4,6 +4,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -26,11 +27,7 @@ from srfgan_cli.training.stage import Stage
 CLASSES = 3
 Item = tuple[str, object]
 """Of a block: what was measured, and what was found."""
-SMOKE = (
-    *("model.neck.channels=64", "model.box_head.fc_dim=32", "model.mask_head.channels=16"),
-    *("model.mask_head.num_convs=1", "model.sparse_rcnn.stages=2", "model.sparse_rcnn.num_proposals=10"),
-    "discriminator.widths=[16]",
-)
+SMOKE = Path(__file__).with_name("smoke.yaml")
 """What makes the networks small."""
 CORNERS = [[0.1, 0.1, 0.4, 0.5], [0.5, 0.2, 0.9, 0.8], [0.3, 0.6, 0.45, 0.9], [0.05, 0.05, 0.12, 0.12]]
 
@@ -55,10 +52,9 @@ class Machine:
     def cuda(self) -> bool:
         return self.device.type == "cuda"
 
-    @property
-    def changes(self) -> list[str]:
-        """Of every preset."""
-        return [f"model.num_classes={CLASSES}", *(() if self.cuda else SMOKE)]
+    def preset(self, name: str, *changes: str) -> Config:
+        """A preset with three classes, in a smoke run of small networks."""
+        return load_preset(name, [f"model.num_classes={CLASSES}", *changes], None if self.cuda else SMOKE)
 
     def wait(self) -> None:
         if self.cuda:
@@ -90,7 +86,7 @@ def batch(count: int, size: tuple[int, int], machine: Machine, *, masks: bool = 
 
 def preset(machine: Machine, *changes: str) -> Config:
     """Mask R-CNN of the machine's backbone, with three classes."""
-    return load_preset(f"mask_rcnn_{machine.backbone}_fpn", [*machine.changes, *changes])
+    return machine.preset(f"mask_rcnn_{machine.backbone}_fpn", *changes)
 
 
 def trainer(

@@ -19,7 +19,6 @@ from models.detector import Detector
 from models.upsamplers import UPSAMPLERS
 from srfgan_cli.machine.distributed import World
 from srfgan_cli.machine.precision import float32_products
-from srfgan_cli.presets import load_preset
 
 DETECTORS = (
     *("faster_rcnn", "mask_rcnn", "cascade_mask_rcnn", "retinanet", "fcos", "centermask", "sparse_rcnn"),
@@ -41,7 +40,7 @@ def detectors(machine: Machine) -> Iterator[Item]:
 
 
 def _compared(machine: Machine, name: str, upsampler: str) -> dict[str, object]:
-    config = load_preset(name, [*machine.changes, f"model.neck.upsampler={upsampler}"]).model
+    config = machine.preset(name, f"model.neck.upsampler={upsampler}").model
     host, device = (
         _outcome(build_detector, config, place) for place in (torch.device("cpu"), machine.device)
     )

@@ -21,7 +21,15 @@ from models.config.common import (
     StrictConfig,
     UpsamplerName,
 )
-from models.config.detectors import DETECTORS, AnyModelConfig, own_sections, owners, parse_model, without_tag
+from models.config.detectors import (
+    DEFAULT,
+    DETECTORS,
+    AnyModelConfig,
+    own_sections,
+    owners,
+    parse_model,
+    without_tag,
+)
 from models.config.fcos import FCOSConfig, FCOSHeadConfig
 from models.config.masks import MaskHeadConfig
 from models.config.retinanet import RetinaNetConfig, RetinaNetHeadConfig
@@ -38,6 +46,7 @@ from models.config.two_stage import (
 )
 
 __all__ = [
+    "DEFAULT",
     "DETECTORS",
     "RESNETS",
     "TIMM",

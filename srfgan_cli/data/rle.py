@@ -1,4 +1,4 @@
-"""COCO run-length masks: many strings decoded at once, and a mask cut out without decoding its image.
+"""COCO run-length masks: many strings decoded at once, a mask cut out without decoding its image, and encoding.
 
 A mask is a list of run lengths over the pixels in column-major order, background first. COCO stores it
 either as that list or as a string of 6-bit characters (pycocotools, `rleToString`).
@@ -7,8 +7,10 @@ either as that list or as a string of 6-bit characters (pycocotools, `rleToStrin
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from pycocotools import mask as coco_mask
 
 from models.structures import MaskPatch
 from srfgan_cli.data.ragged import offsets
@@ -93,3 +95,36 @@ def cut_out(runs: np.ndarray, height: int) -> MaskPatch:
     top, bottom = int(rows[0]), int(rows[-1]) + 1
     pixels = np.ascontiguousarray(columns[:, top:bottom].T)
     return MaskPatch(pixels, np.array([left, top, right, bottom], np.float64))
+
+
+def encode_mask(mask: np.ndarray, corner: tuple[int, int], size: tuple[int, int]) -> dict[str, Any]:
+    """COCO's compressed RLE of a mask that is given only where it is not empty.
+
+    The same as pasting it into an empty image and encoding that, without touching the image's other pixels:
+    with hundreds of small objects in a large image those are nearly all of the work.
+
+    Args:
+        mask: (h, w) bool, a window of the image's mask outside which nothing is set.
+        corner: (x, y) of the window's upper left pixel.
+        size: (H, W) of the image.
+
+    Returns:
+        {"size": [H, W], "counts": str}.
+    """
+    height, width = size
+    steps = np.diff(mask.T.astype(np.int8), axis=1, prepend=0, append=0)
+    columns, rows = np.nonzero(steps)
+    # Where the mask changes, counted down the image's columns: begin and end of each run in turn.
+    changes = (corner[0] + columns) * height + corner[1] + rows
+    touching = np.flatnonzero(changes[1:-1:2] == changes[2::2])  # one column's end is the next one's begin
+    changes = np.delete(changes, np.concatenate([2 * touching + 1, 2 * touching + 2]))
+    runs = np.diff(changes, prepend=0, append=height * width)
+    runs = runs[:-1] if runs[-1] == 0 else runs
+    return compressed(runs, size)
+
+
+def compressed(runs: np.ndarray, size: tuple[int, int]) -> dict[str, Any]:
+    """COCO's compressed RLE of run lengths over an image of this height and width: {"size": [H, W], "counts": str}."""
+    height, width = size
+    rle = coco_mask.frPyObjects({"size": [height, width], "counts": runs}, height, width)
+    return {"size": [height, width], "counts": rle["counts"].decode("ascii")}

@@ -20,6 +20,7 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 
 from models.errors import InputError
+from srfgan_cli.data.rle import encode_mask
 from srfgan_cli.data.shapes_scene import KINDS, Instance, draw_scene
 
 VERSION = 1
@@ -108,9 +109,8 @@ def _write_split(root: Path, split: str, count: int, size: int) -> None:
 
 
 def _annotation(instance: Instance, annotation_id: int, image_id: int) -> dict[str, Any]:
-    encoded = coco_mask.encode(np.asfortranarray(instance.mask, np.uint8))
-    segmentation: Any = {"size": encoded["size"], "counts": encoded["counts"].decode()}
-    bbox = coco_mask.toBbox(encoded).tolist()
+    segmentation: Any = encode_mask(instance.mask, (0, 0), instance.mask.shape)
+    bbox = coco_mask.toBbox(segmentation).tolist()
     if instance.simple:
         segmentation = [instance.outline.round(2).ravel().tolist()]
         low, high = instance.outline.min(axis=0), instance.outline.max(axis=0)

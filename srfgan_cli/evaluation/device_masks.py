@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from pycocotools import mask as coco_mask
 from torch import Tensor
 
 from models.ops.masks import paste_masks
 from models.ops.transfer import to_device
+from srfgan_cli.data.rle import compressed
 
 _PIXELS_AT_ONCE = 2**27
 """1 byte each, three times."""
@@ -46,6 +46,4 @@ def encode_masks(masks: Tensor) -> list[dict[str, Any]]:
     ends = torch.nonzero(changed).cpu().numpy()
     of_mask = np.split(ends[:, 1], np.cumsum(np.bincount(ends[:, 0], minlength=count))[:-1])
     runs = [np.diff(places, prepend=0, append=height * width) for places in of_mask]
-    given = [{"size": [height, width], "counts": part} for part in runs]
-    codes = coco_mask.frPyObjects(given, height, width)
-    return [{"size": [height, width], "counts": code["counts"].decode("ascii")} for code in codes]
+    return [compressed(part, (height, width)) for part in runs]

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from pycocotools import mask as coco_mask
 from torch import Tensor
 
 from models.errors import InputError
@@ -26,7 +25,7 @@ from models.ops.transfer import to_device
 from models.structures import Detections
 from srfgan_cli.data.json_file import read_json
 from srfgan_cli.data.ragged import row_sums
-from srfgan_cli.data.rle import decode_strings
+from srfgan_cli.data.rle import decode_strings, encode_mask
 from srfgan_cli.evaluation.device_masks import encode_pasted
 from srfgan_cli.machine.files import write_atomically
 
@@ -91,33 +90,6 @@ def only_masks(results: Sequence[Result]) -> list[Result]:
         {key: result[key] for key in keys} | {"score": result.get("mask_score", result["score"])}
         for result in results
     ]
-
-
-def encode_mask(mask: np.ndarray, corner: tuple[int, int], size: tuple[int, int]) -> dict[str, Any]:
-    """COCO's compressed RLE of a mask that is given only where it is not empty.
-
-    The same as pasting it into an empty image and encoding that, without touching the image's other pixels:
-    with hundreds of small objects in a large image those are nearly all of the work.
-
-    Args:
-        mask: (h, w) bool, a window of the image's mask outside which nothing is set.
-        corner: (x, y) of the window's upper left pixel.
-        size: (H, W) of the image.
-
-    Returns:
-        {"size": [H, W], "counts": str}.
-    """
-    height, width = size
-    steps = np.diff(mask.T.astype(np.int8), axis=1, prepend=0, append=0)
-    columns, rows = np.nonzero(steps)
-    # Where the mask changes, counted down the image's columns: begin and end of each run in turn.
-    changes = (corner[0] + columns) * height + corner[1] + rows
-    touching = np.flatnonzero(changes[1:-1:2] == changes[2::2])  # one column's end is the next one's begin
-    changes = np.delete(changes, np.concatenate([2 * touching + 1, 2 * touching + 2]))
-    runs = np.diff(changes, prepend=0, append=height * width)
-    runs = runs[:-1] if runs[-1] == 0 else runs
-    rle: dict[str, Any] = coco_mask.frPyObjects({"size": [height, width], "counts": runs}, height, width)
-    return {"size": [height, width], "counts": rle["counts"].decode("ascii")}
 
 
 def write_results(path: Path, results: Sequence[Result]) -> None:

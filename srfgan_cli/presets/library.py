@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from models.config import DETECTORS, TIMM, PixelConfig, own_sections, owners, without_tag
+from models.config import DEFAULT, DETECTORS, TIMM, PixelConfig, own_sections, owners, without_tag
 from models.errors import InputError, kind_of
 from srfgan_cli.presets.config import Config
 from srfgan_cli.presets.facts import PRESETS_DIR, load_rows
@@ -52,7 +52,8 @@ def load_preset(name: str | Path, overrides: Iterable[str] = (), overlay: str | 
     Args:
         name: a shipped preset's name, or the path of a YAML file (recognised by its suffix).
         overrides: `a.b=value` strings; the value is read as YAML.
-        overlay: a preset's or base's name, or a YAML file, whose values replace the preset's own.
+        overlay: a preset's or base's name, or a YAML file, whose values replace the preset's own. It is for presets
+            of any detector: sections that this one does not have are left out.
 
     Raises:
         InputError: no such preset or file, broken YAML, an unknown key, a value of a wrong type, a backbone that timm
@@ -68,6 +69,7 @@ def load_preset(name: str | Path, overrides: Iterable[str] = (), overlay: str | 
     if overlay is not None:
         above = _merged(_find_base(str(overlay), Path(overlay)))
         values = _laid_over(values, {key: value for key, value in above.items() if key not in OWN})
+        values = _suiting(values, {"model": {"detector": _detector(values)}})
     values.setdefault("name", path.stem)
     values = _overridden(values, overrides)
     try:
@@ -193,6 +195,11 @@ def _suiting(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
     if isinstance(own, dict) and isinstance(below, dict) and "detector" in own:
         low = low | {"model": own_sections(below, own["detector"])}
     return _without_pixels(low) if _names_timm(high) else low
+
+
+def _detector(values: dict[str, Any]) -> Any:
+    model = values.get("model")
+    return model.get("detector", DEFAULT) if isinstance(model, dict) else DEFAULT
 
 
 def _names_timm(values: dict[str, Any]) -> bool:

@@ -3,6 +3,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
+from detector_configs import fitting
 from torch import nn
 
 from models import build_detector
@@ -61,7 +62,8 @@ def trained(tmp_path):
     """
 
     def make(preset, *overrides):
-        config = load_preset(preset, overrides=[*OVERRIDES, *overrides])
+        detector = load_preset(preset, overrides).model.detector
+        config = load_preset(preset, [*fitting(OVERRIDES, detector), *overrides])
         torch.manual_seed(0)
         detector = decided(build_detector(config.model)).eval()
         with torch.no_grad():
