@@ -517,6 +517,21 @@ def test_another_detector_leaves_the_sections_that_it_has_not(given, tmp_path):
     }
 
 
+def test_an_overlay_is_for_presets_of_any_detector(tmp_path):
+    """It may have sections of several; each takes its own."""
+    overlay = tmp_path / "own.yaml"
+    overlay.write_text("model: {rpn: {nms_iou: 0.6}, retinanet: {num_convs: 1}, neck: {channels: 64}}\n")
+    one, two = (
+        load_preset(f"{name}_r18_fpn_nn", overlay=overlay).model for name in ("retinanet", "mask_rcnn")
+    )
+    assert (one.retinanet.num_convs, one.neck.channels, two.rpn.nms_iou, two.neck.channels) == (
+        1,
+        64,
+        0.6,
+        64,
+    )
+
+
 @pytest.mark.parametrize("detector", DETECTORS)
 def test_a_preset_shows_only_what_its_detector_has(detector):
     config = load_preset("mask_rcnn_r18_fpn_nn", [f"model.detector={detector}", "model.neck.channels=64"])
