@@ -61,7 +61,7 @@ def test_generators_without_weights_are_named_and_always_the_same(detector, imag
     given = level_maps(detector, image, ["afi"], generators={"afi": generator})
     assert given.untrained == ()
     assert not torch.equal(given.maps["afi"], first.maps["afi"])
-    assert level_maps(detector, image, ["carafe", "bicubic", "dysample"]).untrained == ("carafe", "dysample")
+    assert level_maps(detector, image, ["carafe", "bicubic", "sapa"]).untrained == ("carafe", "sapa")
 
 
 @pytest.mark.parametrize(
