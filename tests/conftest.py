@@ -14,6 +14,7 @@ TINY = (
     "data.short_sides=[64]",
     "data.test_short_side=64",
     "data.workers=0",
+    "model.backbone.name=r10",
     "model.neck.channels=16",
     "model.box_head.fc_dim=32",
     "model.mask_head.channels=16",
@@ -22,7 +23,7 @@ TINY = (
     "model.rpn.post_nms_topk_test=20",
     "discriminator.widths=[16, 16]",
 )
-"""Overrides that shrink the R-18 presets to a second or two of training on the built-in data."""
+"""Overrides that shrink the R-18 presets, backbone included, to a second or two of training on the built-in data."""
 
 
 def pytest_addoption(parser):

@@ -7,7 +7,6 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from models.ops.transfer import to_device
@@ -36,6 +35,8 @@ def match_sets(costs: Tensor, counts: Sequence[int]) -> tuple[Tensor, Tensor]:
         The pairs' ground truth (S, M) and prediction (S, M), int64 on the device of `costs`, images in order;
         M is the sum of each image's smaller number. All costs go to the host together, and back the pairs.
     """
+    from scipy.optimize import linear_sum_assignment  # not at start-up: half a second that only this needs
+
     # A training that diverges shall end at its loss, which names it, not here.
     table = np.nan_to_num(
         costs.detach().cpu().numpy(), nan=_NOT_FINITE, posinf=_NOT_FINITE, neginf=-_NOT_FINITE

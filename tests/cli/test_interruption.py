@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from forked import HANGS, start
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -15,14 +16,14 @@ from srfgan_cli.data.shapes_scene import draw_scene
 from srfgan_cli.machine.interrupt import stop_on_signals
 
 DRIVER = """
-import json, os, sys
+import os, sys
 from pathlib import Path
 import srfgan_cli.evaluation.evaluate as evaluation
 import srfgan_cli.training.train_stage
 from srfgan_cli.main import run
 from srfgan_cli.training.metrics import MetricsLog
 
-seen = {}
+(arguments, point), seen = given, {}
 write_line, score, sync, replace = MetricsLog.write, evaluation.score, os.fsync, Path.replace
 
 def passing(event, what, before=lambda: None):
@@ -55,19 +56,10 @@ def watched_replace(self, target):
 
 MetricsLog.write, evaluation.score = watched_line, watched_score
 os.fsync, Path.replace = watched_sync, watched_replace
-ends = []
-for arguments, point in json.load(sys.stdin):
-    child = os.fork()
-    if child == 0:
-        sys.argv = ["srfgan", *arguments]
-        run()
-        sys.stdout.flush()
-        os._exit(0)
-    ends.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-print(json.dumps(ends))
+sys.argv = ["srfgan", *arguments]
+run()
 """
-"""Runs commands one after the other, each in a fork of a process that has done the imports, and each with a point
-[event, what, its how-manieth time, signal] at which it gets a signal; prints their exit codes."""
+"""Runs a command that gets a signal at a point: [event, what, its how-manieth time, signal]."""
 
 PLAIN, FULL = "mask_rcnn_r18_fpn_nn", "mask_rcnn_r18_fpn"
 NORMALISED = "retinanet_r18_fpn_nn"
@@ -79,17 +71,11 @@ TIMES = ("seconds_per_iteration", "images_per_second")
 
 @pytest.fixture
 def drive(tmp_path):
+    """Run commands one after the other, each up to its point; their exit codes, and what they said together."""
+
     def call(attempts):
-        done = subprocess.run(
-            [sys.executable, "-P", "-c", DRIVER],
-            input=json.dumps(attempts),
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=900,
-        )
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout.splitlines()[-1]), done.stderr
+        ends = [start(DRIVER, attempt, tmp_path).ended() for attempt in attempts]
+        return [code for code, _ in ends], "".join(said for _, said in ends)
 
     return call
 
@@ -212,7 +198,7 @@ from srfgan_cli.main import run
 
 def wait(options):
     print("ready", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 
 srfgan_cli.runs.plan.make_plan = wait
 sys.argv = ["srfgan", "pretrain"]
@@ -228,7 +214,7 @@ def test_a_signal_before_the_first_step_is_heard(number):
     )
     assert child.stdout.readline() == "ready\n"
     child.send_signal(number)
-    _, said = child.communicate(timeout=60)
+    _, said = child.communicate(timeout=HANGS)
     assert (child.returncode, said.split()) == (130, ["Interrupted."])
 
 

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from forked import COMMAND, HANGS, free_port, start
 
 from srfgan_cli.machine.launcher import slurm_environment
 
@@ -57,26 +58,20 @@ with open_world(Devices("cpu", 2)) as world:
 
 def run(arguments, folder, **environ):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **environ}
-    return subprocess.run(arguments, cwd=folder, capture_output=True, text=True, timeout=300, env=environment)
+    return subprocess.run(
+        arguments, cwd=folder, capture_output=True, text=True, timeout=HANGS, env=environment
+    )
 
 
 def test_the_gradient_is_the_mean_of_the_halves_also_when_one_has_no_boxes(tmp_path):
-    script = tmp_path / "worker.py"
-    script.write_text(WORKER)
-    torchrun = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node=2",
-        str(script),
-    ]
-    done = run(torchrun, tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("equal") == 2
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
+    ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in (0, 1)]
+    workers = [start(WORKER, None, tmp_path, **meeting, **rank) for rank in ranks]
+    for code, said in [worker.ended() for worker in workers]:
+        assert code == 0 and "equal" in said, said
 
 
-def test_two_processes_train_and_score_beside_a_foreign_models_folder(tmp_path, tiny):
+def test_two_processes_train_and_score_beside_a_foreign_models_folder(tmp_path, tiny, srfgan):
     """The launcher's processes must not import the user's own `models` from the current folder."""
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "__init__.py").write_text(
@@ -94,12 +89,13 @@ def test_two_processes_train_and_score_beside_a_foreign_models_folder(tmp_path, 
 
     # Every process scored the detector that was saved: one that loads it finds the same.
     found = json.loads((folder / "results.json").read_text())
-    scored = [*command[:4], "eval", *command[5:], "--devices", "cpu", "--output-dir", "alone"]
-    assert run([*scored, *recipe], tmp_path).returncode == 0
+    preset = ("--preset", "mask_rcnn_r18_fpn_nn")
+    assert srfgan("eval", *preset, "--devices", "cpu", "--output-dir", "alone", *recipe).code == 0
     again = json.loads((tmp_path / "alone" / "results.json").read_text())
     assert len({result["image_id"] for result in found}) == 4 and again == found
 
 
+@pytest.mark.slow
 def test_an_error_on_the_workers_ends_with_its_own_exit_code(tmp_path, tiny):
     command = [sys.executable, "-P", "-m", "srfgan_cli", "finetune", "--preset", "mask_rcnn_r18_fpn_nn"]
     done = run([*command, "--devices", "2", "--launcher", "torchrun", "--batch-size", "3", *tiny()], tmp_path)
@@ -131,34 +127,11 @@ def test_slurm_variables_become_torch_distributed_ones(nodelist, host):
 
 def test_slurm_starts_its_processes_without_torchrun(tmp_path, tiny):
     """Two tasks as `srun` would start them, each with SLURM's variables only."""
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "srfgan_cli",
-        "finetune",
-        "--preset",
-        "mask_rcnn_r18_fpn_nn",
-        "--devices",
-        "cpu",
-    ]
-    options = ["--launcher", "slurm", "--iterations", "1", "--batch-size", "2", *tiny()]
-    common = {
-        "SLURM_NTASKS": "2",
-        "SLURM_JOB_ID": "7",
-        "SLURM_STEP_NODELIST": "localhost",
-        "OMP_NUM_THREADS": "1",
-    }
-    tasks = [
-        subprocess.Popen(
-            [*command, *options],
-            cwd=tmp_path,
-            env={**os.environ, **common, "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in (0, 1)
-    ]
-    said = [task.communicate(timeout=300)[1] for task in tasks]
-    assert [task.returncode for task in tasks] == [0, 0], said
+    command = ["finetune", "--preset", "mask_rcnn_r18_fpn_nn", "--devices", "cpu", "--launcher", "slurm"]
+    options = ["--iterations", "1", "--batch-size", "2", *tiny()]
+    job = {"SLURM_NTASKS": "2", "SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "localhost"}
+    ranks = [{"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)} for rank in (0, 1)]
+    tasks = [start(COMMAND, [*command, *options], tmp_path, **job, **rank) for rank in ranks]
+    ends = [task.ended() for task in tasks]
+    assert [code for code, _ in ends] == [0, 0], ends
     assert (tmp_path / "runs/finetune/mask_rcnn_r18_fpn_nn/model.pt").is_file()

@@ -4,10 +4,12 @@ import subprocess
 import sys
 
 import pytest
+from forked import COMMAND, start
 from typer.main import get_command
 
 from srfgan_cli import main
 from srfgan_cli.machine.devices import parse_devices
+from srfgan_cli.training.checkpoint import load_checkpoint
 
 MACHINE = "devices launcher nnodes precision rdzv_endpoint"
 RECIPE = "batch_size data_root dataset iterations preset seed set_"
@@ -107,31 +109,32 @@ def test_wrong_usage_ends_with_one_message_and_exit_code_2(arguments, message, s
     assert not (tmp_path / "runs").exists()
 
 
+LIMITED = f"""
+import resource
+from srfgan_cli.training import train_stage
+
+save, count = train_stage.save_checkpoint, 0
+
+def limited(path, content):
+    global count
+    count += 1
+    if count == 2:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+    save(path, content)
+
+train_stage.save_checkpoint = limited
+{COMMAND}
+"""
+"""A command whose second checkpoint the kernel refuses to write past a file size limit."""
+
+
 def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, tiny):
-    """The kernel refuses to write past a file size limit, in the middle of the second checkpoint."""
-    pytest.importorskip("resource")
-    code = (
-        "import resource, sys\n"
-        "from srfgan_cli.main import run\n"
-        "from srfgan_cli.training import train_stage\n"
-        "save, count = train_stage.save_checkpoint, 0\n"
-        "def limited(path, content):\n"
-        "    global count\n"
-        "    count += 1\n"
-        "    if count == 2: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))\n"
-        "    save(path, content)\n"
-        "train_stage.save_checkpoint = limited\n"
-        "run()"
-    )
     options = ["finetune", "--preset", "faster_rcnn_r18_fpn_nn", "--iterations", "3", "--batch-size", "2"]
     options += ["--devices", "cpu", "--output-dir", str(tmp_path / "run")]
     options += tiny("finetune.solver.checkpoint_every=1", detector="faster_rcnn")
-    command = [sys.executable, "-P", "-c", code, *options]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 2, done.stderr
-    assert "checkpoint.pt: File too large. The last complete one is kept." in " ".join(done.stderr.split())
-    from srfgan_cli.training.checkpoint import load_checkpoint
-
+    code, said = start(LIMITED, options, tmp_path).ended()
+    assert code == 2, said
+    assert "checkpoint.pt: File too large. The last complete one is kept." in " ".join(said.split())
     assert load_checkpoint(tmp_path / "run" / "checkpoint.pt")["iteration"] == 1
     assert not list((tmp_path / "run").glob("*.part"))
 
