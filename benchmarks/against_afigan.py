@@ -221,8 +221,8 @@ def keep_weights(optimizers: Iterable[Optimizer]) -> None:
 def our_losses(trainer: Trainer) -> dict[str, float]:
     """Of a step: `g`, the super-resolved feature loss of G or M, `d`, that of D, and M's detection losses."""
     torch.manual_seed(0)
-    trainer._step()
-    losses = {name: loss.item() for name, loss in trainer._pending.pop()["losses"].items()}
+    trainer.step()
+    losses = {name: loss.item() for name, loss in trainer.measured.pending.pop()["losses"].items()}
     g = losses.pop("loss_content") + losses.pop("loss_adversarial")
     d = losses.pop("loss_d_real") + losses.pop("loss_d_fake")
     return {"g": g, "d": d, **losses}
@@ -259,7 +259,7 @@ def run_stage(stage: str, batch: Batch, world: World, windows: list[int], turns:
         authors = theirs(stage, nets, batch, config.data.degradation, world)
         print(f"{stage}: {compare(our_losses(next(iter(trainers.values()))), authors.losses())}")
         runs["authors"] = authors.step
-    runs |= {name: trainer._step for name, trainer in trainers.items()}
+    runs |= {name: trainer.step for name, trainer in trainers.items()}
     steps = {name: synchronised(run, world) for name, run in runs.items()}
     report(stage, take_turns(steps, turns), next(iter(steps)))
     if world.device.type == "cpu":

@@ -146,10 +146,10 @@ def steps(given: Trainer, count: int) -> list[dict[str, float]]:
     """The losses of each of `count` steps, with float32 multiplied as the trainer's precision says."""
     with float32_products(given.solver.precision):
         for _ in range(count):
-            given._step()
+            given.step()
             given.iteration += 1
-    given._check_finite()
-    rows, given._unlogged = given._unlogged, []
+    given.measured.settle(given.iteration)
+    rows, given.measured.unlogged = given.measured.unlogged, []
     return [row["losses"] for row in rows]
 
 

@@ -43,7 +43,7 @@ def _waits_of(machine: Machine, made: Trainer) -> dict[str, int]:
             if machine.cuda:
                 torch.cuda.set_sync_debug_mode("warn")
             with float32_products(made.solver.precision):
-                made._step()
+                made.step()
             if machine.cuda:
                 torch.cuda.set_sync_debug_mode("default")
         finally:
@@ -126,7 +126,7 @@ def training(machine: Machine) -> Iterator[Item]:
             window=window,
         )
         with float32_products(name):
-            yield key, timed(machine, made._step, warm=2)
+            yield key, timed(machine, made.step, warm=2)
 
 
 def compiling(machine: Machine) -> Iterator[Item]:
@@ -149,7 +149,7 @@ def compiling(machine: Machine) -> Iterator[Item]:
             steps(made, 1)
             first.append(round(time.perf_counter() - started, 2))
         with float32_products(name):
-            later = timed(machine, made._step, warm=2)
+            later = timed(machine, made.step, warm=2)
         graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
         yield stage, {"first_s": first, "later": later, "graphs": graphs}
 

@@ -44,7 +44,7 @@ def scoring(config: Config) -> dict[str, Any]:
 
 def _given(config: Config) -> dict[str, Any]:
     """The config's values that are not the defaults: a key that a later version adds makes no run another one."""
-    defaults = flatten(Config(model=type(config.model)()))
+    defaults = flatten(Config().model_copy(update={"model": type(config.model)()}))
     return {key: value for key, value in flatten(config).items() if value != defaults.get(key)}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,14 +14,13 @@ from torch.amp.grad_scaler import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from models.errors import InputError
 from srfgan_cli.data.loaders import Batch
 from srfgan_cli.machine.distributed import World
 from srfgan_cli.machine.interrupt import Interrupted, stop_on_signals
 from srfgan_cli.machine.precision import autocast, float32_products
 from srfgan_cli.presets.config import SolverConfig
 from srfgan_cli.training.average import Average
-from srfgan_cli.training.measured import Measured, means, on_host
+from srfgan_cli.training.measured import Measurements
 from srfgan_cli.training.metrics import MetricsLog
 from srfgan_cli.training.optim import set_lr
 from srfgan_cli.training.progress import TrainingProgress
@@ -51,6 +49,7 @@ class Trainer:
         batches: endless per-process micro-batches, already standing at `iteration`.
         iteration: optimizer steps done.
         average: what is evaluated and saved of the stage's networks.
+        measured: the losses and gradient norms that are not logged yet.
     """
 
     stage: Stage
@@ -63,12 +62,12 @@ class Trainer:
     iteration: int = 0
     scaler: GradScaler = field(init=False)
     average: Average = field(init=False)
-    _pending: list[Measured[Tensor]] = field(default_factory=list, init=False)
-    _unlogged: list[Measured[float]] = field(default_factory=list, init=False)
+    measured: Measurements = field(init=False)
 
     def __post_init__(self) -> None:
         self.scaler = GradScaler(self.world.device.type, enabled=self.solver.precision == "fp16")
         self.average = Average(self.stage.modules, self.solver.ema_decay)
+        self.measured = Measurements(self.world)
 
     def state(self) -> dict[str, Any]:
         """Everything that decides what comes next, but the config and the data.
@@ -82,7 +81,7 @@ class Trainer:
             **averaged,
             "optimizers": {name: opt.state_dict() for name, opt in self.stage.optimizers.items()},
             "scaler": self.scaler.state_dict(),
-            "unlogged": self._unlogged,
+            "unlogged": self.measured.unlogged,
             "rng": self.world.gather(_rng_state(self.world.device)),
         }
 
@@ -96,7 +95,7 @@ class Trainer:
             optimizer.load_state_dict(state["optimizers"][name])
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
-        self._unlogged = list(state.get("unlogged", []))
+        self.measured.unlogged = list(state.get("unlogged", []))
         if len(state["rng"]) == self.world.size:
             _set_rng_state(state["rng"][self.world.rank])
         self.iteration = state["iteration"]
@@ -115,7 +114,7 @@ class Trainer:
             started, images, first = time.perf_counter(), 0, self.iteration
             while self.iteration < self.solver.iterations:
                 lr = set_lr(self.stage.optimizers.values(), self.iteration, self.solver)
-                images += self._step()
+                images += self.step()
                 self.iteration += 1
                 if self._due(self.solver.log_every):
                     self._report(lr, _speed(self.iteration - first, images, time.perf_counter() - started))
@@ -130,7 +129,7 @@ class Trainer:
                     self._evaluate()
                     started, images, first = time.perf_counter(), 0, self.iteration
 
-    def _step(self) -> int:
+    def step(self) -> int:
         """One optimizer step; returns the images that all processes saw in it."""
         images = 0
         losses: dict[str, Tensor] = {}
@@ -144,7 +143,7 @@ class Trainer:
                     self.scaler.scale(total / self.solver.accumulate).backward()
                     for name, loss in named.items():
                         losses[name] = losses.get(name, 0) + loss.detach() / self.solver.accumulate
-        self._pending.append({"losses": losses, "norms": self._update()})
+        self.measured.add(losses, self._update())
         return images * self.world.size
 
     def _phases(self, batch: Batch) -> Iterator[dict[str, Tensor]]:
@@ -183,56 +182,22 @@ class Trainer:
         return self._due(every) if every else self.iteration == self.solver.iterations
 
     def _save(self) -> None:
-        self._check_finite()
-        self._check_weights()
+        self.measured.settle(self.iteration)
+        self.measured.check_weights(self.stage.modules, self.iteration)
         if self.log is not None:
             self.log.flush()  # nothing up to a checkpoint is logged a second time
         self.hooks.save(self.state())
 
-    def _check_weights(self) -> None:
-        """A finite loss can have a gradient that is not: never replace a good checkpoint by such weights.
-
-        Raises:
-            InputError: a parameter is not finite on any process.
-        """
-        problem = ""
-        for name, module in self.stage.modules.items():
-            finite = torch.stack([p.detach().isfinite().all() for p in module.parameters()]).all()
-            if not problem and not bool(finite):
-                problem = f"the {name}'s weights are not finite at iteration {self.iteration}"
-        problems = [p for p in self.world.gather(problem) if p]
-        if problems:
-            raise _stopped(problems[0])
-
-    def _check_finite(self) -> None:
-        """Bring what was measured since the last check to the host in one go, where it waits for the log.
-
-        Raises:
-            InputError: a loss is not finite on any process; names it and its iteration.
-        """
-        measured = on_host(self._pending)
-        self._pending = []
-        problem = ""
-        for iteration, row in enumerate(measured, start=self.iteration - len(measured) + 1):
-            bad = [name for name, value in row["losses"].items() if not math.isfinite(value)]
-            if bad and not problem:
-                problem = f"{bad[0]} is {row['losses'][bad[0]]} at iteration {iteration}"
-        problems = [p for p in self.world.gather(problem) if p]
-        if problems:
-            raise _stopped(problems[0])
-        self._unlogged += measured
-
     def _report(self, lr: float, speed: dict[str, float]) -> None:
         """Log the means since the last report."""
-        self._check_finite()
-        unlogged, self._unlogged = self._unlogged, []
+        self.measured.settle(self.iteration)
+        means = self.measured.take_means()
         if self.log is None:
             return
-        losses = means([row["losses"] for row in unlogged])
-        norms = means([row["norms"] for row in unlogged])
         memory = {}
         if self.world.device.type == "cuda":
             memory = {"peak_memory_gib": torch.cuda.max_memory_allocated() / 2**30}
+        losses, norms = means["losses"], means["gradient_norms"]
         self.log.write(
             self.iteration, {"losses": losses, "lr": lr, "gradient_norms": norms, **speed, **memory}
         )
@@ -271,14 +236,6 @@ def _speed(iterations: int, images: int, seconds: float) -> dict[str, float]:
 
 def _state_dicts(modules: Mapping[str, nn.Module]) -> dict[str, dict[str, Any]]:
     return {name: module.state_dict() for name, module in modules.items()}
-
-
-def _stopped(problem: str) -> InputError:
-    return InputError(
-        f"Training stopped: {problem}. The last checkpoint is kept. A lower learning rate (--set "
-        "<stage>.solver.lr=...), a longer warm-up or solver.clip_norm usually helps; --resume continues "
-        "from the checkpoint."
-    )
 
 
 def _rng_state(device: torch.device) -> dict[str, Tensor]:

@@ -59,7 +59,7 @@ FIXED = ["--preset", "faster_rcnn_r18_fpn_nn", "--devices", "cpu", "--iterations
     ("where", "command", "advice"),
     [
         (
-            "srfgan_cli.training.engine.Trainer._step",
+            "srfgan_cli.training.engine.Trainer.step",
             ["finetune", *FIXED],
             "--set finetune.solver.accumulate=2",
         ),

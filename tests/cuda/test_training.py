@@ -61,7 +61,7 @@ def steps(stage: str, how: SolverConfig, world: World, *over: str, count: int = 
     trainer = small_trainer(stage, how, world, *over, steps=count + 1)
     torch.manual_seed(1)
     for _ in range(count):
-        trainer._step()
+        trainer.step()
     return trainer
 
 
@@ -139,14 +139,14 @@ def test_the_adversarial_stages_wait_for_nothing_of_their_own(cuda, stage, preci
 def test_a_run_goes_on_from_its_file_as_if_it_had_not_stopped(cuda, tmp_path, stage, precision):
     over = ["model.detector=retinanet"]
     trainer = steps(stage, solver(precision), GPU, *over)
-    trainer._check_finite()
+    trainer.measured.settle(trainer.iteration)
     save_checkpoint(tmp_path / "saved.pt", trainer.state())
     cuda.waits.clear()
-    trainer._step()
+    trainer.step()
     assert not cuda.waits
     resumed = small_trainer(stage, solver(precision), GPU, *over)
     resumed.load_state(load_checkpoint(tmp_path / "saved.pt"))
-    resumed._step()
+    resumed.step()
     assert measured(resumed) == measured(trainer)
     if precision == "fp32":
         assert_like_the_cpus(resumed, steps(stage, solver(), HOST, *over, count=2))
@@ -155,8 +155,8 @@ def test_a_run_goes_on_from_its_file_as_if_it_had_not_stopped(cuda, tmp_path, st
 def test_the_log_takes_one_wait(cuda):
     trainer = steps("finetune", solver(), GPU, "model.detector=retinanet")
     cuda.waits.clear()
-    trainer._check_finite()
-    assert dict(cuda.waits) == {("measured.on_host", "to host"): 1}
+    trainer.measured.settle(trainer.iteration)
+    assert dict(cuda.waits) == {("measured._on_host", "to host"): 1}
 
 
 @pytest.mark.slow
@@ -192,7 +192,7 @@ def test_a_skipped_first_step_leaves_no_momentum(cuda):
     trainer = small_trainer("pretrain", solver("fp16"), GPU, "model.detector=retinanet")
     trainer.scaler = torch.amp.GradScaler("cuda", init_scale=2.0**100)
     before = [p.detach().clone() for p in trainer.stage.modules["generator"].parameters()]
-    trainer._step()
+    trainer.step()
     optimizer = trainer.stage.optimizers["generator"]
     buffers = [state["momentum_buffer"] for state in optimizer.state.values()]
     assert buffers and all(float(buffer.abs().max()) == 0 for buffer in buffers)

@@ -103,11 +103,11 @@ def small_trainer(name: str, solver: SolverConfig, world: World, *more: str, ste
 
 def measured(trainer: Trainer) -> list[dict[str, float]]:
     """The losses, and gradient norms as `norm NAME`, of each step so far."""
-    trainer._check_finite()
-    trainer._check_weights()
+    trainer.measured.settle(trainer.iteration)
+    trainer.measured.check_weights(trainer.stage.modules, trainer.iteration)
     return [
         row["losses"] | {f"norm {name}": value for name, value in row["norms"].items()}
-        for row in trainer._unlogged
+        for row in trainer.measured.unlogged
     ]
 
 

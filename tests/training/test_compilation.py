@@ -62,12 +62,12 @@ def steps(stage) -> Trainer:
     trainer = Trainer(stage, SOLVER, WORLD, iter(batches), Hooks(save=lambda state: None))
     stage.train()
     for _ in batches:
-        trainer._step()
+        trainer.step()
     return trainer
 
 
 def assert_same(plain: Trainer, compiled: Trainer) -> None:
-    for before, after in zip(plain._pending, compiled._pending, strict=True):
+    for before, after in zip(plain.measured.pending, compiled.measured.pending, strict=True):
         torch.testing.assert_close(after["losses"], before["losses"], rtol=1e-4, atol=1e-5)
     expected, state = plain.state()["modules"], compiled.state()["modules"]
     assert {n: list(m) for n, m in state.items()} == {n: list(m) for n, m in expected.items()}

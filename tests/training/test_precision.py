@@ -130,10 +130,10 @@ def test_the_adversarial_losses_are_float32(precision):
         trainer = Trainer(stage, solver, WORLD, iter([given] * 2), Hooks(save=lambda state: None))
         stage.train()
         with Dtypes() as seen:
-            trainer._step()
-        values[chosen] = trainer._pending[0]["losses"]
+            trainer.step()
+        values[chosen] = trainer.measured.pending[0]["losses"]
         before = generator.tail.weight.detach().clone()
-        trainer._step()
+        trainer.step()
         assert not torch.equal(before, generator.tail.weight), "the scaler skipped the step"
     half = {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     assert half in seen.convolutions and norms_are_float32(generator, discriminator)
