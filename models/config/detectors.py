@@ -39,6 +39,10 @@ DEFAULT = "mask_rcnn"
 
 _SECTIONS = {name: cls.model_fields.keys() - ModelConfig.model_fields for name, cls in DETECTORS.items()}
 _EVERY_SECTION = frozenset().union(*_SECTIONS.values())
+_SECTIONS_OF_0_1 = frozenset(
+    ("anchors", "box_head", "cascade", "centermask", "fcos", "mask_head", "retinanet", "rpn", "sparse_rcnn")
+)
+"""What every config of that version has, whatever its detector."""
 
 
 def _prepared(values: Any) -> Any:
@@ -46,7 +50,7 @@ def _prepared(values: Any) -> Any:
     if not isinstance(values, Mapping):
         return values
     values = {"detector": DEFAULT, **values}
-    return own_sections(values, values["detector"]) if values.keys() >= _EVERY_SECTION else values
+    return own_sections(values, values["detector"]) if values.keys() >= _SECTIONS_OF_0_1 else values
 
 
 AnyModelConfig = Annotated[_OneOfThem, BeforeValidator(_prepared)]

@@ -25,12 +25,13 @@ from srfgan_cli.runs.trained import TrainedDetector
 PARITY = Path(__file__).parent.parent / "parity" / "data"
 with_detectron2 = pytest.mark.skipif(find_spec("detectron2") is None, reason="detectron2 is not installed")
 
-
+WITHOUT_PUBLISHED_NAMES: set[str] = set()
+"""Detectors whose tensors nobody else has names for."""
 ZOO = [
     *({"backbone": {"name": name}, "neck": {"upsampler": "nn"}} for name in get_args(BackboneName)),
     *({"neck": {"upsampler": name}} for name in UPSAMPLERS),
     *({"neck": {"name": name, "norm": norm}} for name in get_args(NeckName) for norm in ("none", "bn")),
-    *({"detector": name} for name in list(DETECTORS)),
+    *({"detector": name} for name in DETECTORS if name not in WITHOUT_PUBLISHED_NAMES),
 ]
 
 
