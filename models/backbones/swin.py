@@ -109,8 +109,8 @@ def shift_mask(down: int, across: int, window: int, shift: int, device: torch.de
         (windows, window^2, window^2) float32 to add to the attention: 0 within a region, -100 between two.
     """
     row, column = (_regions(count, window, shift, device) for count in (down, across))
-    region = 3 * row[:, None, :, None] + column[None, :, None, :]
-    inside = region.reshape(down * across, window * window)
+    region = 3 * row[:, None, :, None] + column[None, :, None, :]  # (down, across, window, window)
+    inside = region.reshape(down * across, window * window)  # (down * across, window * window)
     return (inside[:, None] != inside[:, :, None]) * -100.0
 
 

@@ -154,13 +154,13 @@ class BoxHead(nn.Module):
         self, logits: Tensor, deltas: Tensor, samples: Sequence[SampledBoxes], targets: Sequence[Target]
     ) -> dict[str, Tensor]:
         """`loss_cls` and `loss_box_reg`; both sums are divided by the number of all sampled boxes."""
-        labels = torch.cat([sample.labels for sample in samples])
-        foreground = _foreground(samples)
-        boxes = torch.cat([sample.foreground for sample in samples])
+        labels = torch.cat([sample.labels for sample in samples])  # (R,)
+        foreground = _foreground(samples)  # (F,)
+        boxes = torch.cat([sample.foreground for sample in samples])  # (F, 4)
         wanted = torch.cat(
             [target.boxes[sample.matched] for sample, target in zip(samples, targets, strict=True)]
-        )
-        truth = encode_boxes(boxes, wanted, self.weights)
+        )  # (F, 4)
+        truth = encode_boxes(boxes, wanted, self.weights)  # (F, 4)
         column = 0 if self.class_agnostic else labels[foreground]
         count = max(len(labels), 1)
         return {
@@ -170,7 +170,7 @@ class BoxHead(nn.Module):
 
     def refine(self, deltas: Tensor, boxes: Sequence[Tensor], sizes: Sequence[Size]) -> list[Tensor]:
         """`boxes` (R_i, 4) of each image moved by all `deltas` (R, K, 4): (R_i, K, 4), clipped to the image."""
-        moved = decode_boxes(deltas, torch.cat(list(boxes))[:, None], self.weights)
+        moved = decode_boxes(deltas, torch.cat(list(boxes))[:, None], self.weights)  # (R, K, 4)
         counts = [part.shape[0] for part in boxes]
         return [clip_boxes(part, size) for part, size in zip(moved.split(counts), sizes, strict=True)]
 
@@ -245,6 +245,6 @@ def select_detections(boxes: Tensor, scores: Tensor, config: InferenceConfig) ->
         config: threshold, IoU and how many to keep.
     """
     row, label = torch.nonzero(scores > config.score_threshold, as_tuple=True)
-    boxes, scores = boxes.expand(-1, scores.shape[1], -1)[row, label], scores[row, label]
+    boxes, scores = boxes.expand(-1, scores.shape[1], -1)[row, label], scores[row, label]  # (P, 4), (P,)
     keep = nms_within_classes(boxes, scores, label, config.nms_iou)[: config.detections_per_image]
     return Detections(boxes[keep], scores[keep], label[keep])

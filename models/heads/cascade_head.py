@@ -49,11 +49,11 @@ class CascadeBoxHead(nn.Module):
         losses: dict[str, Tensor] = {}
         for index, stage in enumerate(self.stages):
             boxes = [sample.boxes for sample in samples]
-            pooled = stage.pool(maps, boxes)
+            pooled = stage.pool(maps, boxes)  # (R, C, M, M)
             if pooled.requires_grad:
                 # All stages together shall pull at the pyramid as one head does.
                 pooled.register_hook(lambda gradient: gradient / len(self.stages))
-            logits, deltas = stage.predict(pooled)
+            logits, deltas = stage.predict(pooled)  # (R, num_classes + 1), (R, 1, 4)
             for name, loss in stage.losses_of(logits, deltas, samples, targets).items():
                 losses[f"{name}_stage{index}"] = loss
             if index + 1 < len(self.stages):

@@ -79,11 +79,11 @@ class CenterMaskHead(FCOSHead):
         foreground = foreground_on_host(samples)
         labels = torch.cat([sample.labels for sample in samples])
         pooled = self.pool(pyramid, [sample.boxes for sample in samples], sizes)
-        logits = self.mask.predict(pooled, labels).float()
-        truth, shares = _mask_truth(foreground, targets, logits)
+        logits = self.mask.predict(pooled, labels).float()  # (R, M, M)
+        truth, shares = _mask_truth(foreground, targets, logits)  # (R, M, M), (R,)
         # Not detached: this loss trains the masks, too.
-        ious = _of_class(self.mask_iou(pooled, logits.sigmoid()), labels)
-        wanted = mask_iou_targets(logits, truth, shares)
+        ious = _of_class(self.mask_iou(pooled, logits.sigmoid()), labels)  # (R,)
+        wanted = mask_iou_targets(logits, truth, shares)  # (R,)
         errors = torch.where(wanted > 0, 0.5 * (ious.float() - wanted).square(), 0.0)
         losses["loss_mask"] = mask_loss(logits, truth)
         losses["loss_maskiou"] = errors.sum() / (wanted > 0).sum().clamp(min=1)
@@ -109,8 +109,8 @@ class CenterMaskHead(FCOSHead):
         """Set `mask_probs` and `mask_scores` of each image's boxes, wherever these are from."""
         labels = torch.cat([part.labels for part in detections])
         pooled = self.pool(pyramid, [part.boxes for part in detections], sizes)
-        probs = self.mask.predict(pooled, labels).float().sigmoid()
-        ious = _of_class(self.mask_iou(pooled, probs), labels).float()
+        probs = self.mask.predict(pooled, labels).float().sigmoid()  # (R, M, M)
+        ious = _of_class(self.mask_iou(pooled, probs), labels).float()  # (R,)
         counts = [part.labels.shape[0] for part in detections]
         for part, masks, quality in zip(detections, probs.split(counts), ious.split(counts), strict=True):
             part.mask_probs = masks

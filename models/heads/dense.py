@@ -33,8 +33,8 @@ def focal_losses(logits: Tensor, labels: Tensor) -> Tensor:
         (..., K) float32.
     """
     classes = logits.shape[-1]
-    wanted = torch.zeros(*labels.shape, classes + 1, device=logits.device)
-    wanted = wanted.scatter_(-1, labels[..., None], 1)[..., :classes]
+    wanted = torch.zeros(*labels.shape, classes + 1, device=logits.device)  # (..., K + 1)
+    wanted = wanted.scatter_(-1, labels[..., None], 1)[..., :classes]  # (..., K)
     losses: Tensor = sigmoid_focal_loss(logits.float(), wanted, _ALPHA, _GAMMA)
     return losses
 

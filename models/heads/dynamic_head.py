@@ -23,7 +23,7 @@ class DynamicInteraction(nn.Module):
 
     Args:
         channels: width of the pyramid and of the proposals' features.
-        width: between the two convolutions.
+        width: between the two convolutions (D).
         bins: of a pooled box.
     """
 
@@ -37,10 +37,10 @@ class DynamicInteraction(nn.Module):
 
     def forward(self, features: Tensor, pooled: Tensor) -> Tensor:
         """(R, C) of the proposals' features (R, C) and of their boxes' (R, C, M, M)."""
-        squeeze, expand = self.kernels(features).chunk(2, dim=1)
-        tokens = pooled.flatten(2).transpose(1, 2)
-        tokens = torch.relu(self.norm1(tokens @ squeeze.unflatten(1, (tokens.shape[2], -1))))
-        tokens = torch.relu(self.norm2(tokens @ expand.unflatten(1, (tokens.shape[2], -1))))
+        squeeze, expand = self.kernels(features).chunk(2, dim=1)  # (R, C * D), (R, C * D)
+        tokens = pooled.flatten(2).transpose(1, 2)  # (R, M * M, C)
+        tokens = torch.relu(self.norm1(tokens @ squeeze.unflatten(1, (tokens.shape[2], -1))))  # (R, M * M, D)
+        tokens = torch.relu(self.norm2(tokens @ expand.unflatten(1, (tokens.shape[2], -1))))  # (R, M * M, C)
         out: Tensor = torch.relu(self.norm3(self.out(tokens.flatten(1))))
         return out
 
@@ -80,7 +80,7 @@ class DynamicHead(nn.Module):
         """
         attended, _ = self.attention(features, features, features, need_weights=False)
         features = self.norm1(features + attended)
-        interacted = self.interaction(features.flatten(0, 1), pooled)
+        interacted = self.interaction(features.flatten(0, 1), pooled)  # (N * P, C)
         features = self.norm2(features + interacted.view_as(features))
         out: Tensor = self.norm3(features + self.linear2(torch.relu(self.linear1(features))))
         return out

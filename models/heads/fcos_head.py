@@ -102,17 +102,17 @@ class FCOSHead(nn.Module):
         """`loss_fcos_cls`, `loss_fcos_loc` and `loss_fcos_ctr`; 0 for the last two without any box."""
         locations = fcos_locations(maps.logits)
         labels, wanted = fcos_targets(locations, targets, self.config.sizes_of_interest, self.num_classes)
-        logits = _joined(maps.logits, self.num_classes)
-        positive = labels != self.num_classes
+        logits = _joined(maps.logits, self.num_classes)  # (N, P, K)
+        positive = labels != self.num_classes  # (N, P)
         # All places, most of them for nothing: a GPU's host would wait for the number of positive ones.
         # Those get a box that is right, so that their losses are numbers that can be left out.
         sides, wanted = (
             torch.where(positive[..., None], x, 1.0) for x in (_joined(maps.sides, 4).float(), wanted)
-        )
-        quality = torch.where(positive, centerness(wanted), 0.0)
+        )  # (N, P, 4) each
+        quality = torch.where(positive, centerness(wanted), 0.0)  # (N, P)
         count = mean_over_processes(positive.sum().float()).clamp(min=1)
         weight = mean_over_processes(quality.sum()).clamp(min=1e-6)
-        errors = binary_losses(_joined(maps.centerness, 1).squeeze(-1), quality)
+        errors = binary_losses(_joined(maps.centerness, 1).squeeze(-1), quality)  # (N, P)
         return {
             "loss_fcos_cls": focal_losses(logits, labels).sum() / count,
             "loss_fcos_loc": (quality * giou_losses(sides, wanted)).sum() / weight,
@@ -156,7 +156,7 @@ class FCOSHead(nn.Module):
         """
         passing = scores > threshold
         place, labels, best = best_pairs(scores * quality, passing, self.config.pre_nms_topk)
-        corner, reach = places[place], sides[place]
+        corner, reach = places[place], sides[place]  # (R, 2), (R, 4)
         return torch.cat([corner - reach[:, :2], corner + reach[:, 2:]], dim=1), best.sqrt(), labels
 
 

@@ -59,12 +59,12 @@ class MaskHead(nn.Module):
             x = torch.relu_(conv(x))
         if self.attention is not None:
             x = self.attention(x)
-        x = torch.relu_(self.up(x))
+        x = torch.relu_(self.up(x))  # (R, D, M, M)
         # The 1x1 convolution of the one class that is asked for, instead of all of them.
         # (Permuted, so that its gradient comes with the strides of every other 1x1 convolution's.)
-        weight = self.logits.weight.permute(0, 2, 3, 1).flatten(0, 2)[labels][:, None]
+        weight = self.logits.weight.permute(0, 2, 3, 1).flatten(0, 2)[labels][:, None]  # (R, 1, D)
         assert self.logits.bias is not None
-        masks: Tensor = torch.bmm(weight, x.flatten(2)).unflatten(2, x.shape[2:]).squeeze(1)
+        masks: Tensor = torch.bmm(weight, x.flatten(2)).unflatten(2, x.shape[2:]).squeeze(1)  # (R, M, M)
         return masks + self.logits.bias[labels][:, None, None]
 
     def losses(

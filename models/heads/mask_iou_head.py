@@ -56,7 +56,7 @@ class MaskIoUHead(nn.Module):
             pooled: (R, C, M, M) features of the boxes.
             probs: (R, 2M, 2M) masks in 0..1 over them.
         """
-        x = torch.cat([pooled, F.max_pool2d(probs[:, None], 2)], dim=1)
+        x = torch.cat([pooled, F.max_pool2d(probs[:, None], 2)], dim=1)  # (R, C + 1, M, M)
         x = x.contiguous(memory_format=torch.channels_last)
         for conv in self.convs:
             x = torch.relu_(conv(x))

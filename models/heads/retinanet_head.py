@@ -95,14 +95,14 @@ class RetinaNetHead(nn.Module):
     ) -> dict[str, Tensor]:
         """`loss_cls` and `loss_box_reg`: sums over all images, divided by a moving average of the positives."""
         maps, delta_maps = self.subnets(pyramid)
-        anchors = torch.cat(self.anchors(maps))
-        logits = torch.cat([flatten_map(level, self.num_classes) for level in maps], 1)
-        deltas = torch.cat([flatten_map(level, 4) for level in delta_maps], 1)
-        matched, quality = self._match(anchors, targets)
+        anchors = torch.cat(self.anchors(maps))  # (P, 4)
+        logits = torch.cat([flatten_map(level, self.num_classes) for level in maps], 1)  # (N, P, K)
+        deltas = torch.cat([flatten_map(level, 4) for level in delta_maps], 1)  # (N, P, 4)
+        matched, quality = self._match(anchors, targets)  # (N, P), (N, P)
         positive = quality == POSITIVE
-        classes = self._classes(matched, positive, targets)
+        classes = self._classes(matched, positive, targets)  # (N, P)
         loss_cls = (focal_losses(logits, classes).sum(-1) * (quality != IGNORED)).sum()
-        distances = (deltas.float() - self._deltas(anchors, matched, targets)).abs()
+        distances = (deltas.float() - self._deltas(anchors, matched, targets)).abs()  # (N, P, 4)
         # All anchors, most of them for nothing: a GPU's host would wait for the number of positive ones.
         loss_box = torch.where(positive[..., None], distances, 0.0).sum()
         normalizer = self._normalizer(positive.sum())

@@ -71,8 +71,8 @@ class RegionProposals(nn.Module):
         """
         logits, deltas = self(pyramid)
         anchors = self.anchors(logits)
-        flat_logits = [flatten_map(level, 1).squeeze(-1) for level in logits]
-        flat_deltas = [flatten_map(level, 4) for level in deltas]
+        flat_logits = [flatten_map(level, 1).squeeze(-1) for level in logits]  # (N, H * W * A) each
+        flat_deltas = [flatten_map(level, 4) for level in deltas]  # (N, H * W * A, 4) each
         with torch.no_grad():
             proposals = self._select(flat_logits, flat_deltas, anchors, sizes)
         if targets is None:
@@ -98,7 +98,7 @@ class RegionProposals(nn.Module):
         candidates = []
         for level_logits, level_deltas, level_anchors in zip(logits, deltas, anchors, strict=True):
             scores, index = level_logits.float().topk(min(before, level_logits.shape[1]), dim=1)
-            chosen = level_deltas.gather(1, index[..., None].expand(-1, -1, 4))
+            chosen = level_deltas.gather(1, index[..., None].expand(-1, -1, 4))  # (N, K, 4)
             candidates.append((scores, decode_boxes(chosen, level_anchors[index], _WEIGHTS)))
         one_by_one = logits[0].device.type in ("cpu", "meta") or torch.compiler.is_exporting()
         suppress = self._suppress_each if one_by_one else self._suppress_together
@@ -129,18 +129,18 @@ class RegionProposals(nn.Module):
         """As `_suppress_each`, for all images and levels at once: a GPU's host waits once."""
         count = max(scores.shape[1] for scores, _ in candidates)
         lowest = torch.finfo(candidates[0][0].dtype).min
-        scores = torch.stack([_filled(level, count, lowest) for level, _ in candidates], dim=1)
-        boxes = torch.stack([_filled(level, count, 0) for _, level in candidates], dim=1)
+        scores = torch.stack([_filled(level, count, lowest) for level, _ in candidates], dim=1)  # (N, L, K)
+        boxes = torch.stack([_filled(level, count, 0) for _, level in candidates], dim=1)  # (N, L, K, 4)
         limits = to_device(torch.tensor([(w, h, w, h) for h, w in sizes]).to(boxes.dtype), boxes.device)
         boxes = torch.minimum(boxes.clamp(min=0), limits[:, None, None])
         suppression = Suppression(boxes.flatten(0, 1), is_nonempty(boxes).flatten(0, 1), self.config.nms_iou)
         settled, kept = 0, [0]
         while not settled:
             unchanged = suppression.advance()
-            keep = suppression.keep.view(scores.shape).flatten(1)
+            keep = suppression.keep.view(scores.shape).flatten(1)  # (N, L * K)
             *kept, settled = torch.cat([keep.sum(1), unchanged[None]]).tolist()
         order = torch.where(keep, scores.flatten(1), lowest).topk(min(after, keep.shape[1]), dim=1).indices
-        best = boxes.flatten(1, 2).gather(1, order[..., None].expand(-1, -1, 4))
+        best = boxes.flatten(1, 2).gather(1, order[..., None].expand(-1, -1, 4))  # (N, R, 4)
         return [part[:number] for part, number in zip(best, kept, strict=True)]
 
     def _suppress(self, scores: Tensor, boxes: Tensor, size: Size) -> tuple[Tensor, Tensor]:
@@ -170,11 +170,11 @@ class RegionProposals(nn.Module):
         for image, (target, (matched, _), (positive, negative)) in enumerate(
             zip(targets, matches, sampled_of, strict=True)
         ):
-            sampled = torch.cat([positive, negative])
+            sampled = torch.cat([positive, negative])  # (S,)
             is_object = torch.arange(len(sampled), device=sampled.device) < len(positive)
             loss_cls.append(binary_sum(logits[image, sampled], is_object))
-            wanted = target.boxes[matched[positive]]
-            truth = encode_boxes(anchors[positive], wanted, _WEIGHTS)
+            wanted = target.boxes[matched[positive]]  # (F, 4)
+            truth = encode_boxes(anchors[positive], wanted, _WEIGHTS)  # (F, 4)
             loss_loc.append(l1_sum(deltas[image, positive], truth))
         normalizer = self.config.samples_per_image * len(targets)
         return {

@@ -104,11 +104,11 @@ class SparseHead(nn.Module):
         Boxes pass no gradient to the iteration before, features do.
         """
         maps = maps_for_pooling(pyramid, self.levels)
-        features = self.proposal_features.expand(len(sizes), -1, -1)
-        boxes = self._initial_boxes(sizes)
+        features = self.proposal_features.expand(len(sizes), -1, -1)  # (N, P, C)
+        boxes = self._initial_boxes(sizes)  # (N, P, 4)
         found = []
         for stage in self.stages:
-            pooled = pool_boxes(maps, list(boxes.detach()), _RESOLUTION, samples=_SAMPLES)
+            pooled = pool_boxes(maps, list(boxes.detach()), _RESOLUTION, samples=_SAMPLES)  # (N * P, C, M, M)
             features = stage(features, pooled)
             found.append((features, stage.move(features, boxes)))
             boxes = found[-1][1].detach()
@@ -116,7 +116,7 @@ class SparseHead(nn.Module):
 
     def _initial_boxes(self, sizes: Sequence[Size]) -> Tensor:
         """(N, P, 4) xyxy in pixels."""
-        centre, half = self.proposal_boxes[:, :2], self.proposal_boxes[:, 2:] / 2
+        centre, half = self.proposal_boxes[:, :2], self.proposal_boxes[:, 2:] / 2  # (P, 2), (P, 2)
         x0, y0, x1, y1 = torch.cat([centre - half, centre + half], dim=1).unbind(-1)
         return torch.stack(
             [
@@ -128,12 +128,12 @@ class SparseHead(nn.Module):
     def _set_losses(self, logits: Tensor, boxes: Tensor, truth: Truth) -> dict[str, Tensor]:
         """The three losses (S,) of each iteration; `logits` (S, N, P, K), `boxes` (S, N, P, 4)."""
         matched, proposal = match_sets(self._costs(logits.detach(), boxes.detach(), truth), truth.counts)
-        image = truth.image[matched]
+        image = truth.image[matched]  # (S, M)
         place = (torch.arange(len(logits), device=logits.device)[:, None], image, proposal)
-        labels = torch.full(logits.shape[:-1], self.num_classes, device=logits.device)
+        labels = torch.full(logits.shape[:-1], self.num_classes, device=logits.device)  # (S, N, P)
         labels[place] = truth.labels[matched]
-        found, wanted, scale = boxes[place], truth.boxes[matched], truth.scale[image]
-        distances = (found / scale - wanted / scale).abs()
+        found, wanted, scale = boxes[place], truth.boxes[matched], truth.scale[image]  # (S, M, 4) each
+        distances = (found / scale - wanted / scale).abs()  # (S, M, 4)
         count = mean_over_processes(logits.new_full((), len(truth.boxes))).clamp(min=1)
         config = self.config
         return {
@@ -144,10 +144,12 @@ class SparseHead(nn.Module):
 
     def _costs(self, logits: Tensor, boxes: Tensor, truth: Truth) -> Tensor:
         """(G, S, P): what each iteration's predictions cost each ground-truth box of their image."""
-        config, scale = self.config, truth.scale[truth.image][:, None, None]
-        classes = focal_costs(logits[:, truth.image, :, truth.labels])
-        found, wanted = boxes.transpose(0, 1)[truth.image], truth.boxes[:, None, None]
-        distances = (found / scale - wanted / scale).abs().sum(dim=-1)
+        config = self.config
+        scale = truth.scale[truth.image][:, None, None]  # (G, 1, 1, 4)
+        classes = focal_costs(logits[:, truth.image, :, truth.labels])  # (G, S, P)
+        found = boxes.transpose(0, 1)[truth.image]  # (G, S, P, 4)
+        wanted = truth.boxes[:, None, None]  # (G, 1, 1, 4)
+        distances = (found / scale - wanted / scale).abs().sum(dim=-1)  # (G, S, P)
         return (
             config.class_weight * classes
             + config.l1_weight * distances

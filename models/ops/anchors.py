@@ -24,15 +24,15 @@ def grid_anchors(cell: Tensor, height: int, width: int, stride: int) -> Tensor:
 
     Centres lie at (column * stride, row * stride), without a half-stride offset (detectron2's offset 0).
     """
-    ys = torch.arange(height, device=cell.device, dtype=cell.dtype) * stride
-    xs = torch.arange(width, device=cell.device, dtype=cell.dtype) * stride
-    grid_y, grid_x = torch.meshgrid(ys, xs, indexing="ij")
-    shifts = torch.stack([grid_x, grid_y, grid_x, grid_y], dim=-1)
+    ys = torch.arange(height, device=cell.device, dtype=cell.dtype) * stride  # (H,)
+    xs = torch.arange(width, device=cell.device, dtype=cell.dtype) * stride  # (W,)
+    grid_y, grid_x = torch.meshgrid(ys, xs, indexing="ij")  # (H, W), (H, W)
+    shifts = torch.stack([grid_x, grid_y, grid_x, grid_y], dim=-1)  # (H, W, 4)
     return (shifts[:, :, None] + cell).reshape(-1, 4)
 
 
 def flatten_map(x: Tensor, width: int) -> Tensor:
     """(N, A * width, H, W) to (N, H * W * A, width), the order of `grid_anchors`."""
     batch, _, height, columns = x.shape
-    x = x.view(batch, -1, width, height, columns).permute(0, 3, 4, 1, 2)
+    x = x.view(batch, -1, width, height, columns).permute(0, 3, 4, 1, 2)  # (N, H, W, A, width)
     return x.reshape(batch, -1, width)

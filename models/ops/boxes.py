@@ -22,10 +22,10 @@ def box_area(boxes: Tensor) -> Tensor:
 
 def box_iou(first: Tensor, second: Tensor) -> Tensor:
     """Pairwise intersection over union (M, N) of boxes (M, 4) and (N, 4); 0 where nothing intersects."""
-    x0, y0, x1, y1 = first[:, None].unbind(-1)
-    u0, v0, u1, v1 = second[None].unbind(-1)
-    width = (torch.minimum(x1, u1) - torch.maximum(x0, u0)).clamp_(min=0)
-    height = (torch.minimum(y1, v1) - torch.maximum(y0, v0)).clamp_(min=0)
+    x0, y0, x1, y1 = first[:, None].unbind(-1)  # (M, 1) each
+    u0, v0, u1, v1 = second[None].unbind(-1)  # (1, N) each
+    width = (torch.minimum(x1, u1) - torch.maximum(x0, u0)).clamp_(min=0)  # (M, N)
+    height = (torch.minimum(y1, v1) - torch.maximum(y0, v0)).clamp_(min=0)  # (M, N)
     intersection = width.mul_(height)
     union = box_area(first)[:, None] + box_area(second)[None] - intersection
     return torch.where(intersection > 0, intersection / union, 0.0)
@@ -57,17 +57,17 @@ def is_nonempty(boxes: Tensor) -> Tensor:
 
 
 def encode_boxes(boxes: Tensor, targets: Tensor, weights: Sequence[float]) -> Tensor:
-    """Deltas (R, 4) that move `boxes` (R, 4) onto `targets` (R, 4) (R-CNN paper, appendix C, eq. 6 to 9).
+    """Deltas (..., 4) that move `boxes` (..., 4) onto `targets` (..., 4) (R-CNN paper, appendix C, eq. 6 to 9).
 
     Args:
         boxes: anchors or proposals with sides longer than zero.
-        targets: ground truth, one for each box.
+        targets: ground truth, one for each box; `boxes` broadcast to them.
         weights: the four factors on (dx, dy, dw, dh).
     """
     size, centre = _size_and_centre(boxes)
     target_size, target_centre = _size_and_centre(targets)
-    shift = (target_centre - centre) / size
-    scale = torch.log(target_size / size)
+    shift = (target_centre - centre) / size  # (..., 2)
+    scale = torch.log(target_size / size)  # (..., 2)
     factors = zip((*shift.unbind(-1), *scale.unbind(-1)), weights, strict=True)
     return torch.stack([delta * factor for delta, factor in factors], dim=-1)
 
@@ -82,8 +82,8 @@ def decode_boxes(
     size, centre = _size_and_centre(boxes)
     factors = zip(deltas.float().unbind(-1), weights, strict=True)
     deltas = torch.stack([delta / factor for delta, factor in factors], dim=-1)
-    new_centre = deltas[..., :2] * size + centre
-    half = 0.5 * deltas[..., 2:].clamp(max=max_log_scale).exp() * size
+    new_centre = deltas[..., :2] * size + centre  # (..., 2)
+    half = 0.5 * deltas[..., 2:].clamp(max=max_log_scale).exp() * size  # (..., 2)
     return torch.cat([new_centre - half, new_centre + half], dim=-1)
 
 

@@ -45,28 +45,28 @@ def fcos_targets(
         Labels (N, P) int64 and distances (N, P, 4) to left, top, right, bottom in units of the stride, of
         all levels one after the other; the distances mean nothing where the label is `background`.
     """
-    places = torch.cat([grid for grid, _ in locations])
-    strides = torch.cat([torch.full_like(grid[:, 0], stride) for grid, stride in locations])
+    places = torch.cat([grid for grid, _ in locations])  # (P, 2)
+    strides = torch.cat([torch.full_like(grid[:, 0], stride) for grid, stride in locations])  # (P,)
     borders = [-1.0, *sizes_of_interest, float("inf")]
     low, high = (
         torch.cat([torch.full_like(grid[:, 0], end) for (grid, _), end in zip(locations, ends, strict=True)])
         for ends in (borders[:-1], borders[1:])
-    )
+    )  # (P,) each
     labels, distances = [], []
     for target in targets:
         if len(target.boxes) == 0:
             labels.append(torch.full_like(strides, background, dtype=torch.int64))
             distances.append(torch.zeros(len(places), 4, device=places.device))
             continue
-        sides = _sides(places, target.boxes)
-        farthest = sides.amax(dim=-1)
-        fits = (farthest >= low[:, None]) & (farthest <= high[:, None])
+        sides = _sides(places, target.boxes)  # (P, R, 4)
+        farthest = sides.amax(dim=-1)  # (P, R)
+        fits = (farthest >= low[:, None]) & (farthest <= high[:, None])  # (P, R)
         fits &= _near_centre(places, strides, target.boxes)
-        extent = target.boxes[:, 2:] - target.boxes[:, :2]
-        area = torch.where(fits, extent.prod(dim=1), torch.inf)
-        smallest, index = area.min(dim=1)
+        extent = target.boxes[:, 2:] - target.boxes[:, :2]  # (R, 2)
+        area = torch.where(fits, extent.prod(dim=1), torch.inf)  # (P, R)
+        smallest, index = area.min(dim=1)  # (P,), (P,)
         labels.append(torch.where(smallest.isfinite(), target.labels[index], background))
-        chosen = sides.gather(1, index[:, None, None].expand(-1, 1, 4)).squeeze(1)
+        chosen = sides.gather(1, index[:, None, None].expand(-1, 1, 4)).squeeze(1)  # (P, 4)
         distances.append(chosen / strides[:, None])
     return torch.stack(labels), torch.stack(distances)
 
@@ -81,7 +81,7 @@ def centerness(sides: Tensor) -> Tensor:
 
 def _grid(x: Tensor, stride: int) -> Tensor:
     ys, xs = (torch.arange(side, device=x.device, dtype=torch.float32) for side in x.shape[-2:])
-    grid_y, grid_x = torch.meshgrid(ys, xs, indexing="ij")
+    grid_y, grid_x = torch.meshgrid(ys, xs, indexing="ij")  # (H, W), (H, W)
     return torch.stack([grid_x, grid_y], dim=-1).reshape(-1, 2) * stride + stride // 2
 
 
@@ -92,8 +92,8 @@ def _sides(places: Tensor, boxes: Tensor) -> Tensor:
 
 def _near_centre(places: Tensor, strides: Tensor, boxes: Tensor) -> Tensor:
     """Bool (P, R): the place lies strictly inside the square around the box's centre, cut to the box."""
-    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
-    reach = (_RADIUS * strides)[:, None, None]
-    low = torch.maximum(centre - reach, boxes[:, :2])
-    high = torch.minimum(centre + reach, boxes[:, 2:])
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2  # (R, 2)
+    reach = (_RADIUS * strides)[:, None, None]  # (P, 1, 1)
+    low = torch.maximum(centre - reach, boxes[:, :2])  # (P, R, 2)
+    high = torch.minimum(centre + reach, boxes[:, 2:])  # (P, R, 2)
     return ((places[:, None] > low) & (places[:, None] < high)).all(dim=-1)

@@ -43,9 +43,9 @@ def mask_iou_targets(logits: Tensor, truth: Tensor, shares: Tensor) -> Tensor:
     Returns:
         (R,) float32 in 0..1, without gradient.
     """
-    predicted = logits.detach() > 0
-    overlap = (predicted & truth).sum(dim=(1, 2))
-    whole = truth.sum(dim=(1, 2)) / shares.clamp(min=1e-10)
+    predicted = logits.detach() > 0  # (R, M, M)
+    overlap = (predicted & truth).sum(dim=(1, 2))  # (R,)
+    whole = truth.sum(dim=(1, 2)) / shares.clamp(min=1e-10)  # (R,)
     return overlap / (predicted.sum(dim=(1, 2)) + whole - overlap).clamp(min=1)
 
 

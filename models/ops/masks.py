@@ -53,14 +53,14 @@ def mask_targets(masks: Sequence[InstanceMask], boxes: Tensor, matched: Tensor, 
 
 def _rasterize(outlines: Sequence[Polygons], boxes: np.ndarray, resolution: int) -> Tensor:
     """(R, M, M) bool: the union of each outline's polygons within its box."""
-    scale = resolution / np.maximum(boxes[:, 2:] - boxes[:, :2], 0.1)
+    scale = resolution / np.maximum(boxes[:, 2:] - boxes[:, :2], 0.1)  # (R, 2)
     parts: list[np.ndarray] = []
     first: list[int] = []
     for outline, corner, factor in zip(outlines, boxes[:, :2], scale, strict=True):
         first.append(len(parts))
         parts += [((part - corner) * factor).clip(-_REACH, _REACH).ravel() for part in outline.parts]
     codes = coco_mask.frPyObjects(parts, resolution, resolution)
-    bitmaps = coco_mask.decode(codes).transpose(2, 0, 1)
+    bitmaps = coco_mask.decode(codes).transpose(2, 0, 1)  # (polygons, M, M)
     return torch.from_numpy(np.maximum.reduceat(bitmaps, first, axis=0).astype(bool))
 
 
@@ -75,7 +75,7 @@ def _resample(patches: Sequence[MaskPatch], boxes: np.ndarray, resolution: int) 
     for index, patch in enumerate(unique.values()):
         rows, columns = patch.pixels.shape
         stack[index, 0, 1 : rows + 1, 1 : columns + 1] = torch.from_numpy(patch.pixels)
-    rois = np.empty((len(patches), 5), np.float32)
+    rois = np.empty((len(patches), 5), np.float32)  # (R, 5)
     for row, patch, box in zip(rois, patches, boxes, strict=True):
         rows, columns = patch.pixels.shape
         corner, side = patch.span[:2], patch.span[2:] - patch.span[:2]
@@ -114,8 +114,8 @@ def _paste_together(probs: Tensor, boxes: Tensor, size: Size, threshold: float) 
     at_once = max(1, _MAX_PASTED_PIXELS // max(1, height * width))
     pieces = [probs.new_zeros((0, height, width), dtype=torch.bool)]
     for part, part_boxes in zip(probs.split(at_once), boxes.split(at_once), strict=True):
-        x0, y0, x1, y1 = part_boxes[..., None].unbind(1)
-        rows, columns = _weights(ys, y0, y1, bins), _weights(xs, x0, x1, bins)
+        x0, y0, x1, y1 = part_boxes[..., None].unbind(1)  # (R, 1) each
+        rows, columns = _weights(ys, y0, y1, bins), _weights(xs, x0, x1, bins)  # (R, H, M), (R, W, M)
         pieces.append(rows @ part @ columns.transpose(1, 2) >= threshold)
     return torch.cat(pieces)
 
@@ -127,8 +127,8 @@ def _paste_one_by_one(probs: Tensor, boxes: Tensor, size: Size, threshold: float
     ys, xs = (np.arange(side, dtype=np.float32) + 0.5 for side in size)
     bins = np.arange(probs.shape[-1], dtype=np.float32)
     corners = boxes.detach().float().numpy()
-    low = np.maximum(np.floor(corners[:, :2]), 0).astype(int)
-    high = np.minimum(np.ceil(corners[:, 2:]), [width, height]).astype(int)
+    low = np.maximum(np.floor(corners[:, :2]), 0).astype(int)  # (R, 2)
+    high = np.minimum(np.ceil(corners[:, 2:]), [width, height]).astype(int)  # (R, 2)
     for image, prob, box, (left, top), (right, bottom) in zip(
         pasted, probs.detach().numpy(), corners, low, high, strict=True
     ):

@@ -36,8 +36,8 @@ def match_boxes(
         index = torch.zeros(len(candidates), dtype=torch.int64, device=candidates.device)
         return index, torch.full_like(index, NEGATIVE, dtype=torch.int8)
     best = [iou.max(dim=0) for iou in _iou_in_parts(truth, candidates)]
-    quality = torch.cat([part.values for part in best])
-    index = torch.cat([part.indices for part in best])
+    quality = torch.cat([part.values for part in best])  # (N,)
+    index = torch.cat([part.indices for part in best])  # (N,)
     labels = torch.full_like(index, IGNORED, dtype=torch.int8)
     labels.masked_fill_(quality < negative_below, NEGATIVE)
     labels.masked_fill_(quality >= positive_from, POSITIVE)
@@ -52,7 +52,7 @@ def _iou_in_parts(truth: Tensor, candidates: Tensor) -> Iterator[Tensor]:
 
 
 def _best_of_any_truth(truth: Tensor, candidates: Tensor) -> Tensor:
-    best = torch.stack([iou.amax(dim=1) for iou in _iou_in_parts(truth, candidates)]).amax(dim=0)
+    best = torch.stack([iou.amax(dim=1) for iou in _iou_in_parts(truth, candidates)]).amax(dim=0)  # (M,)
     # A box that touches no candidate has a best IoU of 0: it must not make all of them positive.
     best = torch.where(best > 0, best, torch.inf)
     return torch.cat([(iou == best[:, None]).any(dim=0) for iou in _iou_in_parts(truth, candidates)])

@@ -70,7 +70,7 @@ def pool_boxes(
         (sum R_i, C, resolution, resolution), images in order. Half-pixel aligned.
     """
     image_index = [torch.full_like(part[:, :1], index) for index, part in enumerate(boxes)]
-    rois = torch.cat([torch.cat(image_index), torch.cat(list(boxes))], dim=1)
+    rois = torch.cat([torch.cat(image_index), torch.cat(list(boxes))], dim=1)  # (sum R_i, 5)
     if rois.is_meta:  # boxes without values belong to no level
         channels = next(iter(maps.values())).shape[1]
         return rois.new_empty(len(rois), channels, resolution, resolution)
@@ -108,8 +108,8 @@ def _channels_first(x: Tensor) -> Tensor:
     if x.device.type != "cpu" or x.is_contiguous() or torch.compiler.is_exporting():
         return x.to(dtype, memory_format=torch.contiguous_format)
     # As matrices, which torch transposes in blocks: 0.4 of the time of its way for four dimensions.
-    maps = [image.to(dtype).permute(1, 2, 0).flatten(0, 1).t().contiguous() for image in x]
-    joined = torch.stack(maps) if len(maps) > 1 else maps[0][None]
+    maps = [image.to(dtype).permute(1, 2, 0).flatten(0, 1).t().contiguous() for image in x]  # (C, H * W) each
+    joined = torch.stack(maps) if len(maps) > 1 else maps[0][None]  # (N, C, H * W)
     return joined.view(x.shape)
 
 

@@ -40,7 +40,7 @@ def match_sets(costs: Tensor, counts: Sequence[int]) -> tuple[Tensor, Tensor]:
     # A training that diverges shall end at its loss, which names it, not here.
     table = np.nan_to_num(
         costs.detach().cpu().numpy(), nan=_NOT_FINITE, posinf=_NOT_FINITE, neginf=-_NOT_FINITE
-    )
+    )  # (G, S, P)
     ends = list(pairwise(accumulate(counts, initial=0)))
     pairs = np.empty((2, table.shape[1], sum(min(count, table.shape[2]) for count in counts)), np.int64)
     for index in range(table.shape[1]):

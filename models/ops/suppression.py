@@ -57,10 +57,10 @@ def _overlaps(boxes: Tensor, iou: float) -> Tensor:
 
 def _iou_above(boxes: Tensor, iou: float) -> Tensor:
     """(G, N, N) bool. In place where it can be: the pairs of 2,000 boxes are 16 MB of float32."""
-    x0, y0, x1, y1 = boxes.unbind(-1)
+    x0, y0, x1, y1 = boxes.unbind(-1)  # (G, N) each
     shared = torch.minimum(x1[:, :, None], x1[:, None]).sub_(torch.maximum(x0[:, :, None], x0[:, None]))
     height = torch.minimum(y1[:, :, None], y1[:, None]).sub_(torch.maximum(y0[:, :, None], y0[:, None]))
     shared.clamp_(min=0).mul_(height.clamp_(min=0))
-    area = (x1 - x0) * (y1 - y0)
-    union = (area[:, :, None] + area[:, None]).sub_(shared)
+    area = (x1 - x0) * (y1 - y0)  # (G, N)
+    union = (area[:, :, None] + area[:, None]).sub_(shared)  # (G, N, N)
     return shared.div_(union) > iou

@@ -33,7 +33,7 @@ class Carafe(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C, 2H, 2W)."""
-        around = neighbourhoods(x, self.kernel)
+        around = neighbourhoods(x, self.kernel)  # (N, H, W, taps, C)
         # Section 3.2, normalised over the taps: tap k of new pixel s is channel 4k + s.
         weights = self.encode(self.compress(x)).permute(0, 2, 3, 1).unflatten(3, (self.kernel**2, 4))
         return reassembled(around, weights.softmax(dim=3).transpose(3, 4))  # section 3.3

@@ -17,7 +17,7 @@ class DySample(nn.Module):
 
     Args:
         channels: of the map; a multiple of `groups`.
-        groups: how many groups of channels.
+        groups: how many groups of channels (G).
         scope: what the offsets are multiplied with; 0.25 keeps neighbouring points just apart.
     """
 
@@ -38,13 +38,13 @@ class DySample(nn.Module):
         """(N, C, H, W) to (N, C, 2H, 2W)."""
         precise = torch.promote_types(x.dtype, torch.float32)
         height, width = x.shape[-2:]
-        moved = F.pixel_shuffle(self.offset(x), 2).to(precise) * self.scope
-        moved = moved.unflatten(1, (self.groups, 2)).flatten(0, 1)
+        moved = F.pixel_shuffle(self.offset(x), 2).to(precise) * self.scope  # (N, 2G, 2H, 2W)
+        moved = moved.unflatten(1, (self.groups, 2)).flatten(0, 1)  # (N * G, 2, 2H, 2W)
         # In old pixels from the map's corner; new pixel i starts at (i + 0.5) / 2.
         columns = (torch.arange(2 * width, dtype=precise, device=x.device) + 0.5) / 2 + moved[:, 0]
         rows = (torch.arange(2 * height, dtype=precise, device=x.device) + 0.5)[:, None] / 2 + moved[:, 1]
-        points = torch.stack([2 * columns / width - 1, 2 * rows / height - 1], dim=-1)
-        grouped = x.unflatten(1, (self.groups, -1)).flatten(0, 1).to(precise)
+        points = torch.stack([2 * columns / width - 1, 2 * rows / height - 1], dim=-1)  # (N * G, 2H, 2W, 2)
+        grouped = x.unflatten(1, (self.groups, -1)).flatten(0, 1).to(precise)  # (N * G, C / G, H, W)
         sampled: Tensor = F.grid_sample(grouped, points, padding_mode="border", align_corners=False)
-        sampled = sampled.unflatten(0, (-1, self.groups))
+        sampled = sampled.unflatten(0, (-1, self.groups))  # (N, G, C / G, 2H, 2W)
         return sampled.flatten(1, 2).to(x.dtype)

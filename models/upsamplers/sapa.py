@@ -36,9 +36,9 @@ class Sapa(nn.Module):
     def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
         """(N, C, H, W) and the finer map, (N, C, 2H, 2W), to (N, C, 2H, 2W)."""
         height, width = coarse.shape[-2:]
-        queries = self.query(self.norm_fine(fine.permute(0, 2, 3, 1)))
-        keys = self.key(self.norm_coarse(coarse.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
+        queries = self.query(self.norm_fine(fine.permute(0, 2, 3, 1)))  # (N, 2H, 2W, d)
+        keys = self.key(self.norm_coarse(coarse.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)  # (N, d, H, W)
         # The four new pixels of each old one: (N, H, W, 4, d).
         queries = queries.unflatten(2, (width, 2)).unflatten(1, (height, 2)).transpose(2, 3).flatten(3, 4)
-        similarities = queries @ neighbourhoods(keys, self.kernel).transpose(3, 4)
+        similarities = queries @ neighbourhoods(keys, self.kernel).transpose(3, 4)  # (N, H, W, 4, taps)
         return reassembled(neighbourhoods(coarse, self.kernel), similarities.softmax(dim=-1))

@@ -47,7 +47,7 @@ def as_judge(discriminator: nn.Module) -> Judge:
         # Of several processes, DDP writes the first one's statistics over all before D's step, whose backward pass
         # goes through this graph too: it gets copies.
         statistics = {name: buffer.clone() for name, buffer in discriminator.named_buffers()}
-        logits = [functional_call(discriminator, statistics, (f,)) for f in inputs]
+        logits = [functional_call(discriminator, statistics, (f,)) for f in inputs]  # (N, 1, H, W) each
         for name, buffer in discriminator.named_buffers():
             buffer.copy_(statistics[name])
         loss = _total(F.softplus(-x.float()).mean() for x in logits)
