@@ -5,13 +5,17 @@ BIN := $(VENV)/bin
 # One thread per test process: they share the cores. GPUs are hidden: the tests are about the CPU.
 PYTEST := CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: demo test test-slow fuzz lint format readme clean
+.PHONY: demo test test-fast test-slow fuzz lint format readme clean
 
 demo: $(VENV)/installed
 	$(BIN)/srfgan demo
 
 test: lint
 	$(PYTEST) -n 2 -m "not slow and not fuzz"
+
+# On every save: under a minute on two cores.
+test-fast: $(VENV)/installed-dev
+	$(PYTEST) -n 2 -m fast
 
 test-slow: $(VENV)/installed-dev
 	$(PYTEST) -m slow

@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from detector_configs import fitting
@@ -24,6 +25,33 @@ TINY = (
     "discriminator.widths=[16, 16]",
 )
 """Overrides that shrink the R-18 presets, backbone included, to a second or two of training on the built-in data."""
+
+
+FAST = {"data", "evaluation", "models", "training"}
+"""Folders whose tests are run on every save: under a minute together on two cores, without the following."""
+
+LONG = {
+    "test_backbones.py",
+    "test_compilation.py",
+    "test_precision.py",
+    "test_timm_backbones.py",
+    "test_torchvision_fpn.py",
+    "test_weights.py",
+}
+"""Files in them that build dozens of whole networks, or compile them."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Marks that follow from what a test is: `command` from its fixtures, `fast` from its file."""
+    here = Path(__file__).parent
+    for item in items:
+        if "srfgan" in item.fixturenames:
+            item.add_marker("command")
+        marks = {mark.name for mark in item.iter_markers()}
+        short = item.path.relative_to(here).parts[0] in FAST and item.path.name not in LONG
+        if short and not marks & {"command", "fuzz", "slow"}:
+            item.add_marker("fast")
 
 
 def pytest_addoption(parser):

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+pytestmark = pytest.mark.command
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^`(models/\S+\.py)`:\n\n```(python|diff)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)

@@ -3,10 +3,7 @@
 Run as a program (`make readme`), this writes README's table of upsamplers.
 """
 
-import os
 import re
-import subprocess
-import sys
 from importlib import import_module
 from pathlib import Path
 from typing import get_args
@@ -26,6 +23,12 @@ WHAT_EXISTS = {
 }
 MADE = re.compile(r"(?<=<!-- upsamplers, by `make readme` -->\n).*?(?=<!-- end -->)", re.DOTALL)
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+STRICT = """
+import warnings
+
+warnings.filterwarnings("error", category=DeprecationWarning, module="models")
+"""
 
 
 def test_there_are_examples():
@@ -53,19 +56,14 @@ def test_the_table_of_upsamplers_is_the_codes():
     assert MADE.findall(README.read_text(encoding="utf-8")) == [table_of_upsamplers()], "run make readme"
 
 
+@pytest.mark.command
 @pytest.mark.parametrize("code", BLOCKS)
 def test_python_example_runs(code, tmp_path):
     """In a process and a folder of its own, as a reader would run it."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(README.parent)}
-    done = subprocess.run(
-        [sys.executable, "-W", "error::DeprecationWarning:models", "-c", code],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
+    from forked import start  # not where this runs as a program
+
+    ended, said = start(f"{STRICT}\n{code}", None, tmp_path).ended()
+    assert ended == 0, said
 
 
 if __name__ == "__main__":

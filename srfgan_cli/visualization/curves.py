@@ -27,7 +27,7 @@ _SMOOTHING = 1 / 12
 
 
 @dataclass(frozen=True)
-class _Run:
+class Run:
     """One run's numbers: by name, points (iteration, value) in the order of the file."""
 
     losses: dict[str, list[tuple[float, float]]]
@@ -49,7 +49,7 @@ def curves(runs: Mapping[str, Path]) -> Image.Image:
     """
     if not runs:
         raise InputError("no run to draw curves of; give at least one metrics.jsonl")
-    read = {title: _read(path) for title, path in runs.items()}
+    read = {title: read_run(path) for title, path in runs.items()}
     tasks = list(dict.fromkeys(task for run in read.values() for task in run.precisions))
     rows = 2 if tasks else 1
     figure = Figure(figsize=(max(4.2 * len(read), 6.0), 3.9 * rows), dpi=120, layout="constrained")
@@ -65,7 +65,15 @@ def curves(runs: Mapping[str, Path]) -> Image.Image:
     return _rendered(figure)
 
 
-def _read(path: Path) -> _Run:
+def read_run(path: Path) -> Run:
+    """What a run has logged.
+
+    Args:
+        path: its metrics.jsonl; half a line at the end, as a killed run leaves, is skipped.
+
+    Raises:
+        InputError: the file cannot be read or holds no losses.
+    """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
@@ -81,7 +89,7 @@ def _read(path: Path) -> _Run:
                 precisions[task].append((iteration, scores["AP"]))
     if not losses:
         raise InputError(f"{path}: holds no losses; has the run logged anything yet?")
-    return _Run(dict(losses), dict(precisions))
+    return Run(dict(losses), dict(precisions))
 
 
 def _records(lines: Iterable[str]) -> Iterable[dict[str, Any]]:
@@ -99,7 +107,7 @@ def _draw_losses(axes: Axes, losses: Mapping[str, Sequence[tuple[float, float]]]
     series = {name: np.array(points, dtype=float) for name, points in losses.items()}
     smallest, largest = np.inf, 0.0
     for index, (name, points) in enumerate(series.items()):
-        smooth = _moving_average(points[:, 1])
+        smooth = moving_average(points[:, 1])
         colour = f"C{index % 10}"
         axes.plot(points[:, 0], points[:, 1], color=colour, alpha=0.22, linewidth=0.8)
         axes.plot(
@@ -115,7 +123,7 @@ def _draw_losses(axes: Axes, losses: Mapping[str, Sequence[tuple[float, float]]]
     _tidy(axes)
 
 
-def _draw_precisions(axes: Axes, task: str, runs: Mapping[str, _Run]) -> None:
+def _draw_precisions(axes: Axes, task: str, runs: Mapping[str, Run]) -> None:
     for index, (title, run) in enumerate(runs.items()):
         if task in run.precisions:
             iterations, values = zip(*run.precisions[task], strict=True)
@@ -145,7 +153,7 @@ def _tidy(axes: Axes) -> None:
     axes.set_xlabel("iteration", fontsize=9)
 
 
-def _moving_average(values: np.ndarray) -> np.ndarray:
+def moving_average(values: np.ndarray) -> np.ndarray:
     """Centred mean over a share of the curve, over fewer points at its ends; (L,) to (L,)."""
     reach = max(1, round(len(values) * _SMOOTHING / 2))
     padded = np.concatenate([[0.0], np.cumsum(values)])

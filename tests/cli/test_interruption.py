@@ -15,6 +15,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from srfgan_cli.data.shapes_scene import draw_scene
 from srfgan_cli.machine.interrupt import stop_on_signals
 
+pytestmark = pytest.mark.command
+
 DRIVER = """
 import os, sys
 from pathlib import Path

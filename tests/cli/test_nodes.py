@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from forked import HANGS, free_port
 
+pytestmark = pytest.mark.command
+
 NODE = socket.gethostname()
 
 

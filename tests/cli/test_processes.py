@@ -11,6 +11,8 @@ from forked import COMMAND, HANGS, free_port, start
 
 from srfgan_cli.machine.launcher import slurm_environment
 
+pytestmark = pytest.mark.command
+
 WORKER = """
 import sys, torch
 from models import build_detector

@@ -36,6 +36,7 @@ def test_the_options_are_these(name):
     )
 
 
+@pytest.mark.command
 def test_help_imports_no_torch():
     code = (
         "import sys; sys.argv = ['srfgan', '--help']\n"
@@ -128,6 +129,7 @@ train_stage.save_checkpoint = limited
 """A command whose second checkpoint the kernel refuses to write past a file size limit."""
 
 
+@pytest.mark.command
 def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, tiny):
     options = ["finetune", "--preset", "faster_rcnn_r18_fpn_nn", "--iterations", "3", "--batch-size", "2"]
     options += ["--devices", "cpu", "--output-dir", str(tmp_path / "run")]

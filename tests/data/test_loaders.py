@@ -1,11 +1,11 @@
 import multiprocessing
 import os
 import signal
-import time
 from itertools import islice
 
 import pytest
 import torch
+from forked import HANGS
 from torch.utils.data import DataLoader
 
 from models.errors import InputError
@@ -96,11 +96,10 @@ def test_signals_to_the_group_do_not_end_workers_but_closing_does(dataset):
         os.kill(worker.pid, signal.SIGINT)
         # Sent by a process that is not the worker's parent.
         os.system(f"kill -TERM {worker.pid}")
-    time.sleep(0.3)
-    assert all(worker.is_alive() for worker in workers)
     assert len(list(islice(batches, 20))) == 20
+    assert all(worker.is_alive() for worker in workers)
     workers[0].terminate()  # sent by the parent
-    workers[0].join(5)
+    workers[0].join(HANGS)
     assert not workers[0].is_alive()
 
 
@@ -110,5 +109,5 @@ def test_workers_end_with_the_iteration(dataset):
     workers = multiprocessing.active_children()
     batches.close()
     for worker in workers:
-        worker.join(5)
+        worker.join(HANGS)
     assert not any(worker.is_alive() for worker in workers)

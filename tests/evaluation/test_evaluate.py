@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from detector_configs import model_config
+from forked import HANGS
 from pycocotools import mask as coco_mask
 from torch import nn
 
@@ -223,7 +224,7 @@ def test_processes_share_the_images_and_the_main_one_reports(open_tiny, tmp_path
     ]
     for process in processes:
         process.start()
-    answers = dict(queue.get(timeout=60) for _ in processes)
+    answers = dict(queue.get(timeout=HANGS) for _ in processes)
     for process in processes:
         process.join()
     assert answers[1] is None

@@ -27,10 +27,11 @@ CHANGES = ["model.num_classes=3", "model.inference.score_threshold=0.0", "model.
     ("name", "upsampler", "backbone", "format", "spread"),
     [
         ("retinanet_r18_fpn", "nn", "r10", "onnx", 2.0),
-        ("fcos_r18_bifpn", "nn", "r10", "onnx", 2.0),
+        # Tracing one takes half a minute or more: the others are slow.
+        pytest.param("fcos_r18_bifpn", "nn", "r10", "onnx", 2.0, marks=pytest.mark.slow),
         pytest.param("fcos_r18_bifpn", "sapa", "r10", "onnx", 2.0, marks=pytest.mark.slow),
-        ("centermask_r18_fpn", "srf", "r10", "onnx", 2.0),
-        ("centermask_r18_fpn", "nn", "r10", "pt2", 2.0),
+        pytest.param("centermask_r18_fpn", "srf", "r10", "onnx", 2.0, marks=pytest.mark.slow),
+        pytest.param("centermask_r18_fpn", "nn", "r10", "pt2", 2.0, marks=pytest.mark.slow),
         # Windows of a size that does not divide the image's: symbolic sizes must not grow from block to block.
         pytest.param("retinanet_r18_fpn", "nn", "swin_t", "onnx", 0.6, marks=pytest.mark.slow),
         pytest.param(

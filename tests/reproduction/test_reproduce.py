@@ -8,6 +8,7 @@ import time
 
 import pytest
 import yaml
+from forked import HANGS
 from PIL import Image
 
 from models.errors import InputError
@@ -186,13 +187,14 @@ def test_an_interrupt_reaches_the_tasks_that_srun_has_started(tmp_path, monkeypa
 
 
 def _signal_when(path, number):
-    """Send this process a signal as soon as a file is there."""
+    """Send this process a signal as soon as a file is there; none where it never comes."""
+    until = time.monotonic() + HANGS
 
     def watch():
-        for _ in range(1200):
-            if path.exists():
-                break
-            time.sleep(0.1)
+        while not path.exists():
+            if time.monotonic() > until:
+                return
+            time.sleep(0.05)
         os.kill(os.getpid(), number)
 
     threading.Thread(target=watch, daemon=True).start()

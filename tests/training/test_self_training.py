@@ -169,7 +169,7 @@ def test_processes_share_the_labelling_and_a_killed_student_resumes_exactly(fine
             *more,
         ]
         command = [sys.executable, "-P", *program, "finetune", *options]
-        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+        return subprocess.run(command, capture_output=True, text=True, env=environment)
 
     ours = ("-m", "srfgan_cli")
     killed = start(("-c", code), "--output-dir", "parts", "--devices", "cpu")

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from models.errors import InputError
-from srfgan_cli.visualization import curves as module
-from srfgan_cli.visualization.curves import curves
+from srfgan_cli.visualization.curves import curves, moving_average, read_run
 
 
 def write(path, lines):
@@ -25,7 +24,7 @@ def test_runs_stand_side_by_side_with_precisions_below(tmp_path):
     second = write(tmp_path / "b.jsonl", losses(2.0))
     with first.open("a") as file:
         file.write('{"iteration": 4, "los')  # a killed run
-    run = module._read(first)
+    run = read_run(first)
     assert run.losses == {"loss_cls": [(1, 1.0), (2, 0.5), (3, 0.3)]}
     assert run.precisions == {"box": [(2, 12.5)]}
     both, alone = curves({"baseline": first, "srf": second}), curves({"srf": second})
@@ -53,8 +52,8 @@ def test_no_run_is_refused():
 
 @pytest.mark.parametrize("length", [1, 2, 7, 100])
 def test_the_moving_average_keeps_lines_straight_and_means_in_range(length):
-    average = module._moving_average(np.full(length, 3.0))
+    average = moving_average(np.full(length, 3.0))
     assert average == pytest.approx(np.full(length, 3.0))
     noisy = np.random.default_rng(0).normal(5, 1, length)
-    smooth = module._moving_average(noisy)
+    smooth = moving_average(noisy)
     assert len(smooth) == length and noisy.min() <= smooth.min() <= smooth.max() <= noisy.max()
