@@ -111,6 +111,7 @@ def test_a_table_survives_a_signal_and_a_failing_run(reproduce, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_runs_at_a_time_are_stopped_together_and_go_on(reproduce, tmp_path):
     options = ["--rows", "upsamplers_nn,upsamplers_bilinear,upsamplers_bicubic", "--jobs", "2"]
     options += ["--set", "evaluation.max_detections=10"]
