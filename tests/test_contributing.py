@@ -79,11 +79,11 @@ settings = [
     "model.inference.score_threshold=0.0",
 ]
 config = load_preset("fcos_r18_fpn", settings).model
-assert config.scaled(2).points.sizes == [128, 256, 512, 1024] and config.levels[0] == "p3"
+assert config.scaled(2).borders == [128, 256, 512, 1024] and config.levels[0] == "p3"
 model = build_detector(config)
 assert type(model.upsample).__name__ == "Sharpened" and len(model.backbone.body["layer3"]) == 6
-images = torch.randint(256, (2, 3, 96, 160), dtype=torch.uint8)
-some = Target(torch.tensor([[8.0, 8, 72, 64], [60, 20, 150, 90]]), torch.tensor([0, 2]))
+images = torch.randint(256, (2, 3, 64, 96), dtype=torch.uint8)
+some = Target(torch.tensor([[8.0, 8, 72, 44], [60, 20, 90, 60]]), torch.tensor([0, 2]))
 none = Target(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
 totals = []
@@ -101,7 +101,7 @@ for targets in ([some, none], [some, none], [none, none]):
 assert totals[1] < totals[0]
 (found, _), limit = model.eval()(images), config.inference.detections_per_image
 assert 0 < len(found) <= limit and (found.scores.diff() <= 0).all()
-assert (found.boxes >= 0).all() and (found.boxes <= torch.tensor([160, 96, 160, 96])).all()
+assert (found.boxes >= 0).all() and (found.boxes <= torch.tensor([96, 64, 96, 64])).all()
 """
 
 
