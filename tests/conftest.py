@@ -33,12 +33,14 @@ FAST = {"data", "evaluation", "models", "training"}
 LONG = {
     "test_backbones.py",
     "test_compilation.py",
+    "test_loaders.py",
     "test_precision.py",
+    "test_stages.py",
     "test_timm_backbones.py",
     "test_torchvision_fpn.py",
     "test_weights.py",
 }
-"""Files in them that build dozens of whole networks, or compile them."""
+"""Files in them that build dozens of whole networks, compile them, or start processes."""
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -68,7 +68,7 @@ def test_a_table_survives_a_signal_and_a_failing_run(reproduce, tmp_path):
     assert all(run["hours"] > 0 and run["images"] == 8 for run in planned)
     jobs = [tmp_path / "runs" / "reproduce" / "jobs" / run["run"] for run in planned]
 
-    _signal_when(jobs[0] / "metrics.jsonl", signal.SIGTERM)
+    _signal_when([jobs[0] / "metrics.jsonl"], signal.SIGTERM)
     interrupted = reproduce()
     assert interrupted.code == 130 and "The same command continues." in interrupted.err
     assert not (jobs[1] / "preset.yaml").exists()
@@ -118,7 +118,7 @@ def test_runs_at_a_time_are_stopped_together_and_go_on(reproduce, tmp_path):
     planned = json.loads(reproduce(*options, "--dry-run", "--json").out)
     jobs = [tmp_path / "runs" / "reproduce" / "jobs" / run["run"] for run in planned]
 
-    _signal_when(jobs[1] / "metrics.jsonl", signal.SIGTERM)
+    _signal_when([job / "metrics.jsonl" for job in jobs[:2]], signal.SIGTERM)
     interrupted = reproduce(*options)
     assert interrupted.code == 130, interrupted.err
     assert all((job / "checkpoint.pt").exists() for job in jobs[:2]), "both have saved their state"
@@ -180,19 +180,19 @@ def test_an_interrupt_reaches_the_tasks_that_srun_has_started(tmp_path, monkeypa
     (tmp_path / "srun").write_text(SRUN)
     (tmp_path / "srun").chmod(0o755)
     graph = build_graph(table_rows("table5", ["table5_nn"]), Settings())
-    _signal_when(tmp_path / "started", signal.SIGINT)
+    _signal_when([tmp_path / "started"], signal.SIGINT)
     with pytest.raises(Stopped):
         run_jobs(graph, tmp_path, [Machine(prefix=(str(tmp_path / "srun"),))])
     (folder,) = job_folders(graph, tmp_path).values()
     assert folder.log.read_text() == "saved\n"
 
 
-def _signal_when(path, number):
-    """Send this process a signal as soon as a file is there; none where it never comes."""
+def _signal_when(paths, number):
+    """Send this process a signal as soon as all these files are there; none where they never come."""
     until = time.monotonic() + HANGS
 
     def watch():
-        while not path.exists():
+        while not all(path.exists() for path in paths):
             if time.monotonic() > until:
                 return
             time.sleep(0.05)
