@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from models.backbones.anatomy import LEVELS
 from models.backbones.resnest import build_resnest
 from models.backbones.resnet import ResNet, build_resnet
 from models.backbones.swin import Swin
 from models.backbones.timm_backbone import TimmBackbone
-from models.backbones.timm_names import timm_name, with_own_pixels
+from models.backbones.timm_names import with_own_pixels
 from models.backbones.vovnet import VoVNet
 from models.config import (
     BackboneConfig,
@@ -48,9 +49,8 @@ from models.necks.extra_levels import ConvLevels, PooledLevel
 from models.necks.fpn import FeaturePyramid
 from models.necks.pafpn import PathAggregation
 from models.upsamplers import GENERATORS, UPSAMPLERS
-from models.upsamplers.generators import AFIGenerator, SRFGenerator
 
-RES_LEVELS = ("res2", "res3", "res4", "res5")
+RES_LEVELS = tuple(LEVELS)
 
 
 def build_detector(config: ModelConfig) -> Detector:
@@ -78,7 +78,7 @@ def build_backbone(
     Raises:
         InputError: timm has no network of that name, or it cannot be a backbone.
     """
-    if timm_name(config.name) is not None:
+    if config.timm_name is not None:
         return TimmBackbone(config, levels)
     if config.name in ("v39", "v99"):
         return VoVNet(config)
@@ -190,8 +190,7 @@ def build_generator(name: str, channels: int = 256) -> nn.Module:
         InputError: for any other name, or channels that it cannot have.
     """
     _check_name(name, GENERATORS, "generator")
-    _check_channels(channels, "channels")
-    return SRFGenerator(channels) if name == "srf" else AFIGenerator(channels)
+    return build_upsampler(name, channels)
 
 
 def build_discriminator(config: DiscriminatorConfig, in_channels: int = 256) -> Discriminator:

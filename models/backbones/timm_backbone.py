@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from models.backbones.anatomy import LEVELS, Anatomy, anatomy_of
-from models.backbones.timm_names import timm_name
 from models.backbones.timm_norms import settle_norms
 from models.config import BackboneConfig
 from models.errors import InputError
@@ -43,7 +42,7 @@ class TimmBackbone(nn.Module):
         self, config: BackboneConfig, levels: Sequence[str] = tuple(LEVELS), body: nn.Module | None = None
     ) -> None:
         super().__init__()
-        name = timm_name(config.name)
+        name = config.timm_name
         assert name is not None
         anatomy = anatomy_of(name)
         self.body = body or create_body(name)

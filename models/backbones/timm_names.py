@@ -12,11 +12,6 @@ from models.config import TIMM, ModelConfig, PixelConfig
 from models.errors import InputError
 
 
-def timm_name(backbone: str) -> str | None:
-    """timm's own name of a backbone `timm/NAME`; None of a named one."""
-    return backbone.removeprefix(TIMM) if backbone.startswith(TIMM) else None
-
-
 def check_name(name: str) -> None:
     """Whether timm has a network `name`, a plain name or one with the tag of its weights behind a dot.
 
@@ -40,8 +35,8 @@ def with_own_pixels(config: ModelConfig) -> ModelConfig:
     Raises:
         InputError: timm has no such network.
     """
-    name, given = timm_name(config.backbone.name), config.pixel.model_dump(exclude_unset=True)
-    if name is None or given.keys() == PixelConfig.model_fields.keys():
+    name, given = config.backbone.timm_name, config.pixel.model_dump(exclude_unset=True)
+    if name is None or not config.leaves_pixels_to_timm:
         return config
     check_name(name)
     known: Any = timm.get_pretrained_cfg(name)

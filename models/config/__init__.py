@@ -28,7 +28,6 @@ from models.config.detectors import (
     own_sections,
     owners,
     parse_model,
-    without_tag,
 )
 from models.config.fcos import FCOSConfig, FCOSHeadConfig
 from models.config.masks import MaskHeadConfig
@@ -83,5 +82,4 @@ __all__ = [
     "own_sections",
     "owners",
     "parse_model",
-    "without_tag",
 ]

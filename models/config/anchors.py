@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from models.config.common import Positive, StrictConfig
+from models.config.common import ModelConfig, Positive, StrictConfig
 
 
 class AnchorConfig(StrictConfig):
@@ -22,14 +22,22 @@ class AnchorConfig(StrictConfig):
         """Anchors of `factor` times the size."""
         return self.model_copy(update={"sizes": [size * factor for size in self.sizes]})
 
-    def check(self, levels: tuple[str, ...]) -> None:
-        """Whether each of `levels` has its size.
 
-        Raises:
-            ValueError: it has not.
-        """
-        if len(self.sizes) != len(levels):
+class AnchoredConfig(ModelConfig):
+    """What detectors with anchors have in common: one size for each of their levels."""
+
+    anchors: AnchorConfig = AnchorConfig()
+
+    @model_validator(mode="after")
+    def _one_anchor_size_per_level(self) -> Self:
+        levels, sizes = self.levels, self.anchors.sizes
+        if len(sizes) != len(levels):
             raise ValueError(
                 f"anchors.sizes needs one size for each of {levels[0]}..{levels[-1]} ({len(levels)}), "
-                f"got {len(self.sizes)}"
+                f"got {len(sizes)}"
             )
+        return self
+
+    def scaled(self, factor: float) -> Self:
+        """With anchors of `factor` times the size."""
+        return self.model_copy(update={"anchors": self.anchors.scaled(factor)})

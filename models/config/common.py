@@ -83,6 +83,11 @@ class BackboneConfig(StrictConfig):
     ResNets and ResNeXts only.
     """
 
+    @property
+    def timm_name(self) -> str | None:
+        """timm's own name of a backbone `timm/NAME`; None of a named one."""
+        return self.name.removeprefix(TIMM) if self.name.startswith(TIMM) else None
+
 
 class BiFPNConfig(StrictConfig):
     """The bidirectional pyramid, p3..p7 for every detector."""
@@ -151,6 +156,12 @@ class ModelConfig(StrictConfig):
     backbone: BackboneConfig = BackboneConfig()
     neck: NeckConfig = NeckConfig()
     inference: InferenceConfig = InferenceConfig()
+
+    @property
+    def leaves_pixels_to_timm(self) -> bool:
+        """Whether something of `pixel` is not given, and the backbone is one of timm's, which knows it."""
+        given = self.pixel.model_fields_set
+        return self.backbone.timm_name is not None and given != PixelConfig.model_fields.keys()
 
     @property
     def levels(self) -> tuple[str, ...]:

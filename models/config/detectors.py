@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, get_args
 
 from pydantic import BeforeValidator, Field, TypeAdapter
@@ -76,9 +76,3 @@ def own_sections(values: Mapping[str, Any], detector: Any) -> dict[str, Any]:
 def owners(section: str) -> list[str]:
     """The detectors that have this section of their own; none where it is no such section."""
     return [name for name, sections in _SECTIONS.items() if section in sections]
-
-
-def without_tag(location: Sequence[str | int], depth: int = 0) -> list[str]:
-    """The keys of a pydantic error's `loc`: it names the detector, as which it read a config, behind its `depth`."""
-    keys = [str(part) for part in location]
-    return keys[:depth] + keys[depth + 1 :] if keys[depth : depth + 1] and keys[depth] in DETECTORS else keys

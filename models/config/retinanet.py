@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from models.config.anchors import AnchorConfig
-from models.config.common import ModelConfig, StrictConfig
+from models.config.anchors import AnchoredConfig
+from models.config.common import StrictConfig
 
 
 class RetinaNetHeadConfig(StrictConfig):
@@ -19,21 +19,11 @@ class RetinaNetHeadConfig(StrictConfig):
     """Best pairs of anchor and class of each level that go into NMS."""
 
 
-class RetinaNetConfig(ModelConfig):
+class RetinaNetConfig(AnchoredConfig):
     """RetinaNet."""
 
     finest: ClassVar[int] = 3
     coarser_from: ClassVar[Literal["res5", "p5"] | None] = "res5"
 
     detector: Literal["retinanet"] = "retinanet"
-    anchors: AnchorConfig = AnchorConfig()
     retinanet: RetinaNetHeadConfig = RetinaNetHeadConfig()
-
-    @model_validator(mode="after")
-    def _one_anchor_size_per_level(self) -> Self:
-        self.anchors.check(self.levels)
-        return self
-
-    def scaled(self, factor: float) -> Self:
-        """With anchors of `factor` times the size."""
-        return self.model_copy(update={"anchors": self.anchors.scaled(factor)})

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from models.config.anchors import AnchorConfig
-from models.config.common import ModelConfig, Positive, StrictConfig
+from models.config.anchors import AnchoredConfig
+from models.config.common import Positive, StrictConfig
 from models.config.masks import MaskHeadConfig
 
 
@@ -59,21 +59,11 @@ class CascadeConfig(StrictConfig):
         return self
 
 
-class TwoStageConfig(ModelConfig):
+class TwoStageConfig(AnchoredConfig):
     """What the R-CNNs have in common."""
 
-    anchors: AnchorConfig = AnchorConfig()
     rpn: RPNConfig = RPNConfig()
     box_head: BoxHeadConfig = BoxHeadConfig()
-
-    @model_validator(mode="after")
-    def _one_anchor_size_per_level(self) -> Self:
-        self.anchors.check(self.levels)
-        return self
-
-    def scaled(self, factor: float) -> Self:
-        """With anchors of `factor` times the size."""
-        return self.model_copy(update={"anchors": self.anchors.scaled(factor)})
 
 
 class FasterRCNNConfig(TwoStageConfig):

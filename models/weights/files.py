@@ -20,7 +20,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from models.config import ModelConfig, parse_model, without_tag
+from models.config import ModelConfig, parse_model
 from models.errors import InputError, kind_of
 from models.weights.arrays import Array, array_names
 from models.weights.names import all_to_ours, is_derived
@@ -78,7 +78,7 @@ class Checkpoint:
             return parse_model(self.model)
         except ValidationError as error:
             first = error.errors()[0]
-            key = ".".join(without_tag(first["loc"]))
+            key = ".".join(str(part) for part in first["loc"][1:])  # behind the detector
             raise InputError(
                 f"{self.path}: written by another version of srfgan, whose model this one cannot build "
                 f"({key}: {first['msg']})"

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from models.backbones import resnest, resnet, swin, vovnet
 from models.backbones.timm_backbone import TimmBackbone, create_body
-from models.backbones.timm_names import timm_name
 from models.detector import Detector
 from models.errors import InputError
 from models.weights.files import read_foreign
@@ -33,7 +32,7 @@ def load_imagenet(model: Detector, folder: Path) -> LoadReport:
         InputError: if there are none, or they cannot be had; names the file to put into `folder`.
     """
     backbone = model.config.backbone.name
-    own = timm_name(backbone)
+    own = model.config.backbone.timm_name
     name = own or _TIMM_NAMES[backbone]
     file = folder / f"{name}.safetensors"
     if name.partition(".")[0] == LITE0 and not file.is_file():
@@ -61,7 +60,7 @@ def load_backbone(model: Detector, path: Path) -> LoadReport:
     Raises:
         InputError: it cannot be read, or does not fit.
     """
-    name = timm_name(model.config.backbone.name)
+    name = model.config.backbone.timm_name
     tensors = read_foreign(path) if name else None
     if tensors is None:
         return load_weights(model, path, parts=("backbone",), strict=name is not None, warn=False)
@@ -88,7 +87,7 @@ def _pretrained(name: str, file: Path) -> dict[str, Tensor]:
 def _fill(model: Detector, tensors: Mapping[str, Tensor], source: str) -> LoadReport:
     """Load a classifier's tensors into a `timm/NAME` backbone, before its norms are joined to their convolutions."""
     backbone, config = model.backbone, model.config.backbone
-    name = timm_name(config.name)
+    name = config.timm_name
     assert isinstance(backbone, TimmBackbone) and name is not None
     with torch.random.fork_rng(devices=[]):
         whole, body = _names_of_classifier(name), create_body(name)

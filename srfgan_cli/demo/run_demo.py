@@ -101,7 +101,7 @@ class Finished:
     @property
     def images(self) -> int:
         """Training images seen, repetitions counted."""
-        return self._solver.iterations * self._solver.batch_size
+        return self._solver.images
 
     @property
     def _solver(self) -> SolverConfig:

@@ -8,7 +8,6 @@ from typing import Any
 import yaml
 
 from models.config import (
-    TIMM,
     CascadeMaskRCNNConfig,
     CascadeRCNNConfig,
     MaskRCNNConfig,
@@ -58,7 +57,7 @@ def require_expressible(model: ModelConfig) -> None:
         raise InputError(
             f"--format detectron2 has no {model.detector}: detectron2 itself has {known}. Export it as onnx or pt2."
         )
-    if model.backbone.name.startswith(TIMM):
+    if model.backbone.timm_name is not None:
         raise InputError(
             f"--format detectron2 has no {model.backbone.name}: only this project's named backbones have names there. "
             "Export it as onnx or pt2."

@@ -156,6 +156,11 @@ class SolverConfig(StrictConfig):
         return f"{' and '.join(late)} in {self.iterations} iterations" if late else None
 
     @property
+    def images(self) -> int:
+        """Training images that are seen, repetitions counted."""
+        return self.iterations * self.batch_size
+
+    @property
     def scaled_lr(self) -> float:
         """The learning rate for `batch_size` (linear scaling rule)."""
         return self.lr * self.batch_size / self.lr_batch_size

@@ -127,8 +127,7 @@ def _taken_over(config: Config) -> list[str]:
 
 
 def _length(config: Config) -> str:
-    solver = getattr(config, config.stages[-1]).solver
-    images = solver.iterations * solver.batch_size
+    images = getattr(config, config.stages[-1]).solver.images
     epochs = round(images / train_images(config))
     return f"{epochs} epochs" if epochs > 1 else f"{images:,} images"
 

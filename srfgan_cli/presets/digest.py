@@ -74,8 +74,8 @@ def schedules(config: Config) -> list[Schedule]:
             found.append(Schedule(stage, config.sources.detector))
         elif stage in config.stages:
             solver = solvers[stage]
-            images = solver.iterations * solver.batch_size
-            found.append(Schedule(stage, None, solver, images, images / train_images(config)))
+            epochs = solver.images / train_images(config)
+            found.append(Schedule(stage, None, solver, solver.images, epochs))
     return found
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from models.config import DEFAULT, DETECTORS, TIMM, PixelConfig, own_sections, owners, without_tag
+from models.config import DEFAULT, DETECTORS, TIMM, own_sections, owners
 from models.errors import InputError, kind_of
 from srfgan_cli.presets.config import Config
 from srfgan_cli.presets.facts import PRESETS_DIR, load_rows
@@ -220,8 +220,7 @@ def _without_pixels(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_own_pixels(config: Config) -> Config:
-    given = config.model.pixel.model_fields_set
-    if not config.model.backbone.name.startswith(TIMM) or given == PixelConfig.model_fields.keys():
+    if not config.model.leaves_pixels_to_timm:
         return config
     from models.backbones.timm_names import with_own_pixels  # brings torch, which others do without
 
@@ -237,32 +236,35 @@ def _merge(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
 
 
 def _overridden(values: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
-    overrides = list(overrides)
+    """The values, which are changed, with the overrides, in their order."""
+    parsed = [_parsed(override) for override in overrides]
     alone: dict[str, Any] = {}
-    for override in overrides:
-        if not isinstance(override, str):
-            raise InputError(f"an override is a text, as 'model.neck.upsampler=afi', not {kind_of(override)}")
-        _apply_override(alone, override)
+    for override in parsed:
+        _put(alone, *override)
     values = _suiting(values, alone)
-    for override in overrides:
-        _apply_override(values, override)
+    for override in parsed:
+        _put(values, *override)
     return values
 
 
-def _apply_override(values: dict[str, Any], override: str) -> None:
+def _parsed(override: Any) -> tuple[list[str], Any, str]:
+    """The keys of an override `a.b=value`, its value, and how messages call it."""
+    if not isinstance(override, str):
+        raise InputError(f"an override is a text, as 'model.neck.upsampler=afi', not {kind_of(override)}")
+    where = f"--set {_cut(override)}"
     key, equals, text = override.partition("=")
     keys = key.strip().split(".")
     if not equals or not all(keys):
-        raise InputError(
-            f"--set {_cut(override)}: expected KEY=VALUE with a dotted key, as model.neck.upsampler=afi."
-        )
-    value = parse_yaml(text, f"--set {_cut(override)}")
+        raise InputError(f"{where}: expected KEY=VALUE with a dotted key, as model.neck.upsampler=afi.")
+    return keys, parse_yaml(text, where), where
+
+
+def _put(values: dict[str, Any], keys: list[str], value: Any, where: str) -> None:
     *parents, last = keys
     for depth, parent in enumerate(parents):
         values = values.setdefault(parent, {})
         if not isinstance(values, dict):
-            section = ".".join(keys[: depth + 1])
-            raise InputError(f"--set {_cut(override)}: '{_cut(section)}' is a value, not a section.")
+            raise InputError(f"{where}: '{_cut('.'.join(keys[: depth + 1]))}' is a value, not a section.")
     values[last] = value
 
 
@@ -273,8 +275,9 @@ def _explain(error: ValidationError, preset: str) -> str:
 
 
 def _explain_one(item: dict[str, Any]) -> str:
-    detector = str(item["loc"][1]) if item["loc"][:1] == ("model",) and len(item["loc"]) > 1 else ""
-    location = without_tag(item["loc"], 1 if item["loc"][:1] == ("model",) else len(item["loc"]))
+    location, detector = [str(part) for part in item["loc"]], ""
+    if location[:1] == ["model"] and len(location) > 1:
+        detector = location.pop(1)  # as which the model was read
     key = _cut(".".join(location))
     if item["type"] == "extra_forbidden":
         having = owners(location[1]) if location[0] == "model" and len(location) == 2 else []

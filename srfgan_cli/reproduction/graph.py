@@ -75,7 +75,7 @@ class Job:
     @property
     def images(self) -> int:
         """Training images that it sees, repetitions counted."""
-        return self.solver.iterations * self.solver.batch_size if self.solver else 0
+        return self.solver.images if self.solver else 0
 
 
 @dataclass
@@ -214,8 +214,7 @@ def _load(preset: str, settings: Settings) -> Config:
 
 def _seeing_as_much(config: Config, other: Config) -> Config:
     """A detector's training, as long as all the stages of another experiment together, in images."""
-    solvers = [getattr(other, stage).solver for stage in other.stages]
-    images = sum(solver.iterations * solver.batch_size for solver in solvers)
+    images = sum(getattr(other, stage).solver.images for stage in other.stages)
     solver = config.finetune.solver
     longer = solver.shortened(round(images / solver.batch_size))
     return config.model_copy(update={"finetune": config.finetune.model_copy(update={"solver": longer})})
