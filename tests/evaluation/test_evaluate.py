@@ -7,12 +7,11 @@ import os
 import pytest
 import torch
 import torch.distributed as dist
-from detector_configs import model_config
+from detector_configs import model_config, small_mask_rcnn
 from forked import HANGS
 from pycocotools import mask as coco_mask
 from torch import nn
 
-from models.config import parse_model
 from models.errors import InputError
 from models.factory import build_detector
 from models.structures import Detections
@@ -192,15 +191,8 @@ def test_every_module_keeps_its_mode_and_stdout_stays_clean(open_tiny, capsys):
 def test_a_real_detector_gives_valid_results(open_tiny):
     dataset = open_tiny("val")
     torch.manual_seed(0)
-    settings = {
-        "num_classes": 2,
-        "backbone": {"name": "r18", "norm": "bn", "freeze_at": 0},
-        "neck": {"channels": 16, "upsampler": "nn"},
-        "box_head": {"fc_dim": 16},
-        "mask_head": {"channels": 8, "num_convs": 1},
-        "inference": {"score_threshold": 0.0, "detections_per_image": 5},
-    }
-    model = build_detector(parse_model(settings))
+    inference = {"score_threshold": 0.0, "detections_per_image": 5}
+    model = build_detector(small_mask_rcnn("nn", inference=inference))
     loader = build_test_loader(dataset, batch_size=2)
     results = predict(model, loader, category_ids=(2, 70), world=ALONE, progress=False)
     assert len(results) == 20

@@ -13,6 +13,18 @@ def model_config(detector: str = "mask_rcnn", **sections: Any) -> ModelConfig:
     return parse_model({"detector": detector, **own_sections(sections, detector)})
 
 
+def small_mask_rcnn(upsampler: str, **sections: Any) -> ModelConfig:
+    """Of two classes, on a ResNet-18 that trains from nothing."""
+    return model_config(
+        num_classes=2,
+        backbone={"name": "r18", "norm": "bn", "freeze_at": 0},
+        neck={"channels": 16, "upsampler": upsampler},
+        box_head={"fc_dim": 16},
+        mask_head={"channels": 8, "num_convs": 1},
+        **sections,
+    )
+
+
 def fitting(overrides: Iterable[str], detector: str) -> list[str]:
     """Of overrides `model.section.key=value` those whose section this detector has; the others as they are."""
     return [text for text in overrides if not _is_foreign(text.partition("=")[0].split("."), detector)]

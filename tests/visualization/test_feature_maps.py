@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from detector_configs import small_mask_rcnn
 
-from models.config import parse_model
 from models.errors import InputError
 from models.factory import build_detector, build_generator
 from srfgan_cli.visualization.feature_maps import level_maps
@@ -13,14 +13,7 @@ from srfgan_cli.visualization.maps import p2_panel
 @pytest.fixture(scope="module")
 def detector():
     torch.manual_seed(0)
-    settings = {
-        "num_classes": 2,
-        "backbone": {"name": "r18", "norm": "bn", "freeze_at": 0},
-        "neck": {"channels": 16, "upsampler": "srf"},
-        "box_head": {"fc_dim": 16},
-        "mask_head": {"channels": 8, "num_convs": 1},
-    }
-    return build_detector(parse_model(settings))
+    return build_detector(small_mask_rcnn("srf"))
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from detector_configs import small_mask_rcnn
 from PIL import Image
 
-from models.config import parse_model
 from models.errors import InputError
 from models.factory import build_detector
 from models.structures import Detections
@@ -24,14 +24,7 @@ CATEGORIES = [{"id": 4, "name": "猫\U0010fffd"}, {"id": 9, "name": "café"}]
 @pytest.fixture(scope="module")
 def trained():
     torch.manual_seed(0)
-    settings = {
-        "num_classes": 2,
-        "backbone": {"name": "r18", "norm": "bn", "freeze_at": 0},
-        "neck": {"channels": 16, "upsampler": "srf"},
-        "box_head": {"fc_dim": 16},
-        "mask_head": {"channels": 8, "num_convs": 1},
-    }
-    detector = build_detector(parse_model(settings)).eval()
+    detector = build_detector(small_mask_rcnn("srf")).eval()
     return TrainedDetector(detector, Path("model.pt"), CategoryMap.from_records(CATEGORIES, "test"))
 
 
