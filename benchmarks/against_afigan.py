@@ -29,10 +29,10 @@ from timing import cpu_seconds, report, take_turns
 from torch import nn
 from torch.optim import Optimizer
 
-from models import Target, build_discriminator, build_generator
-from models.detector import Detector
-from models.structures import Polygons
-from models.weights.names import to_ours
+from srfgan.models import Target, build_discriminator, build_generator
+from srfgan.models.detector import Detector
+from srfgan.models.structures import Polygons
+from srfgan.models.weights.names import to_ours
 from srfgan_cli.data.loaders import Batch
 from srfgan_cli.machine.distributed import World
 from srfgan_cli.presets import load_preset

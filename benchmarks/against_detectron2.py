@@ -18,8 +18,8 @@ from spread import picture, spread_detector
 from timing import cpu_seconds, report, take_turns
 from torch import nn
 
-from models.config import NeckConfig, parse_model
-from models.cost import HEIGHT, WIDTH
+from srfgan.models.config import NeckConfig, parse_model
+from srfgan.models.cost import HEIGHT, WIDTH
 from srfgan_cli.export.detectron2_file import load_detectron2, write_detectron2
 from srfgan_cli.presets.config import Config
 from srfgan_cli.runs.trained import TrainedDetector

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 
-from models import Target
+from srfgan.models import Target
 from srfgan_cli.export.detectron2_file import detectron2_names
 from srfgan_cli.presets import load_preset
 from srfgan_cli.presets.config import SolverConfig

@@ -29,9 +29,9 @@ from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
 from torchvision.ops import FrozenBatchNorm2d
 
-from models import build_detector
-from models.config import BackboneConfig, MaskRCNNConfig, NeckConfig, PixelConfig
-from models.structures import Polygons, Target
+from srfgan.models import build_detector
+from srfgan.models.config import BackboneConfig, MaskRCNNConfig, NeckConfig, PixelConfig
+from srfgan.models.structures import Polygons, Target
 
 HEIGHT, WIDTH, CLASSES = 800, 1216, 80
 SCORE_GAIN = 25.0

@@ -13,7 +13,7 @@ import torch
 from spread import picture, spread_detector
 from timing import add_machine, computing, describe_machine, take_turns
 
-from models.cost import HEIGHT, WIDTH, cost_of
+from srfgan.models.cost import HEIGHT, WIDTH, cost_of
 from srfgan_cli.presets import load_preset
 
 PRESETS = {

@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from models import build_detector, build_discriminator, build_generator
-from models.detector import Detector
-from models.structures import Polygons, Target
+from srfgan.models import build_detector, build_discriminator, build_generator
+from srfgan.models.detector import Detector
+from srfgan.models.structures import Polygons, Target
 from srfgan_cli.data.loaders import Batch
 from srfgan_cli.machine.distributed import World
 from srfgan_cli.machine.precision import float32_products

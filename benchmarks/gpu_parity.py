@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from gpu_cases import Item, Machine
 
-from models import build_detector
-from models.detector import Detector
-from models.structures import Detections
-from models.weights import load_weights
+from srfgan.models import build_detector
+from srfgan.models.detector import Detector
+from srfgan.models.structures import Detections
+from srfgan.models.weights import load_weights
 from srfgan_cli.machine.precision import float32_products
 
 PARITY = Path(__file__).parents[1] / "tests" / "parity"

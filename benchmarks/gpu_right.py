@@ -14,9 +14,9 @@ import torch
 from gpu_cases import Item, Machine, batch, images, steps, targets, trainer
 from torch import Tensor, nn
 
-from models import build_detector
-from models.detector import Detector
-from models.upsamplers import UPSAMPLERS
+from srfgan.models import build_detector
+from srfgan.models.detector import Detector
+from srfgan.models.upsamplers import UPSAMPLERS
 from srfgan_cli.machine.distributed import World
 from srfgan_cli.machine.precision import float32_products
 

@@ -15,7 +15,7 @@ import torchvision
 from gpu_cases import Item, Machine, batch, launches, preset, steps, timed, trainer
 from spread import picture, spread_detector
 
-from models.detector import Detector
+from srfgan.models.detector import Detector
 from srfgan_cli.data.loaders import Batch, build_train_loader
 from srfgan_cli.data.open import open_split
 from srfgan_cli.evaluation.evaluate import predict

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from models import build_detector
+from srfgan.models import build_detector
 from srfgan_cli.data.dataset import DetectionDataset
 from srfgan_cli.data.loaders import Batch, build_train_loader
 from srfgan_cli.data.open import open_split

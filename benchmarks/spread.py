@@ -6,10 +6,10 @@ Random weights find nothing or everything: the last layers are scaled to outputs
 import torch
 from torch import nn
 
-from models import build_detector
-from models.config import ModelConfig, RetinaNetConfig, TwoStageConfig
-from models.config.fcos import FCOSBoxesConfig
-from models.cost import HEIGHT, WIDTH
+from srfgan.models import build_detector
+from srfgan.models.config import ModelConfig, RetinaNetConfig, TwoStageConfig
+from srfgan.models.config.fcos import FCOSBoxesConfig
+from srfgan.models.cost import HEIGHT, WIDTH
 
 
 def spread_detector(config: ModelConfig) -> nn.Module:

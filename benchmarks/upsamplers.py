@@ -10,10 +10,10 @@ import argparse
 import torch
 from timing import add_machine, computing, describe_machine, report, take_turns
 
-from models import build_detector
-from models.config import BackboneConfig, MaskRCNNConfig, NeckConfig
-from models.cost import HEIGHT, WIDTH, cost_of
-from models.upsamplers import UPSAMPLERS
+from srfgan.models import build_detector
+from srfgan.models.config import BackboneConfig, MaskRCNNConfig, NeckConfig
+from srfgan.models.cost import HEIGHT, WIDTH, cost_of
+from srfgan.models.upsamplers import UPSAMPLERS
 
 
 def detector(upsampler: str, backbone: str) -> torch.nn.Module:

@@ -1,8 +1,8 @@
 """Networks of SRF-GAN and AFI-GAN detectors, importable without the command line.
 
-    from models import build_detector, build_generator, build_discriminator
+    from srfgan.models import build_detector, build_generator, build_discriminator
 
-The names are resolved on first use, so that `models.config` and `models.errors` cost no import of torch.
+The names are resolved on first use, so that `srfgan.models.config` and `.errors` cost no import of torch.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from models.factory import build_detector, build_discriminator, build_generator, build_upsampler
-    from models.structures import Detections, MaskPatch, Polygons, Target
-    from models.torchvision_fpn import replace_upsampling
+    from srfgan.models.factory import build_detector, build_discriminator, build_generator, build_upsampler
+    from srfgan.models.structures import Detections, MaskPatch, Polygons, Target
+    from srfgan.models.torchvision_fpn import replace_upsampling
 
 __all__ = [
     "Detections",
@@ -28,19 +28,25 @@ __all__ = [
 ]
 
 _HOME = {
-    "Detections": "models.structures",
-    "MaskPatch": "models.structures",
-    "Polygons": "models.structures",
-    "Target": "models.structures",
-    "build_detector": "models.factory",
-    "build_discriminator": "models.factory",
-    "build_generator": "models.factory",
-    "build_upsampler": "models.factory",
-    "replace_upsampling": "models.torchvision_fpn",
+    "Detections": "srfgan.models.structures",
+    "MaskPatch": "srfgan.models.structures",
+    "Polygons": "srfgan.models.structures",
+    "Target": "srfgan.models.structures",
+    "build_detector": "srfgan.models.factory",
+    "build_discriminator": "srfgan.models.factory",
+    "build_generator": "srfgan.models.factory",
+    "build_upsampler": "srfgan.models.factory",
+    "replace_upsampling": "srfgan.models.torchvision_fpn",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
-        raise AttributeError(f"module 'models' has no attribute {name!r}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOME[name]), name)
+
+
+if __name__ == "models":  # a checkout's short name
+    from srfgan.checkout import stand_for_models
+
+    stand_for_models()

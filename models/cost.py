@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from models.config import ModelConfig
-from models.factory import build_detector
+from srfgan.models.config import ModelConfig
+from srfgan.models.factory import build_detector
 
 HEIGHT, WIDTH = 800, 1216
 """The image that the tables' costs are stated for: a typical one of COCO at short side 800, a multiple of 32."""

@@ -8,12 +8,12 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from models.config import InferenceConfig, ModelConfig
-from models.inputs import check_images, check_targets, check_weights
-from models.ops.boxes import Size
-from models.ops.masks import paste_masks
-from models.ops.transfer import to_device
-from models.structures import Detections, Target
+from srfgan.models.config import InferenceConfig, ModelConfig
+from srfgan.models.inputs import check_images, check_targets, check_weights
+from srfgan.models.ops.boxes import Size
+from srfgan.models.ops.masks import paste_masks
+from srfgan.models.ops.transfer import to_device
+from srfgan.models.structures import Detections, Target
 
 
 class Head(Protocol):

@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from models.upsamplers.generators import SLOPE
+from srfgan.models.upsamplers.generators import SLOPE
 
 
 class Discriminator(nn.Module):

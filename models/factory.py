@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from models.backbones.anatomy import LEVELS
-from models.backbones.resnest import build_resnest
-from models.backbones.resnet import ResNet, build_resnet
-from models.backbones.swin import Swin
-from models.backbones.timm_backbone import TimmBackbone
-from models.backbones.timm_names import with_own_pixels
-from models.backbones.vovnet import VoVNet
-from models.config import (
+from srfgan.models.backbones.anatomy import LEVELS
+from srfgan.models.backbones.resnest import build_resnest
+from srfgan.models.backbones.resnet import ResNet, build_resnet
+from srfgan.models.backbones.swin import Swin
+from srfgan.models.backbones.timm_backbone import TimmBackbone
+from srfgan.models.backbones.timm_names import with_own_pixels
+from srfgan.models.backbones.vovnet import VoVNet
+from srfgan.models.config import (
     BackboneConfig,
     CascadeMaskRCNNConfig,
     CascadeRCNNConfig,
@@ -30,25 +30,25 @@ from models.config import (
     SparseRCNNConfig,
     TwoStageConfig,
 )
-from models.detector import Detector, Head
-from models.discriminator import Discriminator
-from models.errors import InputError, kind_of
-from models.heads.box_head import BoxHead
-from models.heads.cascade_head import CascadeBoxHead
-from models.heads.centermask_head import CenterMaskHead
-from models.heads.fcos_head import FCOSHead
-from models.heads.mask_attention import SpatialAttention
-from models.heads.mask_head import MaskHead
-from models.heads.mask_iou_head import MaskIoUHead
-from models.heads.retinanet_head import RetinaNetHead
-from models.heads.rpn import RegionProposals
-from models.heads.sparse_head import SparseHead
-from models.heads.two_stage import TwoStageHead
-from models.necks.bifpn_wirings import build_bifpn
-from models.necks.extra_levels import ConvLevels, PooledLevel
-from models.necks.fpn import FeaturePyramid
-from models.necks.pafpn import PathAggregation
-from models.upsamplers import GENERATORS, UPSAMPLERS
+from srfgan.models.detector import Detector, Head
+from srfgan.models.discriminator import Discriminator
+from srfgan.models.errors import InputError, kind_of
+from srfgan.models.heads.box_head import BoxHead
+from srfgan.models.heads.cascade_head import CascadeBoxHead
+from srfgan.models.heads.centermask_head import CenterMaskHead
+from srfgan.models.heads.fcos_head import FCOSHead
+from srfgan.models.heads.mask_attention import SpatialAttention
+from srfgan.models.heads.mask_head import MaskHead
+from srfgan.models.heads.mask_iou_head import MaskIoUHead
+from srfgan.models.heads.retinanet_head import RetinaNetHead
+from srfgan.models.heads.rpn import RegionProposals
+from srfgan.models.heads.sparse_head import SparseHead
+from srfgan.models.heads.two_stage import TwoStageHead
+from srfgan.models.necks.bifpn_wirings import build_bifpn
+from srfgan.models.necks.extra_levels import ConvLevels, PooledLevel
+from srfgan.models.necks.fpn import FeaturePyramid
+from srfgan.models.necks.pafpn import PathAggregation
+from srfgan.models.upsamplers import GENERATORS, UPSAMPLERS
 
 RES_LEVELS = tuple(LEVELS)
 
@@ -128,7 +128,7 @@ def build_head(config: ModelConfig) -> Head:
         case SparseRCNNConfig():
             return SparseHead(config.pool_levels, channels, classes, config.sparse_rcnn, inference)
     raise InputError(
-        f"there is no head for {type(config).__name__}: models.factory.build_head has to know it"
+        f"there is no head for {type(config).__name__}: srfgan.models.factory.build_head has to know it"
     )
 
 
@@ -171,7 +171,7 @@ def build_centermask_head(config: CenterMaskConfig) -> CenterMaskHead:
 
 
 def build_upsampler(name: str, channels: int) -> nn.Module:
-    """Any x2 upsampler by its name in `models.upsamplers.UPSAMPLERS`, for maps of `channels`.
+    """Any x2 upsampler by its name in `srfgan.models.upsamplers.UPSAMPLERS`, for maps of `channels`.
 
     Raises:
         InputError: for any other name, or channels that it cannot have.
@@ -179,7 +179,7 @@ def build_upsampler(name: str, channels: int) -> nn.Module:
     _check_name(name, tuple(UPSAMPLERS), "upsampler")
     _check_channels(channels, "channels")
     module, made_by = UPSAMPLERS[name].split(":")
-    upsampler: nn.Module = getattr(import_module(f"models.upsamplers.{module}"), made_by)(channels)
+    upsampler: nn.Module = getattr(import_module(f"srfgan.models.upsamplers.{module}"), made_by)(channels)
     return upsampler
 
 

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.config import ModelConfig
-from models.errors import InputError, kind_of
-from models.structures import MaskPatch, Polygons, Target
+from srfgan.models.config import ModelConfig
+from srfgan.models.errors import InputError, kind_of
+from srfgan.models.structures import MaskPatch, Polygons, Target
 
 IMAGES = "give a list of (3, H, W) tensors, RGB, uint8 or float in 0..255"
 _NUMBERS = {
@@ -120,7 +120,9 @@ def check_targets(targets: Any, images: Sequence[Tensor], config: ModelConfig) -
     if targets is None:
         raise InputError("a detector in training mode needs targets; call model.eval() to detect")
     if not isinstance(targets, Sequence) or isinstance(targets, str | bytes):
-        raise InputError(f"targets is {kind_of(targets)}; give a list with one models.Target for each image")
+        raise InputError(
+            f"targets is {kind_of(targets)}; give a list with one srfgan.models.Target for each image"
+        )
     if not len(images):
         raise InputError("there is no image to train on: images is empty")
     if len(targets) != len(images):
@@ -134,7 +136,9 @@ def check_targets(targets: Any, images: Sequence[Tensor], config: ModelConfig) -
 def _check_target(target: Any, name: str, size: Sequence[int], config: ModelConfig) -> None:
     if not isinstance(target, Target):
         counted = ", labels counted from 0 (torchvision's count from 1)" if isinstance(target, dict) else ""
-        raise InputError(f"{name} is {kind_of(target)}; give models.Target(boxes, labels, masks){counted}")
+        raise InputError(
+            f"{name} is {kind_of(target)}; give srfgan.models.Target(boxes, labels, masks){counted}"
+        )
     _check_tensor(target.boxes, f"{name}.boxes", "(R, 4)", torch.float32)
     _check_tensor(target.labels, f"{name}.labels", "(R,)", torch.int64)
     if target.boxes.ndim != 2 or target.boxes.shape[1] != 4:
@@ -183,7 +187,8 @@ def _check_boxes(boxes: Tensor, name: str, size: Sequence[int]) -> None:
 
 
 def _check_masks(masks: Any, name: str, count: int, detector: str) -> None:
-    wanted = f"{detector} learns masks: give a list with a models.Polygons or models.MaskPatch for each box"
+    one_each = "a list with a srfgan.models.Polygons or srfgan.models.MaskPatch for each box"
+    wanted = f"{detector} learns masks: give {one_each}"
     if masks is None and not count:
         return
     if not isinstance(masks, Sequence):

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.ops.transfer import rows_where
+from srfgan.models.ops.transfer import rows_where
 
 
 @dataclass(frozen=True)

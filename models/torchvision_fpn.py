@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 
-from models.errors import InputError, kind_of
-from models.upsamplers.seam import doubled, upsample_to
+from srfgan.models.errors import InputError, kind_of
+from srfgan.models.upsamplers.seam import doubled, upsample_to
 
 
 def replace_upsampling(fpn: FeaturePyramidNetwork, upsample: nn.Module) -> FeaturePyramidNetwork:
@@ -21,7 +21,7 @@ def replace_upsampling(fpn: FeaturePyramidNetwork, upsample: nn.Module) -> Featu
 
     Args:
         fpn: stays as it is; the result shares its convolutions and extra levels.
-        upsample: any upsampler, plain or guided by the lateral maps (`models.upsamplers`), for maps of the
+        upsample: any upsampler, plain or guided by the lateral maps (`srfgan.models.upsamplers`), for maps of the
             pyramid's width; one for all levels.
 
     Returns:

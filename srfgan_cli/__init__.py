@@ -1,3 +1,5 @@
 """The `srfgan` command line and everything that runs: config, data, training, evaluation, export."""
 
-__version__ = "0.1.0"
+from srfgan import __version__
+
+__all__ = ["__version__"]

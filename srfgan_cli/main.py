@@ -5,12 +5,10 @@ No torch is imported until a command runs: `srfgan --help` answers at once.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 import time
 from functools import cache
-from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
@@ -75,8 +73,7 @@ def run() -> None:
     from srfgan_cli.machine.interrupt import end_on_signals
 
     end_on_signals()
-    _find_own_models()
-    from models.errors import InputError
+    from srfgan.models.errors import InputError
     from srfgan_cli.screen.console import abandon_output, end_output
 
     _register()
@@ -130,15 +127,3 @@ def _fail(error: BaseException, code: int) -> NoReturn:
         sys.stderr.flush()
         os._exit(code)  # an orderly end would wait for processes that wait for this one
     sys.exit(code)
-
-
-def _find_own_models() -> None:
-    """Put this installation first on the path if another `models` would be found before ours.
-
-    Both names are common in other people's folders, which PYTHONPATH or a launcher may put in front.
-    """
-    home = Path(__file__).resolve().parent.parent
-    found = importlib.util.find_spec("models")
-    if found is None or found.origin != str(home / "models" / "__init__.py"):
-        sys.path.insert(0, str(home))
-        importlib.invalidate_caches()

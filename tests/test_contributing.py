@@ -33,9 +33,11 @@ def changed(text, diff):
 
 @pytest.fixture(scope="module")
 def patched(tmp_path_factory):
-    """A folder with the project's settings and `models`, and the page's examples in it."""
+    """A folder with the project's settings and networks, and the page's examples in it."""
     folder = tmp_path_factory.mktemp("patched")
     shutil.copy(ROOT / "pyproject.toml", folder)
+    shutil.copytree(ROOT / "srfgan", folder / "srfgan", symlinks=True)
+    (folder / "presets").symlink_to(ROOT / "presets")
     shutil.copytree(ROOT / "models", folder / "models", ignore=shutil.ignore_patterns("__pycache__"))
     for name, kind, code in EXAMPLES:
         file = folder / name
@@ -65,11 +67,11 @@ def test_the_examples_are_in_the_projects_order(patched):
 TRAINED = """
 import torch
 
-import models
-from models import Target, build_detector
+import srfgan.models
+from srfgan.models import Target, build_detector
 from srfgan_cli.presets import load_preset
 
-assert models.__path__[0].startswith(FOLDER)
+assert srfgan.models.__path__[0].startswith(FOLDER)
 torch.manual_seed(0)
 settings = [
     "model.detector=points",

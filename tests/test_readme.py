@@ -10,8 +10,8 @@ from typing import get_args
 
 import pytest
 
-from models.config import DETECTORS, BackboneName, NeckName
-from models.upsamplers import UPSAMPLERS
+from srfgan.models.config import DETECTORS, BackboneName, NeckName
+from srfgan.models.upsamplers import UPSAMPLERS
 from srfgan_cli.presets.tables import load_tables
 
 README = Path(__file__).parents[1] / "README.md"
@@ -27,7 +27,7 @@ BLOCKS = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8")
 STRICT = """
 import warnings
 
-warnings.filterwarnings("error", category=DeprecationWarning, module="models")
+warnings.filterwarnings("error", category=DeprecationWarning, module="srfgan")
 """
 
 
@@ -46,7 +46,7 @@ def table_of_upsamplers():
     lines = ["| upsampler | |", "|---|---|"]
     for name, made_by in UPSAMPLERS.items():
         module, kind = made_by.split(":")
-        made = getattr(import_module(f"models.upsamplers.{module}"), kind)
+        made = getattr(import_module(f"srfgan.models.upsamplers.{module}"), kind)
         guided = ", guided" if getattr(made, "guided", False) else ""
         lines.append(f"| `{name}`{guided} | {made.__doc__.splitlines()[0]} |")
     return "\n".join([*lines, ""])

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 
-from models.backbones.timm_names import check_name
-from models.errors import InputError
+from srfgan.models.backbones.timm_names import check_name
+from srfgan.models.errors import InputError
 
 LEVELS = {"res2": 4, "res3": 8, "res4": 16, "res5": 32}
 """A backbone's outputs and their strides in pixels."""

@@ -9,8 +9,8 @@ import timm
 from timm.models.resnest import ResNestBottleneck
 from torch import nn
 
-from models.backbones.resnet import ResNet
-from models.config import BackboneConfig
+from srfgan.models.backbones.resnet import ResNet
+from srfgan.models.config import BackboneConfig
 
 TIMM_NAMES = {"s101": "resnest101e"}
 

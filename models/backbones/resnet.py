@@ -8,8 +8,8 @@ import timm
 from timm.models.resnet import Bottleneck
 from torch import Tensor, nn
 
-from models.config import BackboneConfig
-from models.ops.conv_norm import join_children, join_norms
+from srfgan.models.config import BackboneConfig
+from srfgan.models.ops.conv_norm import join_children, join_norms
 
 TIMM_NAMES = {
     "r10": "resnet18.tv_in1k",

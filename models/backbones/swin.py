@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from timm.models.swin_transformer import SwinTransformerBlock
 from torch import Tensor, nn
 
-from models.config import BackboneConfig
+from srfgan.models.config import BackboneConfig
 
 TIMM_NAMES = {"swin_t": "swin_tiny_patch4_window7_224", "swin_l": "swin_large_patch4_window12_384"}
 

@@ -9,10 +9,10 @@ import timm
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from models.backbones.anatomy import LEVELS, Anatomy, anatomy_of
-from models.backbones.timm_norms import settle_norms
-from models.config import BackboneConfig
-from models.errors import InputError
+from srfgan.models.backbones.anatomy import LEVELS, Anatomy, anatomy_of
+from srfgan.models.backbones.timm_norms import settle_norms
+from srfgan.models.config import BackboneConfig
+from srfgan.models.errors import InputError
 
 
 class TimmBackbone(nn.Module):

@@ -8,8 +8,8 @@ from typing import Any
 
 import timm
 
-from models.config import TIMM, ModelConfig, PixelConfig
-from models.errors import InputError
+from srfgan.models.config import TIMM, ModelConfig, PixelConfig
+from srfgan.models.errors import InputError
 
 
 def check_name(name: str) -> None:

@@ -8,7 +8,7 @@ from timm.layers.conv2d_same import Conv2dSame
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from models.ops.conv_norm import ConvNorm, take_activation
+from srfgan.models.ops.conv_norm import ConvNorm, take_activation
 
 
 def settle_norms(body: nn.Module, joints: Mapping[str, str], is_frozen: Callable[[str], bool]) -> None:

@@ -9,8 +9,8 @@ from timm.layers.squeeze_excite import EffectiveSEModule
 from timm.models.vovnet import OsaBlock
 from torch import Tensor, nn
 
-from models.config import BackboneConfig
-from models.ops.conv_norm import join_norms
+from srfgan.models.config import BackboneConfig
+from srfgan.models.ops.conv_norm import join_norms
 
 TIMM_NAMES = {"v39": "ese_vovnet39b", "v99": "ese_vovnet99b"}
 

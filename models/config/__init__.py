@@ -4,9 +4,9 @@ Importing this package does not import torch. All configs are strict: an unknown
 type is an error (pydantic's `ValidationError`), so a typo never passes silently.
 """
 
-from models.config.anchors import AnchorConfig
-from models.config.centermask import CenterMaskConfig, MaskBranchConfig
-from models.config.common import (
+from srfgan.models.config.anchors import AnchorConfig
+from srfgan.models.config.centermask import CenterMaskConfig, MaskBranchConfig
+from srfgan.models.config.common import (
     RESNETS,
     TIMM,
     BackboneConfig,
@@ -21,7 +21,7 @@ from models.config.common import (
     StrictConfig,
     UpsamplerName,
 )
-from models.config.detectors import (
+from srfgan.models.config.detectors import (
     DEFAULT,
     DETECTORS,
     AnyModelConfig,
@@ -29,11 +29,11 @@ from models.config.detectors import (
     owners,
     parse_model,
 )
-from models.config.fcos import FCOSConfig, FCOSHeadConfig
-from models.config.masks import MaskHeadConfig
-from models.config.retinanet import RetinaNetConfig, RetinaNetHeadConfig
-from models.config.sparse_rcnn import SparseHeadConfig, SparseRCNNConfig
-from models.config.two_stage import (
+from srfgan.models.config.fcos import FCOSConfig, FCOSHeadConfig
+from srfgan.models.config.masks import MaskHeadConfig
+from srfgan.models.config.retinanet import RetinaNetConfig, RetinaNetHeadConfig
+from srfgan.models.config.sparse_rcnn import SparseHeadConfig, SparseRCNNConfig
+from srfgan.models.config.two_stage import (
     BoxHeadConfig,
     CascadeConfig,
     CascadeMaskRCNNConfig,

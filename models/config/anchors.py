@@ -6,7 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from models.config.common import ModelConfig, Positive, StrictConfig
+from srfgan.models.config.common import ModelConfig, Positive, StrictConfig
 
 
 class AnchorConfig(StrictConfig):

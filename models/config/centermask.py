@@ -6,9 +6,9 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from models.config.common import StrictConfig
-from models.config.fcos import FCOSBoxesConfig
-from models.config.masks import MaskHeadConfig
+from srfgan.models.config.common import StrictConfig
+from srfgan.models.config.fcos import FCOSBoxesConfig
+from srfgan.models.config.masks import MaskHeadConfig
 
 
 class MaskBranchConfig(StrictConfig):

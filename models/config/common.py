@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticKnownError
 
-from models.upsamplers import UPSAMPLERS
+from srfgan.models.upsamplers import UPSAMPLERS
 
 BackboneName = Literal["r10", "r18", "r50", "r101", "x101_64x4d", "s101", "v39", "v99", "swin_t", "swin_l"]
 """`r10`: one block per stage and half of ResNet-18's width, for trainings of minutes on a CPU."""
@@ -132,7 +132,7 @@ class InferenceConfig(StrictConfig):
 
 
 class ModelConfig(StrictConfig):
-    """A whole detector; `models.build_detector` builds it. Each detector's own class says the rest.
+    """A whole detector; `srfgan.models.build_detector` builds it. Each detector's own class says the rest.
 
     Attributes:
         finest: the finest pyramid level that its boxes come from; a BiFPN has none finer than p3.

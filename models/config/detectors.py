@@ -7,12 +7,12 @@ from typing import Annotated, Any, get_args
 
 from pydantic import BeforeValidator, Field, TypeAdapter
 
-from models.config.centermask import CenterMaskConfig
-from models.config.common import ModelConfig
-from models.config.fcos import FCOSConfig
-from models.config.retinanet import RetinaNetConfig
-from models.config.sparse_rcnn import SparseRCNNConfig
-from models.config.two_stage import (
+from srfgan.models.config.centermask import CenterMaskConfig
+from srfgan.models.config.common import ModelConfig
+from srfgan.models.config.fcos import FCOSConfig
+from srfgan.models.config.retinanet import RetinaNetConfig
+from srfgan.models.config.sparse_rcnn import SparseRCNNConfig
+from srfgan.models.config.two_stage import (
     CascadeMaskRCNNConfig,
     CascadeRCNNConfig,
     FasterRCNNConfig,

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from models.config.common import ModelConfig, Positive, StrictConfig
+from srfgan.models.config.common import ModelConfig, Positive, StrictConfig
 
 
 class FCOSHeadConfig(StrictConfig):

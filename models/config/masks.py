@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from models.config.common import StrictConfig
+from srfgan.models.config.common import StrictConfig
 
 
 class MaskHeadConfig(StrictConfig):

@@ -6,8 +6,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from models.config.anchors import AnchoredConfig
-from models.config.common import StrictConfig
+from srfgan.models.config.anchors import AnchoredConfig
+from srfgan.models.config.common import StrictConfig
 
 
 class RetinaNetHeadConfig(StrictConfig):

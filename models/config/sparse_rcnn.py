@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from models.config.common import ModelConfig, StrictConfig
+from srfgan.models.config.common import ModelConfig, StrictConfig
 
 
 class SparseHeadConfig(StrictConfig):

@@ -6,9 +6,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from models.config.anchors import AnchoredConfig
-from models.config.common import Positive, StrictConfig
-from models.config.masks import MaskHeadConfig
+from srfgan.models.config.anchors import AnchoredConfig
+from srfgan.models.config.common import Positive, StrictConfig
+from srfgan.models.config.masks import MaskHeadConfig
 
 
 class RPNConfig(StrictConfig):

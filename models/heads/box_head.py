@@ -10,15 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.config import BoxHeadConfig, InferenceConfig
-from models.heads.convs import conv3x3
-from models.ops.boxes import Size, clip_boxes, decode_boxes, encode_boxes, is_nonempty
-from models.ops.losses import class_sum, l1_sum
-from models.ops.matching import IGNORED, match_boxes
-from models.ops.nms import nms_within_classes
-from models.ops.pooling import pool_boxes
-from models.ops.sampling import sample_candidates, split_candidates
-from models.structures import Detections, Target
+from srfgan.models.config import BoxHeadConfig, InferenceConfig
+from srfgan.models.heads.convs import conv3x3
+from srfgan.models.ops.boxes import Size, clip_boxes, decode_boxes, encode_boxes, is_nonempty
+from srfgan.models.ops.losses import class_sum, l1_sum
+from srfgan.models.ops.matching import IGNORED, match_boxes
+from srfgan.models.ops.nms import nms_within_classes
+from srfgan.models.ops.pooling import pool_boxes
+from srfgan.models.ops.sampling import sample_candidates, split_candidates
+from srfgan.models.structures import Detections, Target
 
 BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 """detectron2's factors on (dx, dy, dw, dh)."""

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.config import BoxHeadConfig, CascadeConfig, InferenceConfig
-from models.heads.box_head import BoxHead, SampledBoxes, select_detections
-from models.ops.boxes import Size
-from models.structures import Detections, Target
+from srfgan.models.config import BoxHeadConfig, CascadeConfig, InferenceConfig
+from srfgan.models.heads.box_head import BoxHead, SampledBoxes, select_detections
+from srfgan.models.ops.boxes import Size
+from srfgan.models.structures import Detections, Target
 
 
 class CascadeBoxHead(nn.Module):

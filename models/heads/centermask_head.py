@@ -10,20 +10,20 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from models.config import FCOSHeadConfig, InferenceConfig, MaskBranchConfig
-from models.heads.box_head import SampledBoxes, foreground_on_host
-from models.heads.dense import clipped_detections
-from models.heads.fcos_head import FCOSHead
-from models.heads.mask_head import MaskHead, mask_loss
-from models.heads.mask_iou_head import MaskIoUHead
-from models.ops.boxes import Size
-from models.ops.mask_iou import mask_iou_targets, visible_shares
-from models.ops.masks import mask_targets
-from models.ops.matching import match_boxes
-from models.ops.pooling import assign_levels_by_share, maps_for_pooling, pool_boxes
-from models.ops.sampling import sample_candidates
-from models.ops.transfer import to_device
-from models.structures import Detections, Target
+from srfgan.models.config import FCOSHeadConfig, InferenceConfig, MaskBranchConfig
+from srfgan.models.heads.box_head import SampledBoxes, foreground_on_host
+from srfgan.models.heads.dense import clipped_detections
+from srfgan.models.heads.fcos_head import FCOSHead
+from srfgan.models.heads.mask_head import MaskHead, mask_loss
+from srfgan.models.heads.mask_iou_head import MaskIoUHead
+from srfgan.models.ops.boxes import Size
+from srfgan.models.ops.mask_iou import mask_iou_targets, visible_shares
+from srfgan.models.ops.masks import mask_targets
+from srfgan.models.ops.matching import match_boxes
+from srfgan.models.ops.pooling import assign_levels_by_share, maps_for_pooling, pool_boxes
+from srfgan.models.ops.sampling import sample_candidates
+from srfgan.models.ops.transfer import to_device
+from srfgan.models.structures import Detections, Target
 
 _FOREGROUND_FROM = 0.5
 """IoU with a ground-truth box from which a box gets that object's mask to learn."""

@@ -6,8 +6,8 @@ from typing import Literal
 
 from torch import nn
 
-from models.ops.conv_norm import ConvNorm
-from models.ops.convolution import Conv2d
+from srfgan.models.ops.conv_norm import ConvNorm
+from srfgan.models.ops.convolution import Conv2d
 
 
 def conv3x3(

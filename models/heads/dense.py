@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import sigmoid_focal_loss
 
-from models.config import InferenceConfig
-from models.ops.boxes import Size, clip_boxes, is_nonempty
-from models.ops.convolution import Conv2d
-from models.ops.nms import nms_within_classes
-from models.structures import Detections
+from srfgan.models.config import InferenceConfig
+from srfgan.models.ops.boxes import Size, clip_boxes, is_nonempty
+from srfgan.models.ops.convolution import Conv2d
+from srfgan.models.ops.nms import nms_within_classes
+from srfgan.models.structures import Detections
 
 LEVELS = ("p3", "p4", "p5", "p6", "p7")
 STRIDES = (8, 16, 32, 64, 128)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from models.config import SparseHeadConfig
-from models.heads.dense import prior_bias
-from models.ops.boxes import decode_boxes
+from srfgan.models.config import SparseHeadConfig
+from srfgan.models.heads.dense import prior_bias
+from srfgan.models.ops.boxes import decode_boxes
 
 BOX_WEIGHTS = (2.0, 2.0, 1.0, 1.0)
 """Factors on (dx, dy, dw, dh)."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.config import FCOSHeadConfig, InferenceConfig
-from models.heads.dense import (
+from srfgan.models.config import FCOSHeadConfig, InferenceConfig
+from srfgan.models.heads.dense import (
     LEVELS,
     STRIDES,
     best_pairs,
@@ -19,12 +19,12 @@ from models.heads.dense import (
     focal_losses,
     select_dense_detections,
 )
-from models.ops.anchors import flatten_map
-from models.ops.boxes import Size
-from models.ops.distributed import mean_over_processes
-from models.ops.fcos_targets import centerness, fcos_locations, fcos_targets
-from models.ops.losses import binary_losses
-from models.structures import Detections, Target
+from srfgan.models.ops.anchors import flatten_map
+from srfgan.models.ops.boxes import Size
+from srfgan.models.ops.distributed import mean_over_processes
+from srfgan.models.ops.fcos_targets import centerness, fcos_locations, fcos_targets
+from srfgan.models.ops.losses import binary_losses
+from srfgan.models.structures import Detections, Target
 
 _GROUPS = 32
 

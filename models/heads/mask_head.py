@@ -8,14 +8,14 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from models.config import MaskHeadConfig
-from models.heads.box_head import SampledBoxes
-from models.heads.convs import conv3x3
-from models.ops.losses import binary_sum
-from models.ops.masks import mask_targets
-from models.ops.pooling import pool_boxes
-from models.ops.transfer import to_device
-from models.structures import Detections, Target
+from srfgan.models.config import MaskHeadConfig
+from srfgan.models.heads.box_head import SampledBoxes
+from srfgan.models.heads.convs import conv3x3
+from srfgan.models.ops.losses import binary_sum
+from srfgan.models.ops.masks import mask_targets
+from srfgan.models.ops.pooling import pool_boxes
+from srfgan.models.ops.transfer import to_device
+from srfgan.models.structures import Detections, Target
 
 
 class MaskHead(nn.Module):

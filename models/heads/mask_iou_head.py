@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.heads.convs import conv3x3
+from srfgan.models.heads.convs import conv3x3
 
 
 class MaskIoUHead(nn.Module):

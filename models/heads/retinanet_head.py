@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from models.config import AnchorConfig, InferenceConfig, RetinaNetHeadConfig
-from models.heads.dense import (
+from srfgan.models.config import AnchorConfig, InferenceConfig, RetinaNetHeadConfig
+from srfgan.models.heads.dense import (
     LEVELS,
     STRIDES,
     best_pairs,
@@ -18,11 +18,11 @@ from models.heads.dense import (
     focal_losses,
     select_dense_detections,
 )
-from models.ops.anchors import cell_anchors, flatten_map, grid_anchors
-from models.ops.boxes import Size, decode_boxes, encode_boxes
-from models.ops.distributed import mean_over_processes
-from models.ops.matching import IGNORED, POSITIVE, match_boxes
-from models.structures import Detections, Target
+from srfgan.models.ops.anchors import cell_anchors, flatten_map, grid_anchors
+from srfgan.models.ops.boxes import Size, decode_boxes, encode_boxes
+from srfgan.models.ops.distributed import mean_over_processes
+from srfgan.models.ops.matching import IGNORED, POSITIVE, match_boxes
+from srfgan.models.structures import Detections, Target
 
 SCALES = (1.0, 2 ** (1 / 3), 2 ** (2 / 3))
 """Anchor sizes per level, relative to the level's own: three to the octave."""

@@ -7,17 +7,17 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from models.config import AnchorConfig, RPNConfig
-from models.ops.anchors import cell_anchors, flatten_map, grid_anchors
-from models.ops.boxes import Size, clip_boxes, decode_boxes, encode_boxes, is_nonempty
-from models.ops.convolution import Conv2d
-from models.ops.losses import binary_sum, l1_sum
-from models.ops.matching import match_boxes
-from models.ops.nms import nms
-from models.ops.sampling import sample_candidates
-from models.ops.suppression import Suppression
-from models.ops.transfer import to_device
-from models.structures import Target
+from srfgan.models.config import AnchorConfig, RPNConfig
+from srfgan.models.ops.anchors import cell_anchors, flatten_map, grid_anchors
+from srfgan.models.ops.boxes import Size, clip_boxes, decode_boxes, encode_boxes, is_nonempty
+from srfgan.models.ops.convolution import Conv2d
+from srfgan.models.ops.losses import binary_sum, l1_sum
+from srfgan.models.ops.matching import match_boxes
+from srfgan.models.ops.nms import nms
+from srfgan.models.ops.sampling import sample_candidates
+from srfgan.models.ops.suppression import Suppression
+from srfgan.models.ops.transfer import to_device
+from srfgan.models.structures import Target
 
 _WEIGHTS = (1.0, 1.0, 1.0, 1.0)
 _NEGATIVE_BELOW, _POSITIVE_FROM = 0.3, 0.7

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.config import InferenceConfig, SparseHeadConfig
-from models.heads.dense import best_pairs, clipped_detections, focal_losses
-from models.heads.dynamic_head import DynamicHead
-from models.ops.boxes import Size, generalized_iou
-from models.ops.distributed import mean_over_processes
-from models.ops.pooling import maps_for_pooling, pool_boxes
-from models.ops.set_matching import focal_costs, match_sets
-from models.ops.transfer import to_device
-from models.structures import Detections, Target
+from srfgan.models.config import InferenceConfig, SparseHeadConfig
+from srfgan.models.heads.dense import best_pairs, clipped_detections, focal_losses
+from srfgan.models.heads.dynamic_head import DynamicHead
+from srfgan.models.ops.boxes import Size, generalized_iou
+from srfgan.models.ops.distributed import mean_over_processes
+from srfgan.models.ops.pooling import maps_for_pooling, pool_boxes
+from srfgan.models.ops.set_matching import focal_costs, match_sets
+from srfgan.models.ops.transfer import to_device
+from srfgan.models.structures import Detections, Target
 
 _RESOLUTION = 7
 _SAMPLES = 2

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from models.config import InferenceConfig
-from models.heads.box_head import BoxHead, foreground_on_host
-from models.heads.cascade_head import CascadeBoxHead
-from models.heads.mask_head import MaskHead
-from models.heads.rpn import RegionProposals
-from models.ops.boxes import Size
-from models.ops.pooling import maps_for_pooling
-from models.structures import Detections, Target
+from srfgan.models.config import InferenceConfig
+from srfgan.models.heads.box_head import BoxHead, foreground_on_host
+from srfgan.models.heads.cascade_head import CascadeBoxHead
+from srfgan.models.heads.mask_head import MaskHead
+from srfgan.models.heads.rpn import RegionProposals
+from srfgan.models.ops.boxes import Size
+from srfgan.models.ops.pooling import maps_for_pooling
+from srfgan.models.structures import Detections, Target
 
 
 class TwoStageHead(nn.Module):

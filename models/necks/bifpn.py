@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.errors import InputError
-from models.upsamplers.seam import upsample_to
+from srfgan.models.errors import InputError
+from srfgan.models.upsamplers.seam import upsample_to
 
 _EPSILON = 1e-4
 """Keeps the fusion's division from zero (section 3.3)."""
@@ -23,7 +23,7 @@ class BiFPN(nn.Module):
         top: maps of the backbone, by name, to the levels above p5.
         layers: in order; the outputs of one are the inputs of the next.
         pool: module mapping (N, C, H, W) to (N, C, ceil(H/2), ceil(W/2)), between two levels.
-        upsample: any upsampler, plain or guided by each layer's inputs (`models.upsamplers`); one for all levels
+        upsample: any upsampler, plain or guided by each layer's inputs (`srfgan.models.upsamplers`); one for all levels
             of all layers.
         skip: convolutions for the bottom-up skips of the first layer, of levels that do not use the lateral's.
         first_skips: the bottom-up skips of all later layers are the laterals too, not the layer's inputs.

@@ -7,11 +7,11 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from models.config import NeckConfig
-from models.necks.bifpn import BiFPN, BiFPNLayer
-from models.necks.extra_levels import MaxPooledLevels
-from models.ops.conv_norm import ConvNorm
-from models.ops.convolution import Conv2d
+from srfgan.models.config import NeckConfig
+from srfgan.models.necks.bifpn import BiFPN, BiFPNLayer
+from srfgan.models.necks.extra_levels import MaxPooledLevels
+from srfgan.models.ops.conv_norm import ConvNorm
+from srfgan.models.ops.convolution import Conv2d
 
 _LEVELS = ("p3", "p4", "p5", "p6", "p7")
 
@@ -22,7 +22,7 @@ def build_bifpn(config: NeckConfig, in_channels: Mapping[str, int], upsample: nn
     Args:
         config: width, wiring and number of layers; all convolutions are normalised, whatever `norm` says.
         in_channels: channels of the backbone's maps, `{"res3": 512, "res4": ..., "res5": ...}`.
-        upsample: any upsampler (`models.upsamplers`).
+        upsample: any upsampler (`srfgan.models.upsamplers`).
     """
     build = {"paper": _paper, "afigan": _afigan, "adelaidet": _adelaidet}[config.bifpn.wiring]
     widths = {name.replace("res", "p"): width for name, width in in_channels.items()}

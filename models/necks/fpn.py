@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from models.ops.conv_norm import ConvNorm
-from models.ops.convolution import Conv2d
-from models.upsamplers.seam import upsample_to
+from srfgan.models.ops.conv_norm import ConvNorm
+from srfgan.models.ops.convolution import Conv2d
+from srfgan.models.upsamplers.seam import upsample_to
 
 
 class FeaturePyramid(nn.Module):
@@ -17,7 +17,7 @@ class FeaturePyramid(nn.Module):
     Args:
         in_channels: channels of the backbone levels that are used, `{"res2": 256, ...}`, finest first.
         channels: width of the pyramid.
-        upsample: any upsampler, plain or guided by the lateral maps (`models.upsamplers`); one for all levels.
+        upsample: any upsampler, plain or guided by the lateral maps (`srfgan.models.upsamplers`); one for all levels.
         top: maps of the backbone and the pyramid, by name, to the levels above p5.
         norm: `none` (convolutions with biases) or `bn` (BatchNorm after each convolution).
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from models.necks.fpn import lateral_convs, pyramid_conv, top_down
+from srfgan.models.necks.fpn import lateral_convs, pyramid_conv, top_down
 
 
 class PathAggregation(nn.Module):
@@ -20,7 +20,7 @@ class PathAggregation(nn.Module):
     Args:
         in_channels: channels of the backbone levels that are used, `{"res2": 256, ...}`, finest first.
         channels: width of the pyramid.
-        upsample: any upsampler, plain or guided by the lateral maps (`models.upsamplers`); one for all levels.
+        upsample: any upsampler, plain or guided by the lateral maps (`srfgan.models.upsamplers`); one for all levels.
         top: maps of the backbone and the pyramid, by name, to the levels above p5.
         norm: `none` (convolutions with biases) or `bn` (BatchNorm after each convolution).
 

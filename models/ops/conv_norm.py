@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from models.ops.convolution import convolved
+from srfgan.models.ops.convolution import convolved
 
 
 class ConvNorm(nn.Conv2d):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from models.structures import Target
+from srfgan.models.structures import Target
 
 _STRIDES = (8, 16, 32, 64, 128)
 _RADIUS = 1.5

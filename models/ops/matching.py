@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from models.ops.boxes import box_iou
+from srfgan.models.ops.boxes import box_iou
 
 IGNORED, NEGATIVE, POSITIVE = -1, 0, 1
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
-from models.ops.boxes import Size, box_area
-from models.ops.transfer import rows_where
+from srfgan.models.ops.boxes import Size, box_area
+from srfgan.models.ops.transfer import rows_where
 
 _CANONICAL_LEVEL = 4
 _CANONICAL_SIDE = 224

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from models.ops.matching import NEGATIVE, POSITIVE
-from models.ops.transfer import rows_where
+from srfgan.models.ops.matching import NEGATIVE, POSITIVE
+from srfgan.models.ops.transfer import rows_where
 
 
 def split_candidates(labels: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:

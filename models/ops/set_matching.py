@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.ops.transfer import to_device
+from srfgan.models.ops.transfer import to_device
 
 _ALPHA = 0.25
 _NOT_FINITE = 1e8

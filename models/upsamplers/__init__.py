@@ -1,7 +1,7 @@
 """What upsamples a feature map by two in a pyramid's top-down path.
 
 A plain upsampler is a module mapping (N, C, H, W) to (N, C, 2H, 2W). A guided one has `guided = True` in its class,
-and its `forward` takes the finer map, (N, C, 2H, 2W), beside the coarse one. `models.upsamplers.seam` calls both.
+and its `forward` takes the finer map, (N, C, 2H, 2W), beside the coarse one. `seam.py` calls both.
 
 Importing this module does not import torch.
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from models.upsamplers.reassembly import neighbourhoods, reassembled
+from srfgan.models.upsamplers.reassembly import neighbourhoods, reassembled
 
 
 class Carafe(nn.Module):

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.ops.convolution import Conv2d, ConvTranspose2d
+from srfgan.models.ops.convolution import Conv2d, ConvTranspose2d
 
 
 class Deconvolution(nn.Module):

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 
 
 class DySample(nn.Module):

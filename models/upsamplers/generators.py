@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.ops.convolution import Conv2d, ConvTranspose2d
+from srfgan.models.ops.convolution import Conv2d, ConvTranspose2d
 
 SLOPE = 0.2
 """Negative slope of every LeakyReLU in the generators and the discriminator."""

@@ -4,9 +4,9 @@ report = load_weights(model, "model_final.pkl")
 print(report.summary())
 """
 
-from models.weights.files import Checkpoint, read_checkpoint
-from models.weights.imagenet import load_backbone, load_imagenet
-from models.weights.load import load_weights
-from models.weights.report import LoadReport
+from srfgan.models.weights.files import Checkpoint, read_checkpoint
+from srfgan.models.weights.imagenet import load_backbone, load_imagenet
+from srfgan.models.weights.load import load_weights
+from srfgan.models.weights.report import LoadReport
 
 __all__ = ["Checkpoint", "LoadReport", "load_backbone", "load_imagenet", "load_weights", "read_checkpoint"]

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.weights.unpickle import Built, Function, Names, RefusedPickleError, hashable
+from srfgan.models.weights.unpickle import Built, Function, Names, RefusedPickleError, hashable
 
 _NUMBERS = frozenset(("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"))
 _ORDERS = ("<", ">", "=", "|")

@@ -20,12 +20,12 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from models.config import ModelConfig, parse_model
-from models.errors import InputError, kind_of
-from models.weights.arrays import Array, array_names
-from models.weights.names import all_to_ours, is_derived
-from models.weights.torch_files import MAGIC, load_old, load_zip
-from models.weights.unpickle import DamagedError, RefusedPickleError, Source, Unpickler
+from srfgan.models.config import ModelConfig, parse_model
+from srfgan.models.errors import InputError, kind_of
+from srfgan.models.weights.arrays import Array, array_names
+from srfgan.models.weights.names import all_to_ours, is_derived
+from srfgan.models.weights.torch_files import MAGIC, load_old, load_zip
+from srfgan.models.weights.unpickle import DamagedError, RefusedPickleError, Source, Unpickler
 
 FORMAT = "srfgan"
 MAX_TENSORS = 20_000

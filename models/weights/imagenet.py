@@ -10,15 +10,15 @@ import timm
 import torch
 from torch import Tensor
 
-from models.backbones import resnest, resnet, swin, vovnet
-from models.backbones.timm_backbone import TimmBackbone, create_body
-from models.detector import Detector
-from models.errors import InputError
-from models.weights.files import read_foreign
-from models.weights.lite import LITE0, lite_names, packaged_file
-from models.weights.load import load_tensors, load_weights
-from models.weights.names import all_to_ours, is_derived
-from models.weights.report import LoadReport, compare
+from srfgan.models.backbones import resnest, resnet, swin, vovnet
+from srfgan.models.backbones.timm_backbone import TimmBackbone, create_body
+from srfgan.models.detector import Detector
+from srfgan.models.errors import InputError
+from srfgan.models.weights.files import read_foreign
+from srfgan.models.weights.lite import LITE0, lite_names, packaged_file
+from srfgan.models.weights.load import load_tensors, load_weights
+from srfgan.models.weights.names import all_to_ours, is_derived
+from srfgan.models.weights.report import LoadReport, compare
 
 _TIMM_NAMES = resnet.TIMM_NAMES | resnest.TIMM_NAMES | vovnet.TIMM_NAMES | swin.TIMM_NAMES
 

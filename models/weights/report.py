@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from models.weights.names import is_derived
+from srfgan.models.weights.names import is_derived
 
 _SHOWN = 8
 """How many names a summary lists of each kind."""

@@ -16,8 +16,15 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-from models.weights.arrays import array_names, elements
-from models.weights.unpickle import DamagedError, Function, Names, RefusedPickleError, Source, Unpickler
+from srfgan.models.weights.arrays import array_names, elements
+from srfgan.models.weights.unpickle import (
+    DamagedError,
+    Function,
+    Names,
+    RefusedPickleError,
+    Source,
+    Unpickler,
+)
 
 MAGIC = 0x1950A86A20F9469CFC6C
 """What the first pickle of the old format holds."""

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 from srfgan_cli.screen.options import Json, Preset, Set, Weights
 
 Format = Annotated[

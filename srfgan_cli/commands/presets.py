@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 from srfgan_cli.screen.console import print_json, stdout, styled
 from srfgan_cli.screen.options import Json, Set
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 from srfgan_cli.screen.options import Devices, Preset, Set
 
 LEVELS = ("P2", "P3", "P4", "P5", "P6", "P7")

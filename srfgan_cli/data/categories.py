@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.structures import InstanceMask, Polygons
+from srfgan.models.structures import InstanceMask, Polygons
 from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.data.check import Checked, check_records
 from srfgan_cli.data.findings import Report

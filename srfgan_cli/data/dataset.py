@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from models.errors import InputError
-from models.structures import Target
+from srfgan.models.errors import InputError
+from srfgan.models.structures import Target
 from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.images import read_image

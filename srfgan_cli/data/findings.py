@@ -11,7 +11,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 from srfgan_cli.data.overview import Overview
 from srfgan_cli.screen.console import styled
 

@@ -15,7 +15,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 from srfgan_cli.data.pixels import Levels, UnknownRangeError, bit_depth, orientation, to_rgb, turned
 from srfgan_cli.screen.console import stderr
 

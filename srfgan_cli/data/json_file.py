@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 
 
 def read_json(path: Path, what: str) -> Any:

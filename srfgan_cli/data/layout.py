@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 from srfgan_cli.data.foreign import advice
 
 Split = Literal["train", "val", "test"]

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from models.errors import InputError
-from models.structures import Target
+from srfgan.models.errors import InputError
+from srfgan.models.structures import Target
 from srfgan_cli.data.dataset import DetectionDataset, Request, Sample
 from srfgan_cli.data.mixed import MixedBatches, MixedDataset
 from srfgan_cli.data.sampler import EvaluationBatches, TrainingBatches

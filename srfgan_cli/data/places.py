@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 from srfgan_cli.data.check import Kind
 from srfgan_cli.data.images import MAX_PIXELS, MISSING
 from srfgan_cli.data.records import Records

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.data.json_file import collector_paused, read_json
 from srfgan_cli.data.segmentations import Segmentations, parse_segmentations

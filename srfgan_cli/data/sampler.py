@@ -11,7 +11,7 @@ from itertools import count
 import numpy as np
 from torch.utils.data import Sampler
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 from srfgan_cli.data.dataset import Request
 
 

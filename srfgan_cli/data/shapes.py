@@ -19,7 +19,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 from srfgan_cli.data.rle import encode_mask
 from srfgan_cli.data.shapes_scene import KINDS, Instance, draw_scene
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.structures import InstanceMask, MaskPatch, Polygons, Target
+from srfgan.models.structures import InstanceMask, MaskPatch, Polygons, Target
 
 _SMALLEST_SIDE = 2  # so that half of it is still an image
 

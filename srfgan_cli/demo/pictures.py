@@ -11,9 +11,9 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
-from models.detector import Detector
-from models.errors import InputError
-from models.structures import Detections
+from srfgan.models.detector import Detector
+from srfgan.models.errors import InputError
+from srfgan.models.structures import Detections
 from srfgan_cli.data.dataset import DetectionDataset
 from srfgan_cli.data.open import open_split
 from srfgan_cli.data.shapes import example_image

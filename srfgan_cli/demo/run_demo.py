@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 from srfgan_cli.demo.pictures import Pictures, draw_pictures
 from srfgan_cli.evaluation.report import Report
 from srfgan_cli.machine.devices import Devices, parse_devices

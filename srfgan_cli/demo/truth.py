@@ -8,7 +8,7 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from models.structures import Detections, InstanceMask, Polygons, Target
+from srfgan.models.structures import Detections, InstanceMask, Polygons, Target
 
 
 def as_detections(target: Target, size: tuple[int, int]) -> Detections:

@@ -10,7 +10,7 @@ from http.cookiejar import CookieJar
 from pathlib import PurePosixPath
 from urllib.parse import parse_qs, parse_qsl, unquote, urlencode, urljoin, urlsplit, urlunsplit
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 
 SUFFIXES = (".pth", ".pkl", ".pt", ".safetensors")
 

@@ -16,7 +16,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 from srfgan_cli.downloads.addresses import file_name
 from srfgan_cli.downloads.transfer import Report, TransferError, transfer
 from srfgan_cli.machine.files import file_hash

@@ -14,7 +14,7 @@ from typing import IO, Any
 from urllib.error import HTTPError, URLError
 from urllib.request import HTTPCookieProcessor, OpenerDirector, Request, build_opener
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 from srfgan_cli.downloads.addresses import Step, confirmed, direct_address, title
 
 Report = Callable[[int, int | None], object]

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.ops.masks import paste_masks
-from models.ops.transfer import to_device
+from srfgan.models.ops.masks import paste_masks
+from srfgan.models.ops.transfer import to_device
 from srfgan_cli.data.rle import compressed
 
 _PIXELS_AT_ONCE = 2**27

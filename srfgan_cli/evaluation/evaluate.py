@@ -11,8 +11,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from models.detector import Detector
-from models.errors import InputError
+from srfgan.models.detector import Detector
+from srfgan.models.errors import InputError
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.dataset import DetectionDataset
 from srfgan_cli.data.loaders import Loader, build_test_loader

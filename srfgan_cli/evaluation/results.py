@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.errors import InputError
-from models.ops.masks import paste_masks
-from models.ops.transfer import to_device
-from models.structures import Detections
+from srfgan.models.errors import InputError
+from srfgan.models.ops.masks import paste_masks
+from srfgan.models.ops.transfer import to_device
+from srfgan.models.structures import Detections
 from srfgan_cli.data.json_file import read_json
 from srfgan_cli.data.ragged import row_sums
 from srfgan_cli.data.rle import decode_strings, encode_mask

@@ -8,12 +8,12 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from models.config import InferenceConfig, ModelConfig
-from models.detector import Detector, MaskedHead
-from models.ops.boxes import Size, clip_boxes
-from models.ops.nms import nms_within_classes
-from models.ops.transfer import rows_where
-from models.structures import Detections
+from srfgan.models.config import InferenceConfig, ModelConfig
+from srfgan.models.detector import Detector, MaskedHead
+from srfgan.models.ops.boxes import Size, clip_boxes
+from srfgan.models.ops.nms import nms_within_classes
+from srfgan.models.ops.transfer import rows_where
+from srfgan.models.structures import Detections
 from srfgan_cli.data.transforms import Placement, resized
 from srfgan_cli.presets.config import TTAConfig
 

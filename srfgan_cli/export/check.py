@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.detector import Detector
-from models.structures import Detections
+from srfgan.models.detector import Detector
+from srfgan.models.structures import Detections
 from srfgan_cli.data.shapes import example_image
 from srfgan_cli.export.graph import Runtime
 

@@ -22,7 +22,7 @@ _OUTPUTS = {
     "labels": "(R,) int64: positions in 'categories'",
     "masks": "(R, M, M) float32 in 0..1: probabilities over each box, on a grid of M x M cells;"
     " interpolate them bilinearly at the centres of the image's pixels inside the box and cut at 0.5"
-    " (models.ops.masks.paste_masks does)",
+    " (srfgan.models.ops.masks.paste_masks does)",
     "mask_scores": "(R,) float32: what to rank masks by instead of scores; not limited to 0..1",
 }
 

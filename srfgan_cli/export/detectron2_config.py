@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from models.config import (
+from srfgan.models.config import (
     CascadeMaskRCNNConfig,
     CascadeRCNNConfig,
     MaskRCNNConfig,
@@ -15,8 +15,8 @@ from models.config import (
     RetinaNetConfig,
     TwoStageConfig,
 )
-from models.errors import InputError
-from models.heads.retinanet_head import SCALES
+from srfgan.models.errors import InputError
+from srfgan.models.heads.retinanet_head import SCALES
 from srfgan_cli import __version__
 from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.presets.config import Config

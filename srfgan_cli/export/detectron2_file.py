@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.detector import Detector
-from models.errors import InputError
-from models.weights.names import is_derived, to_detectron2
+from srfgan.models.detector import Detector
+from srfgan.models.errors import InputError
+from srfgan.models.weights.names import is_derived, to_detectron2
 from srfgan_cli.export.detectron2_config import HEADER, bifpn_wiring, config_text, needs_plugin
 from srfgan_cli.export.graph import Runtime
 from srfgan_cli.machine.files import write_atomically

@@ -21,12 +21,12 @@ from typing import Any, cast, get_args
 
 from torch import Tensor, nn
 
-from models.config import BackboneConfig, BackboneName, ModelConfig, parse_model
-from models.errors import InputError
-from models.factory import build_backbone, build_coarser_levels, build_neck
-from models.upsamplers import UPSAMPLERS
-from models.weights.names import to_detectron2
-from models.weights.renamed import Renamed
+from srfgan.models.config import BackboneConfig, BackboneName, ModelConfig, parse_model
+from srfgan.models.errors import InputError
+from srfgan.models.factory import build_backbone, build_coarser_levels, build_neck
+from srfgan.models.upsamplers import UPSAMPLERS
+from srfgan.models.weights.names import to_detectron2
+from srfgan.models.weights.renamed import Renamed
 
 try:
     from detectron2.config import CfgNode
@@ -50,10 +50,10 @@ _BODY_NORMS = {"FrozenBN": "frozen_bn", "BN": "bn", "SyncBN": "bn"}
 def add_srfgan_config(cfg: CfgNode) -> None:
     """Add the keys of the SRF backbones to a detectron2 config, with their defaults.
 
-    MODEL.SRF.UPSAMPLER: any of `models.upsamplers.UPSAMPLERS`; `srf` is the paper's generator, `afi` that of
-    the published checkpoints. MODEL.SRF.BACKBONE: any of `models.config.BackboneName`, for `build_timm_srf_*`;
+    MODEL.SRF.UPSAMPLER: any of `srfgan.models.upsamplers.UPSAMPLERS`; `srf` is the paper's generator, `afi` that of
+    the published checkpoints. MODEL.SRF.BACKBONE: any of `srfgan.models.config.BackboneName`, for `build_timm_srf_*`;
     MODEL.RESNETS.NORM and STRIDE_IN_1X1 and MODEL.BACKBONE.FREEZE_AT apply to it too. MODEL.SRF.BIFPN_WIRING
-    and BIFPN_REPEATS: `models.config.BiFPNConfig`, of AFI-GAN's wiring and the paper's.
+    and BIFPN_REPEATS: `srfgan.models.config.BiFPNConfig`, of AFI-GAN's wiring and the paper's.
     """
     cfg.MODEL.SRF = CfgNode()
     cfg.MODEL.SRF.UPSAMPLER = "srf"
@@ -105,9 +105,9 @@ def build_pyramid(cfg: CfgNode, input_shape: ShapeSpec, detector: str, body: str
     Args:
         cfg: with the keys of `add_srfgan_config`.
         input_shape: channels of the images, for detectron2's ResNet.
-        detector: one of `models.config.DETECTORS`, whose levels above p5 are made.
+        detector: one of `srfgan.models.config.DETECTORS`, whose levels above p5 are made.
         body: `resnet` or `timm`.
-        neck: one of `models.config.NeckName`.
+        neck: one of `srfgan.models.config.NeckName`.
 
     Raises:
         InputError: MODEL.SRF is missing, or a value has no counterpart here.

@@ -12,7 +12,7 @@ import torch
 from rich.table import Table
 from torch import Tensor
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 from srfgan_cli.data.images import read_image
 from srfgan_cli.data.open import policy
 from srfgan_cli.export.check import (

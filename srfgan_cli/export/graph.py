@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from models.config import ModelConfig
-from models.detector import Detector
+from srfgan.models.config import ModelConfig
+from srfgan.models.detector import Detector
 
 INPUT_NAME = "image"
 OUTPUT_NAMES = ("boxes", "scores", "labels", "masks", "mask_scores")

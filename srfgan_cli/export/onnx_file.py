@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 from srfgan_cli.export.graph import INPUT_NAME, Runtime
 from srfgan_cli.machine.files import write_atomically
 

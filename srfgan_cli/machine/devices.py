@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:

@@ -15,7 +15,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 from srfgan_cli.screen.options import LauncherName
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def _torchrun(devices: Devices, nnodes: int, rendezvous: str | None, max_restart
         # Otherwise the agents' store would hand the addresses of dead processes to those started after them.
         os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     where = ["--rdzv-backend=c10d", f"--rdzv-endpoint={rendezvous}"] if rendezvous else ["--standalone"]
-    # -P keeps the current folder off the workers' path: it may hold a foreign `models/`.
+    # -P keeps the current folder off the workers' path: it may hold modules of any name.
     command = [sys.executable, "-P", "-m", "srfgan_cli", *sys.argv[1:]]
     count = [f"--nnodes={nnodes}", f"--nproc-per-node={devices.count}", f"--max-restarts={max_restarts}"]
     arguments = [*count, *where, "--no-python", *command]

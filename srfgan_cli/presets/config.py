@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
-from models.config import RESNETS, AnyModelConfig, DiscriminatorConfig, MaskRCNNConfig, StrictConfig
+from srfgan.models.config import RESNETS, AnyModelConfig, DiscriminatorConfig, MaskRCNNConfig, StrictConfig
 from srfgan_cli.presets.facts import Row, load_rows
 from srfgan_cli.screen.console import visible
 

@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Iterator
 
-from models.upsamplers import GENERATORS
+from srfgan.models.upsamplers import GENERATORS
 from srfgan_cli.presets.config import Config, StageName
 from srfgan_cli.presets.library import dump_yaml, list_presets
 from srfgan_cli.screen.console import visible

@@ -81,7 +81,7 @@ def schedules(config: Config) -> list[Schedule]:
 
 def summary(config: Config) -> dict[str, Any]:
     """The preset as one JSON document."""
-    from models.cost import HEIGHT, WIDTH, cost_of
+    from srfgan.models.cost import HEIGHT, WIDTH, cost_of
 
     cost = cost_of(config.model)
     return {
@@ -97,7 +97,7 @@ def summary(config: Config) -> dict[str, Any]:
 
 def summary_lines(config: Config, preset: str) -> Iterator[str]:
     """The same for people, without the config; `preset` is what it is called in a command."""
-    from models.cost import HEIGHT, WIDTH, cost_of
+    from srfgan.models.cost import HEIGHT, WIDTH, cost_of
 
     cost = cost_of(config.model)
     parts = ", ".join(f"{part} {macs / 1e9:.1f}" for part, macs in _parts(asdict(cost)).items())

@@ -7,17 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field
 
-from models.config import StrictConfig
+from srfgan import PRESETS_DIR
+from srfgan.models.config import StrictConfig
 
-# Beside this package in a checkout and in site-packages alike; importing `presets` by name could find a
-# foreign folder of that name first.
-PRESETS_DIR = Path(__file__).resolve().parents[2] / "presets"
 FACTS = PRESETS_DIR / "_facts" / "results.yaml"
 
 Percent = Annotated[float, Field(ge=0, le=100)]

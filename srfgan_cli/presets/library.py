@@ -20,10 +20,11 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from models.config import DEFAULT, DETECTORS, TIMM, own_sections, owners
-from models.errors import InputError, kind_of
+from srfgan import PRESETS_DIR
+from srfgan.models.config import DEFAULT, DETECTORS, TIMM, own_sections, owners
+from srfgan.models.errors import InputError, kind_of
 from srfgan_cli.presets.config import Config
-from srfgan_cli.presets.facts import PRESETS_DIR, load_rows
+from srfgan_cli.presets.facts import load_rows
 from srfgan_cli.presets.version_0_1 import naming_rows
 from srfgan_cli.presets.yaml_text import parse_yaml, read_yaml
 from srfgan_cli.screen.console import visible
@@ -222,7 +223,7 @@ def _without_pixels(values: dict[str, Any]) -> dict[str, Any]:
 def _with_own_pixels(config: Config) -> Config:
     if not config.model.leaves_pixels_to_timm:
         return config
-    from models.backbones.timm_names import with_own_pixels  # brings torch, which others do without
+    from srfgan.models.backbones.timm_names import with_own_pixels  # brings torch, which others do without
 
     return config.model_copy(update={"model": with_own_pixels(config.model)})
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 
 LARGEST = 200_000
 """Bytes of a file. Presets have some thousands; YAML of this size takes seconds to read."""

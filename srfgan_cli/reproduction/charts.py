@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 from srfgan_cli.machine.files import write_atomically
 from srfgan_cli.reproduction.graph import Graph
 from srfgan_cli.reproduction.jobs import JobFolder

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from models import build_discriminator, build_upsampler
-from models.config import DiscriminatorConfig, ModelConfig, parse_model
-from models.cost import cost_of
+from srfgan.models import build_discriminator, build_upsampler
+from srfgan.models.config import DiscriminatorConfig, ModelConfig, parse_model
+from srfgan.models.cost import cost_of
 from srfgan_cli.machine.precision import autocast, float32_products
 from srfgan_cli.presets.config import Config, Precision
 from srfgan_cli.reproduction.graph import Job

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 from srfgan_cli.presets import load_preset
 from srfgan_cli.presets.config import Config, SolverConfig
 from srfgan_cli.presets.tables import Entry

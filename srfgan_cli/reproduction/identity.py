@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 from srfgan_cli.presets.config import Config
 from srfgan_cli.presets.library import flatten
 from srfgan_cli.runs.folder import FREE_TO_CHANGE

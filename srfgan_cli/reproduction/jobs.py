@@ -136,7 +136,7 @@ def command(job: Job, folders: dict[str, JobFolder], machine: Machine) -> list[s
     began = None if job.kind == "eval" else folder.began
     config = continued(began, job.config) if began else job.config
     write_atomically(folder.preset, lambda file: file.write(dump_yaml(config).encode()))
-    # -P keeps the current folder off the path: it may hold a foreign `models/`.
+    # -P keeps the current folder off the path: it may hold modules of any name.
     parts = [*machine.prefix, sys.executable, "-P", "-m", "srfgan_cli", job.kind]
     parts += ["--preset", str(folder.preset), "--output-dir", str(folder.path)]
     for name, key in job.sources.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 from srfgan_cli.presets.config import Config
 from srfgan_cli.presets.tables import Entry, entries_by_table
 

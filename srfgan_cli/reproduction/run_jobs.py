@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 from srfgan_cli.machine.interrupt import handling
 from srfgan_cli.reproduction.graph import Graph, Job
 from srfgan_cli.reproduction.jobs import JobFolder, Machine, job_folder

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 from srfgan_cli.machine.devices import Devices, parse_devices
 from srfgan_cli.reproduction.jobs import Machine
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 from srfgan_cli.machine.files import file_hash, write_atomically
 from srfgan_cli.presets.config import Config
 from srfgan_cli.presets.library import dump_yaml, flatten, load_preset

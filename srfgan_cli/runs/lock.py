@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 
 NAME = ".lock"
 

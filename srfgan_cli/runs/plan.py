@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from models.errors import InputError
-from models.upsamplers import GENERATORS
+from srfgan.models.errors import InputError
+from srfgan.models.upsamplers import GENERATORS
 from srfgan_cli.machine.launcher import is_worker
 from srfgan_cli.presets.config import Config, SelfTrainingConfig, SolverConfig
 from srfgan_cli.presets.library import dump_yaml, load_preset
@@ -255,7 +255,7 @@ def _source(which: SourceName, config: Config, options: TrainOptions) -> Path:
     if path.is_file() or options.dry_run:
         return path
     if path.exists():
-        from models.weights.files import require_file  # brings torch
+        from srfgan.models.weights.files import require_file  # brings torch
 
         require_file(path)
     command = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 from srfgan_cli.downloads.cache import cached_path, fetch
 from srfgan_cli.presets import load_preset
 from srfgan_cli.presets.config import Config
@@ -55,6 +55,6 @@ def describe_published(config: Config) -> str:
 
 
 def _readable(path: Path) -> None:
-    from models.weights import read_checkpoint
+    from srfgan.models.weights import read_checkpoint
 
     read_checkpoint(path)

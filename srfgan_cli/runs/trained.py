@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from models import build_detector
-from models.config import ModelConfig
-from models.detector import Detector
-from models.errors import InputError
-from models.weights import Checkpoint, load_weights, read_checkpoint
-from models.weights.files import require_file
+from srfgan.models import build_detector
+from srfgan.models.config import ModelConfig
+from srfgan.models.detector import Detector
+from srfgan.models.errors import InputError
+from srfgan.models.weights import Checkpoint, load_weights, read_checkpoint
+from srfgan.models.weights.files import require_file
 from srfgan_cli.data.categories import CategoryMap, few
 from srfgan_cli.presets.config import Config
 from srfgan_cli.runs.folder import Run

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import sys
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 
 _OUT_OF_MEMORY = (
     "out of memory",

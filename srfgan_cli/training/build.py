@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from models import build_detector, build_discriminator, build_generator
-from models.config import ModelConfig
-from models.detector import Detector
-from models.weights import read_checkpoint
+from srfgan.models import build_detector, build_discriminator, build_generator
+from srfgan.models.config import ModelConfig
+from srfgan.models.detector import Detector
+from srfgan.models.weights import read_checkpoint
 from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.machine.distributed import World
 from srfgan_cli.runs.plan import Plan

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from models.errors import InputError
-from models.weights.files import FORMAT, read_content
+from srfgan.models.errors import InputError
+from srfgan.models.weights.files import FORMAT, read_content
 from srfgan_cli.machine.files import write_atomically
 
 

@@ -6,8 +6,8 @@ import torch
 import torch._functorch.config
 from torch import nn
 
-from models.detector import Detector
-from models.errors import InputError
+from srfgan.models.detector import Detector
+from srfgan.models.errors import InputError
 from srfgan_cli.machine.files import first_line
 from srfgan_cli.training.stage import Stage
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.detector import Detector
-from models.structures import Target
+from srfgan.models.detector import Detector
+from srfgan.models.structures import Target
 from srfgan_cli.data.loaders import Batch
 from srfgan_cli.machine.distributed import World
 from srfgan_cli.presets.config import AdversarialConfig, ExtractConfig, Interpolation

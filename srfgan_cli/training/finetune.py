@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
-from models.detector import Detector
-from models.structures import Target
+from srfgan.models.detector import Detector
+from srfgan.models.structures import Target
 from srfgan_cli.data.loaders import Batch
 from srfgan_cli.machine.distributed import World
 from srfgan_cli.presets.config import FeatureEnhancementConfig, FinetuneConfig

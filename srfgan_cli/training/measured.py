@@ -10,7 +10,7 @@ from typing import Generic, TypedDict, TypeVar
 import torch
 from torch import Tensor, nn
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 from srfgan_cli.machine.distributed import World
 
 Number = TypeVar("Number", Tensor, float)

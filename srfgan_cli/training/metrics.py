@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 from srfgan_cli.machine.files import write_atomically
 from srfgan_cli.training.board import Board
 

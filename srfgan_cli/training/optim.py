@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import SGD, AdamW, Optimizer
 
-from models.backbones.timm_backbone import TimmBackbone
+from srfgan.models.backbones.timm_backbone import TimmBackbone
 from srfgan_cli.presets.config import SolverConfig
 
 NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)

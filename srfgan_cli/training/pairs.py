@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
-from models.structures import Target
+from srfgan.models.structures import Target
 from srfgan_cli.presets.config import Interpolation
 
 INTERPOLATION_MODES = {"nn": "nearest", "bilinear": "bilinear", "bicubic": "bicubic"}

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from models.detector import Detector
-from models.errors import InputError
+from srfgan.models.detector import Detector
+from srfgan.models.errors import InputError
 from srfgan_cli.data.loaders import Batch
 from srfgan_cli.machine.distributed import World
 from srfgan_cli.presets.config import AdversarialConfig, Interpolation, SolverConfig

@@ -17,7 +17,7 @@ from typing import Any
 
 from pycocotools import mask as coco_mask
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.dataset import DetectionDataset
 from srfgan_cli.data.images import list_images, read_size

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from torch import nn
 
-from models import build_detector, build_discriminator
-from models.config import DiscriminatorConfig, ModelConfig
-from models.detector import Detector
-from models.errors import InputError
-from models.weights import Checkpoint, load_weights, read_checkpoint
+from srfgan.models import build_detector, build_discriminator
+from srfgan.models.config import DiscriminatorConfig, ModelConfig
+from srfgan.models.detector import Detector
+from srfgan.models.errors import InputError
+from srfgan.models.weights import Checkpoint, load_weights, read_checkpoint
 from srfgan_cli.data.categories import CategoryMap, few
 from srfgan_cli.screen.console import stderr
 

@@ -8,7 +8,7 @@ from typing import Protocol
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from models.detector import Detector
+from srfgan.models.detector import Detector
 from srfgan_cli.data.loaders import Batch
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from models.detector import Detector
-from models.errors import InputError
+from srfgan.models.detector import Detector
+from srfgan.models.errors import InputError
 from srfgan_cli import __version__
 from srfgan_cli.data.categories import CategoryMap, few
 from srfgan_cli.data.dataset import DetectionDataset

@@ -16,7 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 from srfgan_cli.visualization.text import chart_text
 
 _LOG_FROM = 8.0

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn import functional
 
-from models.structures import Detections
+from srfgan.models.structures import Detections
 from srfgan_cli.visualization.colours import Colour, distinct_colour
 from srfgan_cli.visualization.labels import Label, draw_labels
 from srfgan_cli.visualization.text import Lettering, class_texts

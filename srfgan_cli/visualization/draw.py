@@ -12,13 +12,13 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import to_pil_image
 
-from models import build_detector, build_generator
-from models.detector import Detector
-from models.errors import InputError
-from models.ops.masks import paste_masks
-from models.structures import Detections
-from models.upsamplers import GENERATORS
-from models.weights import load_weights
+from srfgan.models import build_detector, build_generator
+from srfgan.models.detector import Detector
+from srfgan.models.errors import InputError
+from srfgan.models.ops.masks import paste_masks
+from srfgan.models.structures import Detections
+from srfgan.models.upsamplers import GENERATORS
+from srfgan.models.weights import load_weights
 from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.data.images import is_image_name, list_images, read_image
 from srfgan_cli.data.open import policy

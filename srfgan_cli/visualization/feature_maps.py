@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.detector import Detector
-from models.errors import InputError
-from models.factory import build_upsampler
-from models.upsamplers import UPSAMPLERS
+from srfgan.models.detector import Detector
+from srfgan.models.errors import InputError
+from srfgan.models.factory import build_upsampler
+from srfgan.models.upsamplers import UPSAMPLERS
 
 METHODS = tuple(UPSAMPLERS)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 from srfgan_cli.machine.files import write_atomically
 
 _MARK = "srfgan-source"

@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from models import build_detector
-from models.weights import load_weights
+from srfgan.models import build_detector
+from srfgan.models.weights import load_weights
 from srfgan_cli.presets import load_preset
 
 PRESET = "faster_rcnn_r18_fpn_nn"

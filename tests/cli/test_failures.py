@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 from srfgan_cli.screen.failures import as_input_error
 from srfgan_cli.training.metrics import MetricsLog
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 from srfgan_cli.machine.files import write_atomically
 from srfgan_cli.runs.lock import require_idle, sole_use
 

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from models.config import DETECTORS, RetinaNetConfig
-from models.errors import InputError
-from models.weights.files import Checkpoint
+from srfgan import PRESETS_DIR
+from srfgan.models.config import DETECTORS, RetinaNetConfig
+from srfgan.models.errors import InputError
+from srfgan.models.weights.files import Checkpoint
 from srfgan_cli.presets.describe import header, recipe
 from srfgan_cli.presets.digest import summary_lines
-from srfgan_cli.presets.facts import PRESETS_DIR, load_rows
+from srfgan_cli.presets.facts import load_rows
 from srfgan_cli.presets.library import OWN, dump_yaml, list_presets, load_preset
 from srfgan_cli.presets.tables import shipped
 from srfgan_cli.presets.yaml_text import read_yaml

@@ -15,8 +15,8 @@ pytestmark = pytest.mark.command
 
 WORKER = """
 import sys, torch
-from models import build_detector
-from models.structures import Target
+from srfgan.models import build_detector
+from srfgan.models.structures import Target
 from srfgan_cli.presets.config import FinetuneConfig
 from srfgan_cli.machine.devices import Devices
 from srfgan_cli.machine.distributed import open_world
@@ -74,7 +74,7 @@ def test_the_gradient_is_the_mean_of_the_halves_also_when_one_has_no_boxes(tmp_p
 
 
 def test_two_processes_train_and_score_beside_a_foreign_models_folder(tmp_path, tiny, srfgan):
-    """The launcher's processes must not import the user's own `models` from the current folder."""
+    """No process may import the user's own `models`, be it in the current folder and first on the path."""
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "__init__.py").write_text(
         "raise SystemExit('the foreign models folder was imported')"
@@ -82,7 +82,8 @@ def test_two_processes_train_and_score_beside_a_foreign_models_folder(tmp_path, 
     command = [sys.executable, "-P", "-m", "srfgan_cli", "finetune", "--preset", "mask_rcnn_r18_fpn_nn"]
     options = ["--iterations", "2", "--batch-size", "4", "--devices", "2", "--launcher", "torchrun", "--json"]
     recipe = tiny("finetune.solver.ema_decay=0.5")
-    done = run([*command, *options, *recipe], tmp_path)
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    done = run([*command, *options, *recipe], tmp_path, PYTHONPATH=path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["evaluation"]["images"] == 4
     folder = tmp_path / "runs/finetune/mask_rcnn_r18_fpn_nn"

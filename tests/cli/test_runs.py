@@ -2,7 +2,7 @@
 
 import pytest
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 from srfgan_cli.presets import load_preset
 from srfgan_cli.runs.folder import Run
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from models.cost import cost_of
+from srfgan.models.cost import cost_of
 from srfgan_cli.presets.facts import FACTS, load_rows, load_tables
 from srfgan_cli.presets.tables import entries_by_table, shipped
 from srfgan_cli.presets.yaml_text import read_yaml

@@ -11,8 +11,8 @@ import torch
 from pretended_cuda import CUDA, PretendedTensor
 from small_runs import HOST, SIZES, measured, preset, small_trainer, tensors_of
 
-from models.config import DETECTORS
-from models.upsamplers import UPSAMPLERS
+from srfgan.models.config import DETECTORS
+from srfgan.models.upsamplers import UPSAMPLERS
 from srfgan_cli.machine.distributed import World
 from srfgan_cli.presets.config import SolverConfig
 from srfgan_cli.training.checkpoint import load_checkpoint, save_checkpoint

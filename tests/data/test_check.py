@@ -5,7 +5,7 @@ import math
 import pytest
 from rich.console import Console
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.image_check import check_root
 from srfgan_cli.data.layout import find_split

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.errors import InputError
-from models.structures import MaskPatch, Polygons
+from srfgan.models.errors import InputError
+from srfgan.models.structures import MaskPatch, Polygons
 from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.data.open import check_same_categories, open_split
 from srfgan_cli.presets.config import DataConfig

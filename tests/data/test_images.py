@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 from srfgan_cli.data.images import list_images, read_image, read_size
 
 HEIGHT, WIDTH = 6, 9

@@ -8,7 +8,7 @@ import torch
 from forked import HANGS
 from torch.utils.data import DataLoader
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 from srfgan_cli.data import loaders
 from srfgan_cli.data.loaders import build_test_loader, build_train_loader
 from srfgan_cli.data.open import open_split

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 from srfgan_cli.data.image_check import check_root
 from srfgan_cli.data.open import open_split
 from srfgan_cli.presets.config import DataConfig

@@ -3,7 +3,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 from srfgan_cli.data.sampler import EvaluationBatches, TrainingBatches
 
 WIDE, TALL = (20, 30), (30, 20)

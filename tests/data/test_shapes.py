@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 from srfgan_cli.data.image_check import check_root
 from srfgan_cli.data.open import open_split
 from srfgan_cli.data.shapes import ensure_shapes, example_image

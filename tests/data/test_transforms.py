@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from models.structures import MaskPatch, Polygons, Target
+from srfgan.models.structures import MaskPatch, Polygons, Target
 from srfgan_cli.data.transforms import Placement, ResizePolicy, _resize, resized
 
 

@@ -7,7 +7,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.image_check import check_root
 from srfgan_cli.data.layout import find_split

@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from models.errors import InputError
-from models.structures import MaskPatch, Polygons
+from srfgan.models.errors import InputError
+from srfgan.models.structures import MaskPatch, Polygons
 from srfgan_cli.demo.documents import write_report
 from srfgan_cli.demo.page import verdict
 from srfgan_cli.demo.run_demo import one_device, run_demo

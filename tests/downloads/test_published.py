@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from models import build_detector
-from models.errors import InputError
-from models.weights import read_checkpoint
-from models.weights.names import to_detectron2
+from srfgan.models import build_detector
+from srfgan.models.errors import InputError
+from srfgan.models.weights import read_checkpoint
+from srfgan.models.weights.names import to_detectron2
 from srfgan_cli.downloads.cache import cached_path, fetch, weights_folder
 from srfgan_cli.presets import load_preset
 from srfgan_cli.runs.plan import make_plan

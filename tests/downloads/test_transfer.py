@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 from srfgan_cli.downloads.addresses import direct_address, file_name
 from srfgan_cli.downloads.transfer import TransferError, transfer
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from pycocotools import mask as coco_mask
 
-from models.structures import Detections
+from srfgan.models.structures import Detections
 from srfgan_cli.evaluation import device_masks, results
 from srfgan_cli.evaluation.device_masks import encode_masks
 from srfgan_cli.evaluation.results import to_coco_results

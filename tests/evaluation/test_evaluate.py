@@ -12,9 +12,9 @@ from forked import HANGS
 from pycocotools import mask as coco_mask
 from torch import nn
 
-from models.errors import InputError
-from models.factory import build_detector
-from models.structures import Detections
+from srfgan.models.errors import InputError
+from srfgan.models.factory import build_detector
+from srfgan.models.structures import Detections
 from srfgan_cli.data.loaders import build_test_loader
 from srfgan_cli.evaluation.coco import ground_truth
 from srfgan_cli.evaluation.evaluate import evaluate, evaluate_results, predict, results_name

@@ -7,9 +7,9 @@ import pytest
 import torch
 from pycocotools import mask as coco_mask
 
-from models.errors import InputError
-from models.ops.masks import paste_masks
-from models.structures import Detections
+from srfgan.models.errors import InputError
+from srfgan.models.ops.masks import paste_masks
+from srfgan.models.structures import Detections
 from srfgan_cli.evaluation.results import (
     encode_mask,
     only_masks,

@@ -8,8 +8,8 @@ from detector_configs import model_config
 from torch.nn.functional import interpolate
 from torchvision.ops import batched_nms, box_iou
 
-from models import build_detector
-from models.config import (
+from srfgan.models import build_detector
+from srfgan.models.config import (
     BackboneConfig,
     BoxHeadConfig,
     FCOSHeadConfig,
@@ -21,7 +21,7 @@ from models.config import (
     SparseHeadConfig,
     TwoStageConfig,
 )
-from models.structures import Detections
+from srfgan.models.structures import Detections
 from srfgan_cli.evaluation.tta import MultiScale, make_views, merge
 from srfgan_cli.presets import load_preset
 from srfgan_cli.presets.config import TTAConfig

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from detector_configs import fitting
 from torch import nn
 
-from models import build_detector
+from srfgan.models import build_detector
 from srfgan_cli.presets import load_preset
 from srfgan_cli.training.checkpoint import save_checkpoint
 

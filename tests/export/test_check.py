@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models.structures import Detections
+from srfgan.models.structures import Detections
 from srfgan_cli.export.check import agree, compare
 
 COUNT = 40

@@ -11,11 +11,11 @@ import torch
 import yaml
 from detector_configs import model_config
 
-from models import build_detector
-from models.config import DETECTORS, BackboneName, NeckConfig, NeckName, parse_model
-from models.upsamplers import UPSAMPLERS
-from models.weights import load_weights
-from models.weights.names import is_derived, to_ours
+from srfgan.models import build_detector
+from srfgan.models.config import DETECTORS, BackboneName, NeckConfig, NeckName, parse_model
+from srfgan.models.upsamplers import UPSAMPLERS
+from srfgan.models.weights import load_weights
+from srfgan.models.weights.names import is_derived, to_ours
 from srfgan_cli.export import export_preset
 from srfgan_cli.export.detectron2_config import bifpn_wiring, detectron2_config
 from srfgan_cli.export.detectron2_file import detectron2_names, open_detectron2, write_detectron2

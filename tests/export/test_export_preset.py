@@ -18,7 +18,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 TEN_LAYERS = "model.backbone.name=r10"
 RUN_PT2 = """
 import sys
-sys.modules["models"] = sys.modules["srfgan_cli"] = None  # an import of either fails
+sys.modules["models"] = sys.modules["srfgan"] = sys.modules["srfgan_cli"] = None  # their imports fail
 import torch, torchvision
 extra = {"srfgan.json": ""}
 module = torch.export.load(sys.argv[1], extra_files=extra).module()

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from models.factory import build_upsampler
-from models.upsamplers import UPSAMPLERS
-from models.upsamplers.seam import upsample_to
+from srfgan.models.factory import build_upsampler
+from srfgan.models.upsamplers import UPSAMPLERS
+from srfgan.models.upsamplers.seam import upsample_to
 from srfgan_cli.export.graph import DetectorGraph
 
 onnxruntime = pytest.importorskip("onnxruntime")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from models import build_detector
+from srfgan.models import build_detector
 from srfgan_cli.export.check import agree, check_images, compare_on
 from srfgan_cli.export.contract import contract
 from srfgan_cli.export.graph import OUTPUT_NAMES, output_names, smallest_side, trace

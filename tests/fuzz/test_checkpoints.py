@@ -27,8 +27,8 @@ READER = """
 import resource, signal, sys
 import torch
 from pathlib import Path
-from models.errors import InputError
-from models.weights import read_checkpoint
+from srfgan.models.errors import InputError
+from srfgan.models.weights import read_checkpoint
 
 pages = int(Path("/proc/self/statm").read_text().split()[0])
 limit = pages * resource.getpagesize() + int(sys.argv[1])

@@ -11,7 +11,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from spoilt_json import written
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 from srfgan_cli.data.image_check import check_root
 from srfgan_cli.data.open import open_split
 from srfgan_cli.evaluation.coco import ground_truth

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from srfgan import PRESETS_DIR
 from srfgan_cli.presets.config import Config
-from srfgan_cli.presets.library import PRESETS_DIR, dump_yaml, flatten, list_presets, load_preset
+from srfgan_cli.presets.library import dump_yaml, flatten, list_presets, load_preset
 
 pytestmark = pytest.mark.fuzz
 
@@ -142,7 +143,7 @@ def check(srfgan, arguments, names, seed, content):
 
 @pytest.mark.parametrize("damage", [value_in_key, damaged_structure, damaged_bytes])
 def test_any_file(damage, srfgan, tmp_path):
-    import models.cost  # noqa: F401  # its seconds of imports are no input's
+    import srfgan.models.cost  # its seconds of imports are no input's
 
     for number in range(150 * TIMES):
         seed = f"{damage.__name__} {number}"

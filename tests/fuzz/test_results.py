@@ -15,7 +15,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from spoilt_json import written
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.evaluation.evaluate import evaluate_results
 from srfgan_cli.evaluation.report import METRICS

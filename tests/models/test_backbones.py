@@ -9,12 +9,12 @@ import torch
 from detector_configs import model_config
 from torchvision.ops import FrozenBatchNorm2d
 
-from models import Target, build_detector
-from models.backbones import resnest, resnet, swin, vovnet
-from models.backbones.swin import shift_mask
-from models.config import BackboneConfig, BoxHeadConfig, NeckConfig
-from models.factory import build_backbone
-from models.weights.names import all_to_ours, is_derived, to_detectron2, to_ours
+from srfgan.models import Target, build_detector
+from srfgan.models.backbones import resnest, resnet, swin, vovnet
+from srfgan.models.backbones.swin import shift_mask
+from srfgan.models.config import BackboneConfig, BoxHeadConfig, NeckConfig
+from srfgan.models.factory import build_backbone
+from srfgan.models.weights.names import all_to_ours, is_derived, to_detectron2, to_ours
 
 TIMM_NAMES = resnet.TIMM_NAMES | resnest.TIMM_NAMES | vovnet.TIMM_NAMES | swin.TIMM_NAMES
 CHANNELS = {

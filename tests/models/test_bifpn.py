@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from detector_configs import model_config
 
-from models import build_detector
-from models.config import (
+from srfgan.models import build_detector
+from srfgan.models.config import (
     BackboneConfig,
     BiFPNConfig,
     BoxHeadConfig,
@@ -15,11 +15,11 @@ from models.config import (
     MaskHeadConfig,
     NeckConfig,
 )
-from models.errors import InputError
-from models.factory import build_neck
-from models.structures import Polygons, Target
-from models.upsamplers import UPSAMPLERS
-from models.weights.names import to_detectron2, to_ours
+from srfgan.models.errors import InputError
+from srfgan.models.factory import build_neck
+from srfgan.models.structures import Polygons, Target
+from srfgan.models.upsamplers import UPSAMPLERS
+from srfgan.models.weights.names import to_detectron2, to_ours
 
 WIDTHS = {"res3": 16, "res4": 24, "res5": 32}
 WIRINGS = ["paper", "afigan", "adelaidet"]

@@ -5,10 +5,10 @@ import pytest
 import torch
 from detector_configs import model_config
 
-from models import Target, build_detector
-from models.config import BackboneConfig, BoxHeadConfig, MaskHeadConfig, ModelConfig, NeckConfig
-from models.structures import Polygons
-from models.weights.names import to_detectron2, to_ours
+from srfgan.models import Target, build_detector
+from srfgan.models.config import BackboneConfig, BoxHeadConfig, MaskHeadConfig, ModelConfig, NeckConfig
+from srfgan.models.structures import Polygons
+from srfgan.models.weights.names import to_detectron2, to_ours
 
 BOXES = torch.tensor([[4.0, 6.0, 40.0, 50.0], [20.0, 10.0, 60.0, 60.0]])
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from detector_configs import model_config
 
-from models import Target, build_detector
-from models.config import (
+from srfgan.models import Target, build_detector
+from srfgan.models.config import (
     BackboneConfig,
     BiFPNConfig,
     FCOSHeadConfig,
@@ -16,12 +16,12 @@ from models.config import (
     ModelConfig,
     NeckConfig,
 )
-from models.heads.mask_attention import SpatialAttention
-from models.heads.mask_iou_head import MaskIoUHead
-from models.ops.mask_iou import mask_iou_targets, visible_shares
-from models.ops.pooling import assign_levels_by_share
-from models.structures import MaskPatch, Polygons
-from models.weights.names import to_detectron2, to_ours
+from srfgan.models.heads.mask_attention import SpatialAttention
+from srfgan.models.heads.mask_iou_head import MaskIoUHead
+from srfgan.models.ops.mask_iou import mask_iou_targets, visible_shares
+from srfgan.models.ops.pooling import assign_levels_by_share
+from srfgan.models.structures import MaskPatch, Polygons
+from srfgan.models.weights.names import to_detectron2, to_ours
 
 BOXES = torch.tensor([[4.0, 6.0, 40.0, 50.0], [20.0, 10.0, 60.0, 60.0]])
 SQUARE = np.array([[10.0, 10.0], [50.0, 10.0], [50.0, 50.0], [10.0, 50.0]])

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from models.ops.conv_norm import ConvNorm
+from srfgan.models.ops.conv_norm import ConvNorm
 
 
 @pytest.fixture(params=[True, False], ids=["bias", "no bias"])

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from models import build_detector
-from models.ops import convolution
-from models.ops.convolution import Conv2d, ConvTranspose2d
+from srfgan.models import build_detector
+from srfgan.models.ops import convolution
+from srfgan.models.ops.convolution import Conv2d, ConvTranspose2d
 from srfgan_cli.presets import load_preset
 
 LAYERS = {

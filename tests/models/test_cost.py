@@ -4,8 +4,8 @@ import torch
 from detector_configs import model_config
 from torch.utils.flop_counter import FlopCounterMode
 
-from models import build_detector
-from models.config import (
+from srfgan.models import build_detector
+from srfgan.models.config import (
     BackboneConfig,
     BoxHeadConfig,
     InferenceConfig,
@@ -13,7 +13,7 @@ from models.config import (
     NeckConfig,
     RPNConfig,
 )
-from models.cost import cost_of
+from srfgan.models.cost import cost_of
 
 R10 = BackboneConfig(name="r10", norm="bn", freeze_at=0, stride_in_1x1=False)
 

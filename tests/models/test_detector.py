@@ -8,8 +8,8 @@ from detector_configs import model_config
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from models import Target, build_detector
-from models.config import (
+from srfgan.models import Target, build_detector
+from srfgan.models.config import (
     BackboneConfig,
     BoxHeadConfig,
     InferenceConfig,
@@ -19,8 +19,8 @@ from models.config import (
     PixelConfig,
     RPNConfig,
 )
-from models.ops.conv_norm import ConvNorm
-from models.structures import MaskPatch, Polygons
+from srfgan.models.ops.conv_norm import ConvNorm
+from srfgan.models.structures import MaskPatch, Polygons
 
 
 def tiny(detector="mask_rcnn", upsampler="nn", backbone=None, **changes) -> ModelConfig:

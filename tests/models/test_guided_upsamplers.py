@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from models.config import BiFPNConfig, NeckConfig
-from models.factory import build_neck, build_upsampler
-from models.upsamplers.sapa import Sapa
-from models.upsamplers.seam import doubled, upsample_to
+from srfgan.models.config import BiFPNConfig, NeckConfig
+from srfgan.models.factory import build_neck, build_upsampler
+from srfgan.models.upsamplers.sapa import Sapa
+from srfgan.models.upsamplers.seam import doubled, upsample_to
 
 WIDTHS = {"res2": 8, "res3": 16, "res4": 24, "res5": 32}
 

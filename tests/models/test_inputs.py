@@ -13,7 +13,7 @@ from torch._subclasses import FakeTensorMode
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.ops import FeaturePyramidNetwork
 
-from models import (
+from srfgan.models import (
     MaskPatch,
     Polygons,
     Target,
@@ -23,15 +23,15 @@ from models import (
     build_upsampler,
     replace_upsampling,
 )
-from models.config import (
+from srfgan.models.config import (
     BackboneConfig,
     BoxHeadConfig,
     NeckConfig,
     RPNConfig,
 )
-from models.errors import InputError
-from models.inputs import check_images, check_targets
-from models.weights import load_weights
+from srfgan.models.errors import InputError
+from srfgan.models.inputs import check_images, check_targets
+from srfgan.models.weights import load_weights
 from srfgan_cli.presets import load_preset
 
 CONFIG = model_config(
@@ -142,15 +142,15 @@ def masks(values) -> Target:
     ("targets", "message"),
     [
         (None, "needs targets; call model.eval() to detect"),
-        (GOOD, "targets is a Target; give a list with one models.Target for each image"),
+        (GOOD, "targets is a Target; give a list with one srfgan.models.Target for each image"),
         ({"boxes": BOXES}, "targets is a dict; give a list"),
         ([GOOD], "there are 2 images and 1 targets"),
         ([GOOD] * 3, "there are 2 images and 3 targets"),
         (
             [GOOD, {"boxes": BOXES}],
-            "targets[1] is a dict; give models.Target(boxes, labels, masks), labels counted from 0",
+            "targets[1] is a dict; give srfgan.models.Target(boxes, labels, masks), labels counted from 0",
         ),
-        ([GOOD, None], "targets[1] is None; give models.Target"),
+        ([GOOD, None], "targets[1] is None; give srfgan.models.Target"),
         ([GOOD, boxes(BOXES[:, :3])], "targets[1].boxes has shape (2, 3), wanted is (R, 4)"),
         ([GOOD, boxes(torch.zeros(0))], "targets[1].boxes has shape (0,), wanted is (R, 4)"),
         ([GOOD, boxes(BOXES.numpy())], "boxes is a numpy array (2, 4) of float32, wanted is a tensor (R, 4)"),

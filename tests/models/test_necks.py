@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from detector_configs import model_config
 
-from models import build_detector
-from models.config import BackboneConfig, BoxHeadConfig, MaskHeadConfig, NeckConfig
-from models.factory import build_neck
-from models.structures import Polygons, Target
-from models.weights.names import to_detectron2, to_ours
+from srfgan.models import build_detector
+from srfgan.models.config import BackboneConfig, BoxHeadConfig, MaskHeadConfig, NeckConfig
+from srfgan.models.factory import build_neck
+from srfgan.models.structures import Polygons, Target
+from srfgan.models.weights.names import to_detectron2, to_ours
 
 WIDTHS = {"res2": 8, "res3": 16, "res4": 24, "res5": 32}
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from detector_configs import model_config
 
-from models import Target, build_detector
-from models.config import (
+from srfgan.models import Target, build_detector
+from srfgan.models.config import (
     BackboneConfig,
     FCOSHeadConfig,
     InferenceConfig,
@@ -15,11 +15,11 @@ from models.config import (
     NeckConfig,
     RetinaNetHeadConfig,
 )
-from models.heads.dense import best_pairs, clipped_detections, focal_losses, select_dense_detections
-from models.heads.fcos_head import giou_losses
-from models.ops import distributed
-from models.ops.fcos_targets import centerness, fcos_locations, fcos_targets
-from models.weights.names import to_detectron2, to_ours
+from srfgan.models.heads.dense import best_pairs, clipped_detections, focal_losses, select_dense_detections
+from srfgan.models.heads.fcos_head import giou_losses
+from srfgan.models.ops import distributed
+from srfgan.models.ops.fcos_targets import centerness, fcos_locations, fcos_targets
+from srfgan.models.weights.names import to_detectron2, to_ours
 
 DETECTORS = ["retinanet", "fcos"]
 

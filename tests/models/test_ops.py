@@ -6,16 +6,16 @@ import pytest
 import torch
 import torchvision
 
-from models.ops import matching
-from models.ops import suppression as suppression_ops
-from models.ops.anchors import cell_anchors, grid_anchors
-from models.ops.boxes import box_iou, clip_boxes, decode_boxes, encode_boxes, is_nonempty
-from models.ops.losses import binary_sum, class_sum, l1_sum
-from models.ops.matching import IGNORED, NEGATIVE, POSITIVE, match_boxes
-from models.ops.nms import nms_within_classes
-from models.ops.pooling import assign_levels, maps_for_pooling, pool_boxes
-from models.ops.sampling import sample_candidates
-from models.ops.suppression import Suppression
+from srfgan.models.ops import matching
+from srfgan.models.ops import suppression as suppression_ops
+from srfgan.models.ops.anchors import cell_anchors, grid_anchors
+from srfgan.models.ops.boxes import box_iou, clip_boxes, decode_boxes, encode_boxes, is_nonempty
+from srfgan.models.ops.losses import binary_sum, class_sum, l1_sum
+from srfgan.models.ops.matching import IGNORED, NEGATIVE, POSITIVE, match_boxes
+from srfgan.models.ops.nms import nms_within_classes
+from srfgan.models.ops.pooling import assign_levels, maps_for_pooling, pool_boxes
+from srfgan.models.ops.sampling import sample_candidates
+from srfgan.models.ops.suppression import Suppression
 
 
 def random_boxes(count, extent=200.0, seed=0):

@@ -6,12 +6,12 @@ import torch
 import torch.nn.functional as F
 from detector_configs import model_config
 
-from models import build_detector
-from models.config import NeckConfig
-from models.errors import InputError
-from models.factory import build_upsampler
-from models.upsamplers.carafe import Carafe
-from models.upsamplers.dysample import DySample
+from srfgan.models import build_detector
+from srfgan.models.config import NeckConfig
+from srfgan.models.errors import InputError
+from srfgan.models.factory import build_upsampler
+from srfgan.models.upsamplers.carafe import Carafe
+from srfgan.models.upsamplers.dysample import DySample
 
 SIZE = (3, 4)
 

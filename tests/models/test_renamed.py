@@ -6,8 +6,8 @@ import torch
 from timm.layers import DropPath
 from torch import nn
 
-from models.ops.conv_norm import ConvNorm
-from models.weights.renamed import Renamed
+from srfgan.models.ops.conv_norm import ConvNorm
+from srfgan.models.weights.renamed import Renamed
 
 NAMES = {
     "0.weight": "a.b/conv.weight",

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from models.config import AnchorConfig, RPNConfig
-from models.heads.rpn import RegionProposals
+from srfgan.models.config import AnchorConfig, RPNConfig
+from srfgan.models.heads.rpn import RegionProposals
 
 SIZES = [(100, 150), (70, 128)]
 

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from detector_configs import model_config
 
-from models import MaskPatch, Polygons, Target, build_detector, build_upsampler
-from models.backbones.swin import shift_mask
-from models.config import DETECTORS
-from models.discriminator import Discriminator
-from models.ops import masks
-from models.upsamplers import UPSAMPLERS
-from models.upsamplers.seam import doubled
+from srfgan.models import MaskPatch, Polygons, Target, build_detector, build_upsampler
+from srfgan.models.backbones.swin import shift_mask
+from srfgan.models.config import DETECTORS
+from srfgan.models.discriminator import Discriminator
+from srfgan.models.ops import masks
+from srfgan.models.upsamplers import UPSAMPLERS
+from srfgan.models.upsamplers.seam import doubled
 from srfgan_cli.training.adversarial import as_judge
 
 ROOT = Path(__file__).parents[2]

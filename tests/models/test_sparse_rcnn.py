@@ -7,11 +7,11 @@ import torch
 from detector_configs import model_config
 from torchvision.ops import generalized_box_iou
 
-from models import Target, build_detector
-from models.config import BackboneConfig, InferenceConfig, ModelConfig, NeckConfig, SparseHeadConfig
-from models.ops.boxes import generalized_iou
-from models.ops.set_matching import match_sets
-from models.weights.names import to_detectron2, to_ours
+from srfgan.models import Target, build_detector
+from srfgan.models.config import BackboneConfig, InferenceConfig, ModelConfig, NeckConfig, SparseHeadConfig
+from srfgan.models.ops.boxes import generalized_iou
+from srfgan.models.ops.set_matching import match_sets
+from srfgan.models.weights.names import to_detectron2, to_ours
 
 BOXES = torch.tensor([[4.0, 6.0, 40.0, 50.0], [20.0, 10.0, 60.0, 60.0], [30.0, 2.0, 44.0, 20.0]])
 

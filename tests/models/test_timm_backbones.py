@@ -14,14 +14,14 @@ from torch import nn
 from torch.export import Dim
 from torchvision.ops import FrozenBatchNorm2d
 
-from models import Target, build_detector
-from models.backbones.timm_backbone import TimmBackbone, create_body
-from models.backbones.timm_names import with_own_pixels
-from models.config import BackboneConfig, BoxHeadConfig, NeckConfig, PixelConfig
-from models.cost import cost_of
-from models.errors import InputError
-from models.weights import lite, load_backbone, load_imagenet
-from models.weights.lite import packaged_file
+from srfgan.models import Target, build_detector
+from srfgan.models.backbones.timm_backbone import TimmBackbone, create_body
+from srfgan.models.backbones.timm_names import with_own_pixels
+from srfgan.models.config import BackboneConfig, BoxHeadConfig, NeckConfig, PixelConfig
+from srfgan.models.cost import cost_of
+from srfgan.models.errors import InputError
+from srfgan.models.weights import lite, load_backbone, load_imagenet
+from srfgan.models.weights.lite import packaged_file
 from srfgan_cli.presets import load_preset
 from srfgan_cli.presets.config import SolverConfig
 from srfgan_cli.training.optim import build_optimizer
@@ -311,7 +311,7 @@ def test_networks_that_cannot_be_backbones(name, message):
 
 def test_a_config_is_read_without_torch():
     code = (
-        "import sys\nfrom srfgan_cli.presets import load_preset\nfrom models.config import BackboneConfig\n"
+        "import sys\nfrom srfgan_cli.presets import load_preset\nfrom srfgan.models.config import BackboneConfig\n"
         "BackboneConfig(name='timm/anything')\nload_preset('faster_rcnn_lite0_fpn_nn')\n"
         "assert not {'torch', 'timm'} & set(sys.modules)"
     )

@@ -14,10 +14,10 @@ from torchvision.models.detection import (
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
-from models import build_upsampler, replace_upsampling
-from models.errors import InputError
-from models.upsamplers import UPSAMPLERS
-from models.upsamplers.seam import upsample_to
+from srfgan.models import build_upsampler, replace_upsampling
+from srfgan.models.errors import InputError
+from srfgan.models.upsamplers import UPSAMPLERS
+from srfgan.models.upsamplers.seam import upsample_to
 
 WIDTHS = [4, 6, 8]
 

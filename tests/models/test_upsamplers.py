@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from detector_configs import model_config
 
-from models import build_detector, build_discriminator, build_generator
-from models.config import DiscriminatorConfig, NeckConfig
-from models.factory import build_upsampler
-from models.upsamplers import UPSAMPLERS
-from models.upsamplers.seam import doubled
+from srfgan.models import build_detector, build_discriminator, build_generator
+from srfgan.models.config import DiscriminatorConfig, NeckConfig
+from srfgan.models.factory import build_upsampler
+from srfgan.models.upsamplers import UPSAMPLERS
+from srfgan.models.upsamplers.seam import doubled
 
 
 def cubic(distance, a=-0.75):
@@ -115,12 +115,12 @@ def test_builds_on_the_meta_device_and_computes_in_half_precision(name):
 def test_says_what_it_is_in_one_line(name):
     """For README and whoever reads the class."""
     module, made_by = UPSAMPLERS[name].split(":")
-    said = getattr(import_module(f"models.upsamplers.{module}"), made_by).__doc__.split("\n")[0]
+    said = getattr(import_module(f"srfgan.models.upsamplers.{module}"), made_by).__doc__.split("\n")[0]
     assert said.endswith((".", ":")) and len(said) > 10
 
 
 def test_the_table_is_read_without_torch():
-    code = "import models.config, sys; sys.exit('torch' in sys.modules)"
+    code = "import srfgan.models.config, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

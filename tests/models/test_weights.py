@@ -14,17 +14,17 @@ import timm
 import torch
 from detector_configs import model_config
 
-from models import build_detector, build_discriminator, build_generator
-from models.config import (
+from srfgan.models import build_detector, build_discriminator, build_generator
+from srfgan.models.config import (
     BackboneConfig,
     BoxHeadConfig,
     DiscriminatorConfig,
     MaskHeadConfig,
     NeckConfig,
 )
-from models.errors import InputError
-from models.weights import load_imagenet, load_weights, read_checkpoint
-from models.weights.names import to_detectron2, to_ours
+from srfgan.models.errors import InputError
+from srfgan.models.weights import load_imagenet, load_weights, read_checkpoint
+from srfgan.models.weights.names import to_detectron2, to_ours
 
 
 def tiny(upsampler="nn", num_classes=3, backbone="r18"):

@@ -30,9 +30,9 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from timm.layers import DropPath
 
-from models import Polygons, Target
-from models.structures import Detections
-from models.weights.names import to_ours
+from srfgan.models import Polygons, Target
+from srfgan.models.structures import Detections
+from srfgan.models.weights.names import to_ours
 
 BOX_TOLERANCE, SCORE_TOLERANCE = 0.05, 1e-3
 """Pixels; and of scores and mask probabilities."""

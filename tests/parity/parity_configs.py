@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from models.config import ModelConfig, own_sections, parse_model
+from srfgan.models.config import ModelConfig, own_sections, parse_model
 
 Shapes = dict[str, list[int]]
 

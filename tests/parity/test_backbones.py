@@ -9,12 +9,12 @@ from parity_cases import ParityCase
 from parity_configs import backbone_of
 from torch import nn
 
-from models.config import BackboneConfig, NeckConfig, PixelConfig
-from models.detector import Detector
-from models.factory import build_backbone, build_neck
-from models.necks.extra_levels import ConvLevels
-from models.weights import load_weights
-from models.weights.names import to_detectron2, to_ours
+from srfgan.models.config import BackboneConfig, NeckConfig, PixelConfig
+from srfgan.models.detector import Detector
+from srfgan.models.factory import build_backbone, build_neck
+from srfgan.models.necks.extra_levels import ConvLevels
+from srfgan.models.weights import load_weights
+from srfgan.models.weights.names import to_detectron2, to_ours
 
 KINDS = ("backbone",)
 FINE = ("res3", "res4", "res5")

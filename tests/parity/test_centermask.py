@@ -8,12 +8,12 @@ import torch
 from parity_cases import ParityCase, box_errors, score_errors
 from parity_configs import config_of
 
-from models import build_detector
-from models.ops.mask_iou import mask_iou_targets, visible_shares
-from models.ops.masks import mask_targets
-from models.ops.pooling import assign_levels_by_share
-from models.weights import load_weights
-from models.weights.names import to_detectron2, to_ours
+from srfgan.models import build_detector
+from srfgan.models.ops.mask_iou import mask_iou_targets, visible_shares
+from srfgan.models.ops.masks import mask_targets
+from srfgan.models.ops.pooling import assign_levels_by_share
+from srfgan.models.weights import load_weights
+from srfgan.models.weights.names import to_detectron2, to_ours
 
 KINDS = ("centermask",)
 LEVELS = ["p3", "p4", "p5", "p6", "p7"]

@@ -4,9 +4,9 @@ import pytest
 import torch
 from detector_configs import model_config
 
-from models import build_detector
-from models.config import InferenceConfig, NeckConfig
-from models.weights import load_weights
+from srfgan.models import build_detector
+from srfgan.models.config import InferenceConfig, NeckConfig
+from srfgan.models.weights import load_weights
 from srfgan_cli.export.detectron2_file import open_detectron2, write_detectron2
 from srfgan_cli.presets.config import Config
 from srfgan_cli.runs.trained import TrainedDetector

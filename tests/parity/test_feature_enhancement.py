@@ -4,9 +4,9 @@ import pytest
 import torch
 from parity_cases import ParityCase
 
-from models.config import BackboneConfig
-from models.factory import build_backbone
-from models.weights.names import to_ours
+from srfgan.models.config import BackboneConfig
+from srfgan.models.factory import build_backbone
+from srfgan.models.weights.names import to_ours
 from srfgan_cli.presets.config import FeatureEnhancementConfig
 from srfgan_cli.training.feature_enhancement import enhancement_losses
 

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from parity_cases import ParityCase
 
-from models import build_discriminator, build_generator
-from models.config import DiscriminatorConfig
-from models.weights import load_weights
+from srfgan.models import build_discriminator, build_generator
+from srfgan.models.config import DiscriminatorConfig
+from srfgan.models.weights import load_weights
 
 KINDS = ("generator", "discriminator")
 

@@ -8,11 +8,11 @@ import torch
 from parity_cases import ParityCase, box_errors, score_errors
 from parity_configs import config_of
 
-from models import build_detector
-from models.ops.anchors import flatten_map
-from models.ops.fcos_targets import fcos_locations, fcos_targets
-from models.weights import load_weights
-from models.weights.names import to_detectron2, to_ours
+from srfgan.models import build_detector
+from srfgan.models.ops.anchors import flatten_map
+from srfgan.models.ops.fcos_targets import fcos_locations, fcos_targets
+from srfgan.models.weights import load_weights
+from srfgan.models.weights.names import to_detectron2, to_ours
 
 KINDS = ("one_stage",)
 LEVELS = ["p3", "p4", "p5", "p6", "p7"]

@@ -8,11 +8,11 @@ import torch
 from parity_cases import ParityCase
 from parity_configs import config_of
 
-from models import build_detector
-from models.heads import sparse_head
-from models.ops.pooling import assign_levels, pool_boxes
-from models.weights import load_weights
-from models.weights.names import to_detectron2, to_ours
+from srfgan.models import build_detector
+from srfgan.models.heads import sparse_head
+from srfgan.models.ops.pooling import assign_levels, pool_boxes
+from srfgan.models.weights import load_weights
+from srfgan.models.weights.names import to_detectron2, to_ours
 
 KINDS = ("sparse_rcnn",)
 

@@ -8,11 +8,11 @@ import torch
 from parity_cases import ParityCase, box_errors, pair, score_errors
 from parity_configs import config_of
 
-from models import build_detector
-from models.ops.boxes import decode_boxes
-from models.ops.pooling import pool_boxes
-from models.weights import load_weights
-from models.weights.names import to_detectron2, to_ours
+from srfgan.models import build_detector
+from srfgan.models.ops.boxes import decode_boxes
+from srfgan.models.ops.pooling import pool_boxes
+from srfgan.models.weights import load_weights
+from srfgan.models.weights.names import to_detectron2, to_ours
 
 KINDS = ("two_stage",)
 PROPOSALS = 0.01

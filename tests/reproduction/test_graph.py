@@ -2,7 +2,7 @@
 
 import pytest
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 from srfgan_cli.presets.library import dump_yaml, load_preset
 from srfgan_cli.presets.tables import load_tables
 from srfgan_cli.reproduction.graph import Settings, build_graph, scaled

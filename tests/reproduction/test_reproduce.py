@@ -11,7 +11,7 @@ import yaml
 from forked import HANGS
 from PIL import Image
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 from srfgan_cli.reproduction.graph import Settings, build_graph
 from srfgan_cli.reproduction.jobs import Machine
 from srfgan_cli.reproduction.rows import table_rows

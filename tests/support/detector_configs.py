@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from models.config import ModelConfig, own_sections, parse_model
+from srfgan.models.config import ModelConfig, own_sections, parse_model
 
 
 def model_config(detector: str = "mask_rcnn", **sections: Any) -> ModelConfig:

@@ -5,8 +5,8 @@ import torch
 from detector_configs import fitting
 from torch import Tensor, nn
 
-from models import build_detector, build_discriminator, build_generator
-from models.structures import Polygons, Target
+from srfgan.models import build_detector, build_discriminator, build_generator
+from srfgan.models.structures import Polygons, Target
 from srfgan_cli.data.loaders import Batch
 from srfgan_cli.machine.distributed import World
 from srfgan_cli.presets import load_preset

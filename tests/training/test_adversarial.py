@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from models import build_discriminator, build_generator
-from models.config import DiscriminatorConfig
+from srfgan.models import build_discriminator, build_generator
+from srfgan.models.config import DiscriminatorConfig
 from srfgan_cli.presets.config import AdversarialConfig
 from srfgan_cli.training.adversarial import (
     RealLoss,

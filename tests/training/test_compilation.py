@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from models import build_detector, build_discriminator, build_generator
-from models.errors import InputError
-from models.structures import Target
+from srfgan.models import build_detector, build_discriminator, build_generator
+from srfgan.models.errors import InputError
+from srfgan.models.structures import Target
 from srfgan_cli.data.loaders import Batch
 from srfgan_cli.machine.distributed import World
 from srfgan_cli.presets import load_preset

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.amp.grad_scaler import GradScaler
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 from srfgan_cli.machine.distributed import World
 from srfgan_cli.machine.interrupt import Interrupted
 from srfgan_cli.presets.config import SolverConfig

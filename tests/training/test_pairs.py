@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from models.structures import Polygons, Target
+from srfgan.models.structures import Polygons, Target
 from srfgan_cli.training.pairs import halve, halve_targets
 
 

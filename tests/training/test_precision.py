@@ -7,9 +7,9 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from models import build_detector, build_discriminator, build_generator
-from models.detector import Detector
-from models.structures import MaskPatch, Target
+from srfgan.models import build_detector, build_discriminator, build_generator
+from srfgan.models.detector import Detector
+from srfgan.models.structures import MaskPatch, Target
 from srfgan_cli.data.loaders import Batch
 from srfgan_cli.machine.distributed import World
 from srfgan_cli.machine.precision import autocast, float32_products

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from models.config import BackboneConfig
-from models.factory import build_backbone
+from srfgan.models.config import BackboneConfig
+from srfgan.models.factory import build_backbone
 from srfgan_cli.presets.config import SolverConfig
 from srfgan_cli.training.optim import build_optimizer, lr_factor
 

@@ -10,9 +10,9 @@ from detector_configs import fitting
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from models import build_detector, build_discriminator, build_generator
-from models.errors import InputError
-from models.structures import Polygons, Target
+from srfgan.models import build_detector, build_discriminator, build_generator
+from srfgan.models.errors import InputError
+from srfgan.models.structures import Polygons, Target
 from srfgan_cli.data.loaders import Batch
 from srfgan_cli.machine.distributed import World
 from srfgan_cli.presets import load_preset

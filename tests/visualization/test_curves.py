@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from models.errors import InputError
+from srfgan.models.errors import InputError
 from srfgan_cli.visualization.curves import curves, moving_average, read_run
 
 

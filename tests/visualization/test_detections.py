@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from models.structures import Detections
+from srfgan.models.structures import Detections
 from srfgan_cli.visualization.colours import distinct_colour, text_colour
 from srfgan_cli.visualization.detections import draw
 from srfgan_cli.visualization.labels import Label, draw_labels

@@ -4,8 +4,8 @@ import pytest
 import torch
 from detector_configs import small_mask_rcnn
 
-from models.errors import InputError
-from models.factory import build_detector, build_generator
+from srfgan.models.errors import InputError
+from srfgan.models.factory import build_detector, build_generator
 from srfgan_cli.visualization.feature_maps import level_maps
 from srfgan_cli.visualization.maps import p2_panel
 

@@ -8,9 +8,9 @@ import torch
 from detector_configs import small_mask_rcnn
 from PIL import Image
 
-from models.errors import InputError
-from models.factory import build_detector
-from models.structures import Detections
+from srfgan.models.errors import InputError
+from srfgan.models.factory import build_detector
+from srfgan.models.structures import Detections
 from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.presets import load_preset
 from srfgan_cli.runs.trained import TrainedDetector

@@ -8,7 +8,7 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
-from models.structures import Detections
+from srfgan.models.structures import Detections
 from srfgan_cli.reproduction import charts
 from srfgan_cli.visualization import text
 from srfgan_cli.visualization.detections import draw
