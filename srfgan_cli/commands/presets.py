@@ -67,7 +67,8 @@ def show(name: PresetArgument, set_: Set = None, json_: Json = False) -> None:
     if json_:
         print_json(summary(config))
         return
-    for line in (*summary_lines(config, name), f"published weights: {describe_published(config)}"):
+    said = summary_lines(config, name, set_ or [])
+    for line in (*said, f"published weights: {describe_published(config)}"):
         stdout.print("\n".join(f"# {part}" for part in line.splitlines()))
     stdout.print(dump_yaml(config, stdout.encoding), end="")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from srfgan.models.upsamplers import GENERATORS
 from srfgan_cli.presets.config import Config, StageName
@@ -41,19 +41,20 @@ def recipe(config: Config) -> str:
     return ", ".join([*said, *_taken_over(config), _length(config), *_peculiarities(config)])
 
 
-def header(config: Config, preset: str) -> Iterator[str]:
+def header(config: Config, preset: str, settings: Sequence[str] = ()) -> Iterator[str]:
     """What stands above a preset's YAML: what it is, its rows with their numbers, and the command that it is for.
 
     Args:
         preset: its name or file, for the command.
+        settings: `KEY=VALUE` that made `config` of the preset, for the command.
     """
     if config.description:
         yield config.description
     yield recipe(config)
     yield from map(str, config.references)
-    yield f"run: {run_command(config, preset)}"
+    yield f"run: {run_command(config, preset, settings)}"
     yield f"change: {change_options(config)}"
-    if config.rows and preset in list_presets():
+    if config.rows and preset in list_presets() and not settings:
         table = config.references[0].table
         yield f"with all that it rests on: srfgan reproduce {table} --rows {preset} --data-root DIR"
 
@@ -71,10 +72,12 @@ def document(config: Config, preset: str) -> str:
     return "\n".join([*lines, dump_yaml(config, without=("name",))])
 
 
-def run_command(config: Config, preset: str) -> str:
+def run_command(config: Config, preset: str, settings: Sequence[str] = ()) -> str:
     """The command that makes the preset's detector of earlier stages' results, or scores it if it trains none."""
     stage = _last_stage(config)
-    command = f"srfgan {stage or 'eval'} --preset {shlex.quote(preset)}"
+    command = shlex.join(["srfgan", stage or "eval", "--preset", preset])
+    for setting in settings:
+        command += f" --set {shlex.quote(setting)}"
     if config.data.dataset != "shapes":
         command += " --data-root DIR"
     if stage == "finetune" and config.finetune.self_training is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -95,13 +95,13 @@ def summary(config: Config) -> dict[str, Any]:
     }
 
 
-def summary_lines(config: Config, preset: str) -> Iterator[str]:
-    """The same for people, without the config; `preset` is what it is called in a command."""
+def summary_lines(config: Config, preset: str, settings: Sequence[str] = ()) -> Iterator[str]:
+    """The same for people, without the config; `preset` and `settings` are what it is called in a command."""
     from srfgan.models.cost import HEIGHT, WIDTH, cost_of
 
     cost = cost_of(config.model)
     parts = ", ".join(f"{part} {macs / 1e9:.1f}" for part, macs in _parts(asdict(cost)).items())
-    yield from header(config, preset)
+    yield from header(config, preset, settings)
     yield f"parameters: {cost.parameters / 1e6:.1f} M"
     yield f"GMACs at {HEIGHT}x{WIDTH}: {cost.macs / 1e9:.1f} ({parts}), with as many boxes as the config allows"
     yield from map(str, schedules(config))

@@ -373,6 +373,13 @@ def test_the_list_of_presets(srfgan):
     assert "There is no table 'table9'. Tables: table1," in srfgan("presets", "list", "--table", "table9").err
 
 
+def test_the_command_of_a_changed_preset_says_what_was_changed(srfgan):
+    setting = "model.backbone={name: r18}"
+    shown = srfgan("presets", "show", "retinanet_r50_fpn", "--set", setting).out
+    command = f"run: srfgan finetune --preset retinanet_r50_fpn --set '{setting}' --data-root DIR"
+    assert f"# {command}" in shown.splitlines() and "reproduce" not in shown
+
+
 def test_what_a_preset_amounts_to(srfgan):
     shown = srfgan("presets", "show", "retinanet_r50_fpn").out
     comments = [line.removeprefix("# ") for line in shown.splitlines() if line.startswith("#")]
