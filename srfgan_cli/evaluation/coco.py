@@ -1,8 +1,9 @@
-"""COCO's average precisions, by faster-coco-eval: pycocotools' numbers, several times faster.
+"""COCO's average precisions and recalls, by faster-coco-eval: pycocotools' numbers, several times faster.
 
 Two things differ from calling the evaluator's own `summarize`, both so that a number means what it says:
-every precision refers to the asked `max_detections` (pycocotools' AP is tied to 100), and masks are sized
-small, medium or large by their own area, not by their box's (as detectron2 does; the tables rest on it).
+every precision, and every recall that does not name fewer, refers to the asked `max_detections` (pycocotools'
+AP is tied to 100), and masks are sized small, medium or large by their own area, not by their box's (as
+detectron2 does; the tables rest on it).
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ from srfgan_cli.presets.facts import Scores
 Task = Literal["box", "mask"]
 
 _IOU_TYPES: dict[Task, str] = {"box": "bbox", "mask": "segm"}
-_AREAS = ("AP", "APs", "APm", "APl")
-"""The evaluator's area ranges in its order: all, small, medium, large."""
+_AREAS = ("", "s", "m", "l")
+"""What a number's name adds for the evaluator's area ranges, in its order: all, small, medium, large."""
+_FEW = (1, 10)
+"""Detections per image and category at which COCO takes recalls besides the most that count."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,14 @@ class TaskScores:
 
     Attributes:
         overall: average precisions in percent; None where the data has no object to find.
+        recall: average recalls in percent by name: at 1, at 10 and at the most detections that count, `AR@1`,
+            `AR@10`, `AR@100`; at the most of small, medium and large objects, `ARs`, `ARm`, `ARl`. The most may
+            be 10 or fewer, and then nothing above it is there.
         per_class: AP in percent by category name, in the order of the data set's ids.
     """
 
     overall: Scores
+    recall: dict[str, float | None]
     per_class: dict[str, float | None]
 
 
@@ -65,11 +72,12 @@ def _score_task(index: CocoIndex, results: Sequence[Result], task: Task, max_det
     truth = COCO(ground_truth(index, task))
     found = truth.loadRes(_numbered(index, results, task))
     evaluator = COCOeval_faster(truth, found, iouType=_IOU_TYPES[task])
-    evaluator.params.maxDets = [max_detections]
+    limits = [*(few for few in _FEW if few < max_detections), max_detections]
+    evaluator.params.maxDets = limits
     evaluator.evaluate()
     evaluator.accumulate()
-    precision = evaluator.eval["precision"][..., 0]  # (thresholds, recalls, classes, areas); -1: no object
-    by_area = {name: _percent(precision[..., area]) for area, name in enumerate(_AREAS)}
+    precision = evaluator.eval["precision"][..., -1]  # (thresholds, recalls, classes, areas); -1: no object
+    by_area = {f"AP{name}": _percent(precision[..., area]) for area, name in enumerate(_AREAS)}
     thresholds = evaluator.params.iouThrs
     overall = Scores(
         **by_area,
@@ -78,7 +86,14 @@ def _score_task(index: CocoIndex, results: Sequence[Result], task: Task, max_det
     )
     names = _unique_names(index.categories)
     per_class = {name: _percent(precision[:, :, index, 0]) for index, name in enumerate(names)}
-    return TaskScores(overall, per_class)
+    return TaskScores(overall, _recalls(evaluator.eval["recall"], limits), per_class)
+
+
+def _recalls(recall: np.ndarray, limits: Sequence[int]) -> dict[str, float | None]:
+    """Average recalls by name, of (thresholds, classes, areas, limits) with -1 where there is no object."""
+    by_limit = {f"AR@{limit}": _percent(recall[..., 0, place]) for place, limit in enumerate(limits)}
+    by_area = {f"AR{name}": _percent(recall[..., area, -1]) for area, name in enumerate(_AREAS) if name}
+    return by_limit | by_area
 
 
 def _unique_names(categories: CategoryMap) -> list[str]:
@@ -90,10 +105,10 @@ def _unique_names(categories: CategoryMap) -> list[str]:
     ]
 
 
-def _percent(precision: np.ndarray) -> float | None:
-    """Mean precision in percent over everything that has objects; None if nothing has."""
-    precision = precision[precision > -1]
-    return float(precision.mean()) * 100 if precision.size else None
+def _percent(values: np.ndarray) -> float | None:
+    """Mean precision or recall in percent over everything that has objects; None if nothing has."""
+    values = values[values > -1]
+    return float(values.mean()) * 100 if values.size else None
 
 
 def ground_truth(index: CocoIndex, task: Task) -> dict[str, Any]:

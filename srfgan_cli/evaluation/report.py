@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from srfgan_cli.evaluation.coco import Task, TaskScores
-from srfgan_cli.presets.facts import Row, Scores
+from srfgan_cli.presets.facts import Row
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+"""The average precisions, which the papers print; recalls have names by the detections that count (`TaskScores`)."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Report:
     results: Path | None = None
 
     def as_json(self, *, per_class: bool = False) -> dict[str, Any]:
-        """The document of `srfgan eval --json`: precisions in percent, None where there is no object."""
+        """The document of `srfgan eval --json`: COCO's numbers in percent, None where there is no object."""
         document: dict[str, Any] = {
             "preset": self.preset,
             "split": self.split,
@@ -61,15 +62,14 @@ class Report:
         return document
 
     def _overall(self, task: Task) -> dict[str, float | None] | None:
-        """One task's six numbers, or None if the task was not scored."""
-        if task not in self.scores:
-            return None
-        return scores_as_dict(self.scores[task].overall)
+        """One task's numbers, or None if the task was not scored."""
+        return scores_as_dict(self.scores[task]) if task in self.scores else None
 
 
-def scores_as_dict(scores: Scores) -> dict[str, float | None]:
-    """The six precisions by name, rounded to 1/10000 percent."""
-    return {metric: _rounded(getattr(scores, metric)) for metric in METRICS}
+def scores_as_dict(scores: TaskScores) -> dict[str, float | None]:
+    """COCO's twelve numbers, six precisions and then the recalls, by name, rounded to 1/10000 percent."""
+    precisions = {metric: getattr(scores.overall, metric) for metric in METRICS}
+    return {metric: _rounded(value) for metric, value in (precisions | scores.recall).items()}
 
 
 def _rounded(value: float | None) -> float | None:

@@ -14,14 +14,14 @@ COCO_IMAGES = {"val2017": 5000, "test-dev": 20288}
 
 
 def report_table(report: Report, *, per_class: bool = False) -> RenderableType:
-    """The report for a terminal: one table, and with `per_class` a second one with each class's AP."""
+    """The report for a terminal: precisions, recalls, and with `per_class` a third table with each class's AP."""
     if not report.scores:
         return (
             f"{report.preset} on {report.split}: {_images(report)} without annotations, nothing to score; "
             f"results in {report.results}"
         )
     title = styled((f"{report.preset} on {report.split}", "table.title"))
-    parts: list[RenderableType] = [title, _overall_table(report)]
+    parts: list[RenderableType] = [title, _overall_table(report), _recall_table(report)]
     if report.reference is not None and not _same_data(report, report.reference):
         split = report.reference.split
         note = f"The paper's numbers are of COCO {split}, {COCO_IMAGES[split]} images: other data than these."
@@ -46,6 +46,17 @@ def _overall_table(report: Report) -> Table:
             table.add_row("", _source(report.reference), *_cells(paper))
             table.add_row("", "difference", *_differences(scores.overall, paper), style="dim")
         table.add_section()
+    return table
+
+
+def _recall_table(report: Report) -> Table:
+    """The recalls, which no paper of the tables prints, apart from the precisions."""
+    table = Table(caption=f"average recall, percent; by size at {report.max_detections} detections")
+    table.add_column("")
+    for metric in next(iter(report.scores.values())).recall:
+        table.add_column(metric, justify="right")
+    for task, scores in report.scores.items():
+        table.add_row(task, *map(_cell, scores.recall.values()))
     return table
 
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from srfgan_cli.evaluation.report import METRICS
 from srfgan_cli.presets.describe import describe
 from srfgan_cli.presets.facts import load_tables
 from srfgan_cli.presets.library import flatten
@@ -123,7 +122,8 @@ def _scores(
 def _measured(own: Mapping[int, Mapping[str, Mapping[str, float | None]]]) -> dict[str, dict[str, Any]]:
     measured: dict[str, dict[str, Any]] = {}
     for task in TASKS:
-        for metric in METRICS:
+        metrics = dict.fromkeys(metric for scores in own.values() for metric in scores.get(task, {}))
+        for metric in metrics:
             values = [v for scores in own.values() if (v := scores.get(task, {}).get(metric)) is not None]
             if values:
                 measured.setdefault(task, {})[metric] = spread(values)

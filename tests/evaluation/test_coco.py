@@ -11,7 +11,7 @@ from pycocotools.cocoeval import COCOeval
 
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.evaluation.coco import score
-from srfgan_cli.evaluation.report import METRICS
+from srfgan_cli.evaluation.report import METRICS, scores_as_dict
 
 SIZE = 320
 CATEGORIES = [{"id": 3, "name": "cat"}, {"id": 7, "name": "dog"}, {"id": 90, "name": "ghost"}]
@@ -82,21 +82,36 @@ def detection(image, category, box, value):
     }
 
 
-def pycocotools_scores(truth, results, iou_type, limit):
-    """The same six numbers by the reference evaluator, read from its precision array."""
+def pycocotools_evaluated(truth, results, iou_type, limits):
+    """The reference evaluator, with its precision and recall arrays filled."""
     reference = COCO()
     reference.dataset = copy.deepcopy(truth)
     reference.createIndex()
     dropped = "segmentation" if iou_type == "bbox" else "bbox"
     given = [{k: v for k, v in copy.deepcopy(r).items() if k != dropped} for r in results]
     evaluator = COCOeval(reference, reference.loadRes(given), iou_type)
-    evaluator.params.maxDets = [limit]
+    evaluator.params.maxDets = limits
     evaluator.evaluate()
     evaluator.accumulate()
-    precision = evaluator.eval["precision"][..., 0]
+    return evaluator
+
+
+def pycocotools_scores(truth, results, iou_type, limit):
+    """The same precisions, and the recalls at the limit, read from the reference evaluator's arrays."""
+    found = pycocotools_evaluated(truth, results, iou_type, [limit]).eval
+    precision, recall = found["precision"][..., 0], found["recall"][..., 0]
     parts = [precision[..., 0], precision[0, ..., 0], precision[5, ..., 0]]
     parts += [precision[..., area] for area in (1, 2, 3)]
+    parts += [recall[..., area] for area in range(4)]
     return [100 * p[p > -1].mean() if (p > -1).any() else None for p in parts]
+
+
+def pycocotools_printed(truth, results, iou_type, capsys):
+    """COCO's twelve numbers as the reference evaluator prints them, fractions of three digits."""
+    evaluator = pycocotools_evaluated(truth, results, iou_type, [1, 10, 100])
+    capsys.readouterr()
+    evaluator.summarize()
+    return [float(line.split("=")[-1]) for line in capsys.readouterr().out.splitlines()]
 
 
 @pytest.fixture
@@ -119,10 +134,33 @@ def test_the_numbers_are_those_of_pycocotools(seed, limit, index_of):
     scores = score(index_of(truth), results, max_detections=limit)
     for task, iou_type in (("box", "bbox"), ("mask", "segm")):
         measured = [getattr(scores[task].overall, metric) for metric in METRICS]
+        measured += [scores[task].recall[name] for name in (f"AR@{limit}", "ARs", "ARm", "ARl")]
         assert measured == pytest.approx(pycocotools_scores(truth, results, iou_type, limit), abs=1e-9)
     assert results == before, "the caller's data was written into"
     assert 0 < scores["box"].overall.AP < 100
     assert scores["mask"].overall.AP != scores["box"].overall.AP
+
+
+@pytest.mark.parametrize(("task", "iou_type"), [("box", "bbox"), ("mask", "segm")])
+def test_all_twelve_are_those_that_pycocotools_prints_in_its_order(task, iou_type, index_of, capsys):
+    """Objects have their masks' areas in the file, and masks are sized by theirs: pycocotools sizes by `area` too."""
+    truth, results = random_scene(3, images=12)
+    measured = scores_as_dict(score(index_of(truth), results)[task])
+    printed = pycocotools_printed(truth, results, iou_type, capsys)
+    assert [round(value / 100, 3) for value in measured.values()] == pytest.approx(printed, abs=1e-9)
+    names = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR@1", "AR@10", "AR@100", "ARs", "ARm", "ARl"]
+    assert list(measured) == names
+    assert measured["AR@1"] < measured["AR@10"] < measured["AR@100"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "names"),
+    [(1, ["AR@1"]), (5, ["AR@1", "AR@5"]), (10, ["AR@1", "AR@10"]), (400, ["AR@1", "AR@10", "AR@400"])],
+)
+def test_recalls_are_named_after_the_detections_that_count(limit, names, index_of):
+    truth, results = random_scene(0)
+    recall = score(index_of(truth), results, tasks=["box"], max_detections=limit)["box"].recall
+    assert list(recall) == [*names, "ARs", "ARm", "ARl"]
 
 
 def test_classes_are_scored_apart_and_absent_ones_are_none(index_of):

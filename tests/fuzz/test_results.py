@@ -121,7 +121,7 @@ def spoiled(rng):
 
 
 def pycocotools_scores(truth, results, iou_type):
-    """The six numbers by the reference evaluator, for the truth's own file."""
+    """The precisions and the recalls at 100 by the reference evaluator, for the truth's own file."""
     given = only_masks(results) if iou_type == "segm" else results
     given = [
         {k: v for k, v in result.items() if iou_type == "segm" or k != "segmentation"} for result in given
@@ -132,9 +132,10 @@ def pycocotools_scores(truth, results, iou_type):
         evaluator.params.maxDets = [100]
         evaluator.evaluate()
         evaluator.accumulate()
-    precision = evaluator.eval["precision"][..., 0]
+    precision, recall = evaluator.eval["precision"][..., 0], evaluator.eval["recall"][..., 0]
     parts = [precision[..., 0], precision[0, ..., 0], precision[5, ..., 0]]
     parts += [precision[..., area] for area in (1, 2, 3)]
+    parts += [recall[..., area] for area in range(4)]
     return [float(p[p > -1].mean()) * 100 if (p > -1).any() else None for p in parts]
 
 
@@ -148,6 +149,7 @@ def holds(path, index):
     results = json.loads(path.read_bytes().decode("utf-8-sig"))
     for task, scores in report.scores.items():
         measured = [getattr(scores.overall, metric) for metric in METRICS]
+        measured += [scores.recall[name] for name in ("AR@100", "ARs", "ARm", "ARl")]
         if results:
             expected = pycocotools_scores(index.path, results, {"box": "bbox", "mask": "segm"}[task])
             assert measured == pytest.approx(expected, abs=1e-9), task

@@ -48,7 +48,7 @@ def finished(tmp_path):
         records += [{"iteration": i, "evaluation": {"box": {"AP": value * i / 900}}} for i in (450, 900)]
         folder.run.metrics.write_text("".join(json.dumps(record) + "\n" for record in records) + '{"iterat')
         folder.run.evaluation.write_text(
-            json.dumps({"box": {"AP": value, "APs": None}, "mask": {"AP": value - 4}})
+            json.dumps({"box": {"AP": value, "APs": None, "AR@100": value + 9}, "mask": {"AP": value - 4}})
         )
         folder.run.model.touch()
     return graph, folders
@@ -83,6 +83,7 @@ def test_means_spreads_and_paired_differences(summary):
     assert srf["difference"]["box"] == {"mean": 3.0, "spread": 0.5, "values": [3.0, 2.5, 3.5]}
     assert srf["baseline"] == "table5_nn" and srf["printed"]["box"]["AP"] == 41.2
     assert srf["printed_difference"] == {"box": 2.6, "mask": 1.8}
+    assert srf["measured"]["box"]["AR@100"]["mean"] == 43.0
     assert "APs" not in srf["measured"]["box"], "a number that no seed has is left out"
     bicubic = row(summary, "table5_bicubic")
     assert (bicubic["measured"], bicubic["difference"], bicubic["seeds"]) == ({}, {}, 0)
