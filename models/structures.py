@@ -72,11 +72,24 @@ class Target:
             masks = [_scaled_mask(mask, scale_x, scale_y) for mask in self.masks]
         return Target(boxes, self.labels, masks)
 
+    def moved(self, x: float, y: float) -> Target:
+        """The target of the same image with all of it moved right by `x` and down by `y` pixels."""
+        masks = None
+        if self.masks is not None:
+            masks = [_moved_mask(mask, x, y) for mask in self.masks]
+        return Target(self.boxes + self.boxes.new_tensor([x, y, x, y]), self.labels, masks)
+
 
 def _scaled_mask(mask: InstanceMask, scale_x: float, scale_y: float) -> InstanceMask:
     if isinstance(mask, Polygons):
         return Polygons(tuple(part * np.array([scale_x, scale_y]) for part in mask.parts))
     return MaskPatch(mask.pixels, mask.span * np.array([scale_x, scale_y, scale_x, scale_y]))
+
+
+def _moved_mask(mask: InstanceMask, x: float, y: float) -> InstanceMask:
+    if isinstance(mask, Polygons):
+        return Polygons(tuple(part + np.array([x, y]) for part in mask.parts))
+    return MaskPatch(mask.pixels, mask.span + np.array([x, y, x, y]))
 
 
 @dataclass

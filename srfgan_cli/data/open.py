@@ -9,7 +9,7 @@ from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.dataset import DetectionDataset
 from srfgan_cli.data.layout import Split, find_split
 from srfgan_cli.data.shapes import ensure_shapes
-from srfgan_cli.data.transforms import OriginalSize, ResizePolicy
+from srfgan_cli.data.transforms import CropPolicy, OriginalSize, ResizePolicy
 from srfgan_cli.presets.config import DataConfig
 
 
@@ -28,7 +28,7 @@ def open_split(
         config: which data set and how images are resized.
         root: `--data-root`; needed for `coco`, not used for `shapes`.
         split: `train`, `val` or `test`; `shapes` has no `test`.
-        training: draw sizes and flips, and leave out images without targets if `config` says so; otherwise every
+        training: draw crops, sizes and flips, and leave out images without targets if `config` says so; otherwise every
             image, at the one test size.
         masks: whether the model learns masks.
         resize: otherwise images keep their files' size.
@@ -74,7 +74,14 @@ def check_same_categories(train: DetectionDataset, val: DetectionDataset) -> Non
 
 
 def policy(config: DataConfig, training: bool) -> ResizePolicy:
-    """How a config resizes and flips."""
+    """How a config crops, resizes and flips."""
     if training:
-        return ResizePolicy(tuple(config.short_sides), config.max_side, config.flip)
+        return ResizePolicy(tuple(config.short_sides), config.max_side, config.flip, _crop(config))
     return ResizePolicy((config.test_short_side,), config.test_max_side)
+
+
+def _crop(config: DataConfig) -> CropPolicy | None:
+    crop = config.crop
+    if crop is None:
+        return None
+    return CropPolicy(crop.probability, tuple(crop.short_sides), crop.smallest, crop.largest)

@@ -1,4 +1,4 @@
-"""Resize and flip, for an image and its target alike; detectron2's recipe."""
+"""Resize and flip, and maybe crop first, for an image and its target alike; detectron2's and DETR's recipes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,42 @@ from torch.nn import functional
 from srfgan.models.structures import InstanceMask, MaskPatch, Polygons, Target
 
 _SMALLEST_SIDE = 2  # so that half of it is still an image
+_LONGEST_SIDE = (
+    32_768  # of an image to be cropped: a strip of 1 x 20000 pixels would become 7 billion of them
+)
+_THINNEST = 1e-3  # pixels; of a thinner rest of a box float32 leaves nothing
+
+
+@dataclass(frozen=True)
+class CropPolicy:
+    """How images are cropped before they are resized (DETR, section 4; the sizes are its code's).
+
+    Attributes:
+        probability: of a crop at all.
+        short_sides: pixels; the image is resized to one of them to be cropped.
+        smallest, largest: pixels; height and width of the crop are drawn from these, both included, each for itself. An
+            image that is smaller stays as it is in that direction.
+    """
+
+    probability: float
+    short_sides: tuple[int, ...]
+    smallest: int
+    largest: int
+
+    def draw(self, size: tuple[int, int], generator: torch.Generator) -> Crop | None:
+        """The random choices for one image of `size` (height, width), all from `generator`; None: no crop."""
+        if torch.rand(1, generator=generator) >= self.probability:
+            return None
+        side = self.short_sides[_draw(len(self.short_sides), generator)]
+        first = Placement(size, resized(size, side, _LONGEST_SIDE), flipped=False)
+        height, width = (self._extent(side, generator) for side in first.size)
+        top = _draw(first.size[0] - height + 1, generator)
+        left = _draw(first.size[1] - width + 1, generator)
+        return Crop(first, (top, left), (height, width))
+
+    def _extent(self, side: int, generator: torch.Generator) -> int:
+        low, high = min(side, self.smallest), min(side, self.largest)
+        return low + _draw(high - low + 1, generator)
 
 
 @dataclass(frozen=True)
@@ -22,17 +58,27 @@ class ResizePolicy:
         short_sides: pixels; one is drawn for each image.
         max_side: pixels; the long side never exceeds it.
         flip: probability of a horizontal flip.
+        crop: what happens to an image before that, if anything.
     """
 
     short_sides: tuple[int, ...]
     max_side: int
     flip: float = 0.0
+    crop: CropPolicy | None = None
 
-    def draw(self, size: tuple[int, int], generator: torch.Generator) -> Placement:
+    def draw(self, size: tuple[int, int], generator: torch.Generator) -> Placement | CroppedPlacement:
         """The random choices for one image of `size` (height, width), all from `generator`."""
-        choice = int(torch.randint(len(self.short_sides), (1,), generator=generator))
+        side = self.short_sides[_draw(len(self.short_sides), generator)]
         flipped = bool(torch.rand(1, generator=generator) < self.flip)
-        return Placement(size, resized(size, self.short_sides[choice], self.max_side), flipped)
+        crop = self.crop.draw(size, generator) if self.crop else None
+        source = crop.size if crop else size
+        placement = Placement(source, resized(source, side, self.max_side), flipped)
+        return CroppedPlacement(crop, placement) if crop else placement
+
+
+def _draw(count: int, generator: torch.Generator) -> int:
+    """One of 0 .. count - 1."""
+    return int(torch.randint(count, (1,), generator=generator))
 
 
 def resized(size: tuple[int, int], short_side: int, max_side: int) -> tuple[int, int]:
@@ -88,6 +134,58 @@ class Placement:
         """The inverse of `boxes`."""
         back = Placement(self.size, self.source, self.flipped)
         return back.boxes(boxes)
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A window of a resized image.
+
+    Attributes:
+        first: how the image is resized before.
+        corner: top and left of the window, in pixels of the resized image.
+        size: height and width of the window.
+    """
+
+    first: Placement
+    corner: tuple[int, int]
+    size: tuple[int, int]
+
+    def image(self, image: Tensor) -> Tensor:
+        """The window's pixels: (3, H, W) uint8 to (3, h, w) uint8."""
+        (top, left), (height, width) = self.corner, self.size
+        return self.first.image(image)[:, top : top + height, left : left + width]
+
+    def target(self, target: Target) -> Target:
+        """The target of the window: boxes are cut at its border, and objects of whose box nothing is left are dropped.
+
+        A box is not drawn anew around what is left of its mask, as in DETR. Masks keep what lies outside the window,
+        which no box reaches.
+        """
+        (top, left), (height, width) = self.corner, self.size
+        moved = self.first.target(target).moved(-left, -top)
+        limit = moved.boxes.new_tensor([width, height, width, height])
+        boxes = torch.minimum(moved.boxes.clamp(min=0), limit)
+        kept = (boxes[:, 2:] - boxes[:, :2] > _THINNEST).all(dim=1)
+        masks = moved.masks
+        if masks is not None:
+            masks = [mask for mask, keep in zip(masks, kept.tolist(), strict=True) if keep]
+        return Target(boxes[kept], moved.labels[kept], masks)
+
+
+@dataclass(frozen=True)
+class CroppedPlacement:
+    """Where a part of an image goes: what `crop` leaves of it is placed."""
+
+    crop: Crop
+    placement: Placement
+
+    def image(self, image: Tensor) -> Tensor:
+        """The cropped, resized, flipped image: (3, H, W) uint8 to (3, h, w) uint8."""
+        return self.placement.image(self.crop.image(image))
+
+    def target(self, target: Target) -> Target:
+        """The target of the cropped, resized, flipped image, with the objects that are seen in it."""
+        return self.placement.target(self.crop.target(target))
 
 
 def _resize(image: Tensor, size: tuple[int, int]) -> Tensor:

@@ -26,6 +26,8 @@ def report_table(report: Report, *, per_class: bool = False) -> RenderableType:
         split = report.reference.split
         note = f"The paper's numbers are of COCO {split}, {COCO_IMAGES[split]} images: other data than these."
         parts.append(styled((note, "yellow")))
+    if report.reference is not None and report.reference.note:
+        parts.append(styled(f"{report.reference.note}."))
     if per_class:
         parts.append(_per_class_table(report))
     return Group(*parts)

@@ -60,8 +60,30 @@ def _names_a_row(name: str) -> str:
 RowName = Annotated[str, AfterValidator(_names_a_row)]
 
 
+class CropConfig(StrictConfig):
+    """Random crops of training images before they are resized (DETR, section 4; Sparse R-CNN's for 300 proposals).
+
+    The defaults are both authors' code's.
+    """
+
+    probability: float = Field(0.5, gt=0, le=1)
+    short_sides: list[Pixels] = Field([400, 500, 600], min_length=1, max_length=1000)
+    """To be cropped, the image is resized so that its short side is one of these, in pixels."""
+    smallest: Pixels = 384
+    """Height and width of a crop are drawn from here to `largest`, in pixels; a smaller image is not cropped."""
+    largest: Pixels = 600
+
+    @model_validator(mode="after")
+    def _sizes_in_order(self) -> CropConfig:
+        if self.smallest > self.largest:
+            raise ValueError(
+                f"the smallest crop is larger than the largest, got {self.smallest} and {self.largest}"
+            )
+        return self
+
+
 class DataConfig(StrictConfig):
-    """Which images, and how they are resized."""
+    """Which images, and how they are cropped and resized."""
 
     dataset: Literal["coco", "shapes"] = "coco"
     """`coco`: a folder in COCO layout (`--data-root`); `shapes`: generated on the spot."""
@@ -79,6 +101,8 @@ class DataConfig(StrictConfig):
     test_max_side: Pixels = 1333
     flip: float = Field(0.5, ge=0, le=1)
     """Probability of a horizontal flip in training."""
+    crop: CropConfig | None = None
+    """Crop training images before they are resized; none by default."""
     skip_empty: bool = True
     """Leave images without any object out of the training."""
     degradation: Interpolation = "bilinear"

@@ -136,6 +136,8 @@ def _length(config: Config) -> str:
 
 
 def _peculiarities(config: Config) -> Iterator[str]:
+    if config.data.crop is not None:
+        yield "random crops"
     if "pretrain" in config.stages and config.pretrain.adversarial.weight == 0:
         yield "no adversarial term"
     if "extract" in config.stages:

@@ -65,8 +65,17 @@ class Row(StrictConfig):
     """Millions of parameters."""
     ms: float | None = None
     """Inference time per image on a Titan Xp, milliseconds."""
+    fps: float | None = None
+    """Images per second at inference; its document names the device, if any does."""
+    note: str | None = None
+    """What one has to know to compare with the numbers."""
     weights: str | None = None
     """Address of the authors' checkpoint."""
+
+    @property
+    def inference_ms(self) -> float | None:
+        """Milliseconds per image, whichever way the document gives the speed."""
+        return 1000 / self.fps if self.ms is None and self.fps else self.ms
 
     @property
     def name(self) -> str:
@@ -82,10 +91,13 @@ class Row(StrictConfig):
         facts = [f"{task} {scores}" for task in ("box", "mask") if (scores := _listed(getattr(self, task)))]
         facts += [f"{self.params:g} M parameters"] if self.params else []
         facts += [f"{self.ms:g} ms"] if self.ms else []
+        facts += [f"{self.fps:g} images/s"] if self.fps else []
+        facts += [f"{self.proposals} proposals"] if self.proposals else []
         facts += [f"{self.epochs} epochs"] if self.epochs else []
         facts += ["multi-scale testing"] if self.tta else []
         document = "" if self.table == self.document else f"{self.document}, "
-        return f"{document}{self.name} ({self.split}): {'; '.join(facts) or 'no numbers'}"
+        note = f". {self.note}" if self.note else ""
+        return f"{document}{self.name} ({self.split}): {'; '.join(facts) or 'no numbers'}{note}"
 
 
 @dataclass(frozen=True)

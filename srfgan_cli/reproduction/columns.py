@@ -65,6 +65,7 @@ def _cost_columns() -> list[Column]:
         ),
         Column("cost", "GMAC", lambda row: f"{row['cost']['gmacs']:.1f}" if row["cost"] else ""),
         Column("cost", "ms", lambda row: f"{row['cost']['ms']:.0f}" if row["cost"] else ""),
+        Column("cost", "paper's ms", lambda row: f"{row['printed_ms']:.0f}" if row["printed_ms"] else ""),
     ]
 
 

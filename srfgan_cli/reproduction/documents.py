@@ -19,8 +19,8 @@ LEGEND = (
     "AP in percent, mean ± standard deviation over seeds; diff.: less the baseline of the same seed. Numbers that "
     "a document gives for test-dev stand beside ones measured on the val split. GMAC: one image at test size, heads "
     "at their largest number of boxes; ms: one image from pixels to detections, all detectors in turn on the same "
-    "device. Images are counted with repetitions; stages 1 and 2 and their guide are what a row has seen beyond its "
-    "last stage."
+    "device; paper's ms: on the document's own. Images are counted with repetitions; stages 1 and 2 and their guide "
+    "are what a row has seen beyond its last stage."
 )
 
 

@@ -85,6 +85,7 @@ def _row(
         "difference": _differences(own, _scores(baseline.preset, graph, folders)) if baseline else {},
         "printed_difference": _printed_difference(row, baseline) if baseline else {},
         "cost": asdict(cost) if cost else None,
+        "printed_ms": row.reference.inference_ms,
         "images": _images(row.preset, graph),
         "seeds": len(own),
         "run": job.key,
@@ -100,7 +101,7 @@ def _row(
 
 
 def _description(row: Entry, graph: Graph) -> str:
-    """The row's own, and what the settings have put in the place of its detector's parts."""
+    """The row's own, what the settings have made of its detector's parts, and what to know of its numbers."""
     own, run = (flatten(config.model) for config in (row.config, graph.loaded[row.preset]))
     changed = [key for key in run if own.get(key) != run[key] and not key.startswith("inference.")]
     parts = [f"{_PARTS[key]} {run[key]}" for key in _PARTS if key in changed]
@@ -108,7 +109,9 @@ def _description(row: Entry, graph: Graph) -> str:
     parts += others[:_MOST_VALUES]
     if len(others) > _MOST_VALUES:
         parts.append(f"{len(others) - _MOST_VALUES} more")
-    return describe(row.config) + (f"; here with {', '.join(parts)}" if parts else "")
+    here = f"; here with {', '.join(parts)}" if parts else ""
+    note = f". {row.reference.note}" if row.reference.note else ""
+    return f"{describe(row.config)}{here}{note}"
 
 
 def _scores(

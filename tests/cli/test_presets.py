@@ -208,6 +208,10 @@ def test_the_repositories_recipe():
             "data.short_sides.1: Input should be greater than or equal to 32, got 0",
         ),
         ("data.short_sides=[]", "data.short_sides: List should have at least 1 item"),
+        (
+            "data.crop={smallest: 700}",
+            "data.crop: the smallest crop is larger than the largest, got 700 and 600.",
+        ),
         ("seed=2024-01-01", "seed: Input should be a valid integer, got '2024-01-01'"),
         (f"seed={'9' * 5000}", "not valid YAML"),
         (
@@ -371,6 +375,20 @@ def test_the_list_of_presets(srfgan):
     of_table3 = srfgan("presets", "list", "--table", "table3").out
     assert "SRF-GAN paper" in of_table3 and "40.0  36.2" in of_table3 and "table4" not in of_table3
     assert "There is no table 'table9'. Tables: table1," in srfgan("presets", "list", "--table", "table9").err
+
+
+def test_sparse_rcnns_two_numbers(srfgan):
+    """The article's is of 300 proposals; that of 100 is the authors' README's, and both presets say which is whose."""
+    listed = srfgan("presets", "list", "--table", "sparse_rcnn").out.splitlines()
+    assert [line.split()[:2] for line in listed if line.startswith("sparse_rcnn_r50")] == [
+        ["sparse_rcnn_r50_fpn_nn", "42.8"],
+        ["sparse_rcnn_r50_fpn_300pro", "45.0"],
+    ]
+    shown = srfgan("presets", "show", "sparse_rcnn_r50_fpn_nn").out
+    assert "the article's 45.0 is of 300 proposals and random crops" in shown
+    many = load_preset("sparse_rcnn_r50_fpn_300pro")
+    assert "22 images/s; 300 proposals" in str(many.references[0]) and recipe(many).endswith("random crops")
+    assert many.data.crop is not None and load_preset("sparse_rcnn_r50_fpn_nn").data.crop is None
 
 
 def test_the_command_of_a_changed_preset_says_what_was_changed(srfgan):

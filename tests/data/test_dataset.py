@@ -1,4 +1,5 @@
 import json
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -7,8 +8,9 @@ import torch
 from srfgan.models.errors import InputError
 from srfgan.models.structures import MaskPatch, Polygons
 from srfgan_cli.data.categories import CategoryMap
+from srfgan_cli.data.loaders import build_train_loader
 from srfgan_cli.data.open import check_same_categories, open_split
-from srfgan_cli.presets.config import DataConfig
+from srfgan_cli.presets.config import CropConfig, DataConfig
 
 CONFIG = DataConfig(short_sides=[40, 60], max_side=100, test_short_side=50, test_max_side=70)
 RUNS = {"size": [20, 30], "counts": [63, 5, 532]}  # column 3, rows 3 to 7
@@ -70,6 +72,26 @@ def test_a_reading_is_a_function_of_its_seed(tiny):
     assert torch.equal(first.target.boxes, again.target.boxes)
     seen = {(tuple(s.image.shape), s.target.boxes[0, 0].item()) for s in (dataset[(0, k)] for k in range(40))}
     assert len(seen) == 4  # two sizes, two sides
+
+
+def test_a_cropped_reading_is_a_function_of_its_seed_too(tiny):
+    """A box's left border is where its crop and mirror put it; the images are 20 by 30."""
+    tiny.write()
+    crop = CropConfig(probability=0.9, short_sides=[60, 90], smallest=32, largest=50)
+    dataset = open_split(CONFIG.model_copy(update={"crop": crop}), tiny.root, "train", training=True)
+    for seed in range(20):
+        first, again = dataset[(0, seed)], dataset[(0, seed)]
+        assert torch.equal(first.image, again.image) and first.original_size == (20, 30)
+        assert torch.equal(first.target.boxes, again.target.boxes)
+        assert len(first.target.masks) == len(first.target.boxes)
+        assert min(first.image.shape[1:]) in (40, 60) or max(first.image.shape[1:]) == 100
+    assert len({len(dataset[(0, seed)].target.boxes) for seed in range(40)}) > 1, "some objects are cut off"
+    whole = build_train_loader(dataset, batch_size=2, seed=4)
+    tail = build_train_loader(dataset, batch_size=2, seed=4, start=2)
+    for left, right in zip(list(islice(whole, 4))[2:], islice(tail, 2), strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(left.images, right.images, strict=True))
+    testing = open_split(CONFIG.model_copy(update={"crop": crop}), tiny.root, "train", training=False)
+    assert testing[(0, 3)].image.shape == (3, 47, 70)
 
 
 def test_box_only_data_needs_a_detector_without_masks(tiny):

@@ -5,7 +5,15 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from srfgan.models.structures import MaskPatch, Polygons, Target
-from srfgan_cli.data.transforms import Placement, ResizePolicy, _resize, resized
+from srfgan_cli.data.transforms import (
+    Crop,
+    CroppedPlacement,
+    CropPolicy,
+    Placement,
+    ResizePolicy,
+    _resize,
+    resized,
+)
 
 
 @pytest.mark.parametrize(
@@ -90,6 +98,90 @@ def test_all_sizes_and_both_sides_are_drawn():
     assert {placement.size for placement in placements} == {(32, 64), (48, 96)}
     assert 70 < sum(placement.flipped for placement in placements) < 130
     assert not ResizePolicy((32,), 100).draw((10, 20), torch.Generator()).flipped
+
+
+CROPS = CropPolicy(0.5, (400, 500, 600), 384, 600)
+
+
+def drawn(policy, size, count=300):
+    return [policy.draw(size, torch.Generator().manual_seed(seed)) for seed in range(count)]
+
+
+def test_half_of_the_images_are_cropped_to_a_window_within_the_resized_image():
+    """DETR's rule: sides of 384 to 600, each for itself, in an image whose short side is 400, 500 or 600."""
+    crops = [crop for crop in drawn(CROPS, (480, 640)) if crop is not None]
+    assert 120 < len(crops) < 180
+    assert {crop.first.size for crop in crops} == {(400, 533), (500, 667), (600, 800)}
+    sides = [side for crop in crops for side in crop.size]
+    assert min(sides) < 390 and max(sides) > 590 and min(sides) >= 384 and max(sides) <= 600
+    assert len({(h > 500, w > 500) for crop in crops for h, w in [crop.size]}) == 4
+    for crop in crops:
+        (top, left), (height, width), (whole_height, whole_width) = crop.corner, crop.size, crop.first.size
+        assert top >= 0 and top + height <= whole_height and left >= 0 and left + width <= whole_width
+    at_the_end = [c.corner[1] + c.size[1] == c.first.size[1] for c in crops]
+    assert any(at_the_end) and not all(at_the_end)
+
+
+def test_an_image_that_is_smaller_than_a_crop_stays_whole_in_that_direction():
+    narrow = CropPolicy(1.0, (100,), 384, 600)
+    crops = drawn(narrow, (100, 700), 50)
+    assert {crop.size[0] for crop in crops} == {100} and min(crop.size[1] for crop in crops) >= 384
+    strip = CropPolicy(1.0, (600,), 384, 600)
+    assert [max(crop.first.size) for crop in drawn(strip, (1, 20_000), 1)] == [32_768]
+
+
+def test_crops_leave_sizes_and_sides_as_they_are_drawn_without_them():
+    plain, cropping = ResizePolicy((32, 48), 100, 0.5), ResizePolicy((32, 48), 100, 0.5, CROPS)
+    both = list(zip(drawn(plain, (480, 640)), drawn(cropping, (480, 640)), strict=True))
+    uncropped = [(a, b) for a, b in both if isinstance(b, Placement)]
+    assert 120 < len(uncropped) < 180 and all(a == b for a, b in uncropped)
+    for a, b in both:
+        if isinstance(b, CroppedPlacement):
+            assert b.placement.flipped == a.flipped and b.placement.source == b.crop.size
+            assert min(b.placement.size) == min(a.size) or max(b.placement.size) == 100
+
+
+@pytest.mark.parametrize("flipped", [False, True])
+@pytest.mark.parametrize(
+    ("corner", "size"), [((0, 0), (80, 120)), ((8, 15), (50, 40)), ((6, 30), (60, 70)), ((20, 0), (60, 90))]
+)
+def test_masks_and_boxes_follow_the_crop(corner, size, flipped):
+    """The reference is dense: the mask painted into the image is resized, cut and mirrored as pixels."""
+    pixels, target = scene()
+    crop = Crop(Placement((40, 60), (80, 120), flipped=False), corner, size)
+    placement = CroppedPlacement(crop, Placement(size, (100, 120), flipped))
+    picture = torch.from_numpy(pixels * np.uint8(255)).repeat(3, 1, 1)
+    image = placement.image(picture)
+    assert image.shape == (3, 100, 120) and image.dtype == torch.uint8
+    seen, moved = image[0].numpy() >= 128, placement.target(target)
+    ys, xs = np.nonzero(seen)
+    for mask, box in zip(moved.masks, moved.boxes.numpy(), strict=True):
+        pixels_of_mask = draw(mask, 100, 120)
+        assert (pixels_of_mask & seen).sum() / (pixels_of_mask | seen).sum() > 0.95
+        assert (box >= 0).all() and (box <= [120, 100, 120, 100]).all()
+        # The box is cut, not drawn anew: the L's may be larger than what is seen of it.
+        assert box[0] <= xs.min() + 2 and box[1] <= ys.min() + 2
+        assert box[2] >= xs.max() - 1 and box[3] >= ys.max() - 1
+    whole = Target(torch.tensor([[20.0, 10, 60, 70]]), target.labels[:1])
+    cut = np.clip(whole.boxes[0].numpy() - [corner[1], corner[0]] * 2, 0, [size[1], size[0]] * 2)
+    expected = Placement(size, (100, 120), flipped).boxes(torch.tensor(cut[None], dtype=torch.float32))
+    torch.testing.assert_close(moved.boxes, expected.expand(2, 4))
+
+
+def test_objects_that_a_crop_leaves_out_are_dropped():
+    boxes = torch.tensor(
+        [[0, 0, 10, 10], [10, 10, 20, 20], [5, 5, 30, 10.0005], [12, 3, 30, 11], [30, 9, 40, 30]]
+    )
+    masks = [Polygons((np.full((3, 2), float(n)),)) for n in range(5)]
+    target = Target(boxes.float(), torch.arange(5), masks)
+    crop = Crop(Placement((40, 40), (40, 40), flipped=False), (10, 10), (20, 20))
+    seen = crop.target(target)
+    assert seen.labels.tolist() == [1, 3], (
+        "touching the border, or within a thousandth of a pixel, is not inside"
+    )
+    assert seen.boxes.tolist() == [[0, 0, 10, 10], [2, 0, 20, 1]]
+    assert [mask.parts[0][0, 0] + 10 for mask in seen.masks] == [1, 3]
+    assert crop.target(Target(boxes[:1].float(), torch.arange(1))).boxes.shape == (0, 4)
 
 
 def test_a_target_without_instances_or_masks_passes():

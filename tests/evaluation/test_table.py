@@ -57,6 +57,11 @@ def test_numbers_of_other_data_are_not_compared_in_silence():
     assert "COCO val2017, 5000 images: other data than these" in " ".join(printed(report(images=80)).split())
 
 
+def test_what_one_has_to_know_of_the_papers_numbers_is_said():
+    sparse = printed(report(reference=load_rows()["sparse_rcnn/r50"]))
+    assert "the article's 45.0 is of 300 proposals and random crops." in " ".join(sparse.split())
+
+
 def test_classes_are_listed_on_request():
     text = printed(report(), per_class=True)
     assert cells(text, "[cat]") == [["[cat]", "51.2", "40.0"]]

@@ -167,6 +167,22 @@ def test_a_row_says_what_the_settings_have_made_of_its_detector(tmp_path, overri
     assert row(summary, "table5_srf")["description"].endswith(said)
 
 
+def test_a_documents_speed_stands_beside_the_measured_time(tmp_path):
+    """Sparse R-CNN's article says 22 images per second, on another device than this."""
+    graph = build_graph(table_rows("sparse_rcnn"), Settings())
+    cost = Cost(106_000_000, 161.1, 1700.0, (800, 1216))
+    costs = {"sparse_rcnn_r50_fpn_300pro": cost}
+    summary = summarize(
+        "sparse_rcnn", graph, Settings(), job_folders(graph, tmp_path), costs, device="CPU", command=""
+    )
+    found = row(summary, "sparse_rcnn_r50_fpn_300pro")
+    shown = {column.head: column.text(found) for column in columns([found]) if column.group == "cost"}
+    assert shown == {"M params": "106.0", "GMAC": "161.1", "ms": "1700", "paper's ms": "45"}
+    assert row(summary, "sparse_rcnn_r50_fpn_nn")["description"].endswith(
+        "37 epochs. 42.8 is the authors' README's; the article's 45.0 is of 300 proposals and random crops"
+    )
+
+
 @pytest.mark.parametrize("values", [[30.0, 30.1, 30.2], [30.0], [0.0, 0.0], [0.0, 41.5, float("nan")]])
 def test_no_marker_of_a_scale_from_zero_is_cut(values):
     axes = Figure(figsize=(4, 3), dpi=100).subplots()
