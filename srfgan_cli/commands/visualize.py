@@ -1,4 +1,4 @@
-"""`srfgan visualize`: pyramid maps by upsampling method, and drawn detections."""
+"""`srfgan visualize`: pyramid maps and Grad-CAM by upsampling method, drawn detections, two detectors compared."""
 
 from __future__ import annotations
 
@@ -13,9 +13,15 @@ from srfgan_cli.screen.options import Devices, Preset, Set
 LEVELS = ("P2", "P3", "P4", "P5", "P6", "P7")
 
 What = Annotated[
-    str, typer.Argument(help="A pyramid level (P2 to P7), or `detections`.", metavar="P2|detections")
+    str,
+    typer.Argument(
+        help="A pyramid level (P2 to P7), `gradcam`, `detections` or `compare`.",
+        metavar="P2|gradcam|detections|compare",
+    ),
 ]
-Methods = Annotated[str, typer.Option("--methods", help="Upsampling methods to compare, with commas.")]
+Methods = Annotated[
+    str, typer.Option("--methods", help="Levels and gradcam: upsampling methods to compare, with commas.")
+]
 Image = Annotated[
     Path | None,
     typer.Option(
@@ -24,18 +30,39 @@ Image = Annotated[
 ]
 Weights = Annotated[
     Path | None,
-    typer.Option("--weights", help="Default: the preset's run, or the newest one.", metavar="FILE"),
+    typer.Option(
+        "--weights",
+        help="Default: the preset's run, or the newest one. gradcam: one file, or one per method; compare: two.",
+        metavar="FILE[,FILE]",
+    ),
 ]
 Generator = Annotated[
     Path | None,
     typer.Option("--generator", help="A stage-1 result, for detectors without a generator.", metavar="FILE"),
 ]
+Class = Annotated[
+    str | None,
+    typer.Option("--class", help="gradcam: of the best detection of this class.", metavar="NAME"),
+]
+Layer = Annotated[
+    str | None,
+    typer.Option("--layer", help="gradcam: a pyramid level; default: all together.", metavar="P2"),
+]
 Threshold = Annotated[
-    float, typer.Option("--score-threshold", min=0, max=1, help="Draw detections from this score on.")
+    float,
+    typer.Option("--score-threshold", min=0, max=1, help="detections, compare: draw from this score on."),
+]
+DataRoot = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-root", help="compare: the images' data set in COCO layout, for the truth.", metavar="DIR"
+    ),
 ]
 Output = Annotated[
     Path | None,
-    typer.Option("--output", help="Default: P2.png, or the folder detections/.", metavar="FILE|DIR"),
+    typer.Option(
+        "--output", help="Default: P2.png, gradcam.png, detections/ or compare/.", metavar="FILE|DIR"
+    ),
 ]
 
 
@@ -46,15 +73,28 @@ def visualize(
     weights: Weights = None,
     generator: Generator = None,
     image: Image = None,
+    class_: Class = None,
+    layer: Layer = None,
+    data_root: DataRoot = None,
     score_threshold: Threshold = 0.5,
     set_: Set = None,
     devices: Devices = "auto",
     output: Output = None,
 ) -> None:
-    """Draw a pyramid level by several upsampling methods, or a detector's boxes, masks and labels."""
+    """Draw features, the evidence for a detection, or detections, of one detector or of two side by side."""
     from srfgan_cli.machine.devices import parse_devices
-    from srfgan_cli.visualization.draw import Request, draw_detections, draw_level
+    from srfgan_cli.visualization.draw import draw_detections, draw_level
+    from srfgan_cli.visualization.draw_compare import draw_comparisons
+    from srfgan_cli.visualization.draw_gradcam import draw_gradcam
+    from srfgan_cli.visualization.request import Request
 
+    for option, given, of in (
+        ("--class", class_, "gradcam"),
+        ("--layer", layer, "gradcam"),
+        ("--data-root", data_root, "compare"),
+    ):
+        if given is not None and what != of:
+            raise InputError(f"{option} is an option of visualize {of}, not of visualize {what}.")
     request = Request(
         preset=preset,
         overrides=set_ or [],
@@ -64,9 +104,16 @@ def visualize(
         output=output,
         device=parse_devices(devices).device(),
     )
+    names = [method.strip() for method in methods.split(",") if method.strip()]
     if what.upper() in LEVELS:
-        draw_level(request, what.upper(), [method.strip() for method in methods.split(",") if method.strip()])
+        draw_level(request, what.upper(), names)
+    elif what == "gradcam":
+        draw_gradcam(request, names, class_, layer)
     elif what == "detections":
         draw_detections(request, score_threshold)
+    elif what == "compare":
+        draw_comparisons(request, score_threshold, data_root)
     else:
-        raise InputError(f"visualize {what}: choose a level ({', '.join(LEVELS)}) or detections.")
+        raise InputError(
+            f"visualize {what}: choose a level ({', '.join(LEVELS)}), gradcam, detections or compare."
+        )

@@ -17,7 +17,6 @@ from srfgan.models.structures import Detections
 from srfgan_cli.data.dataset import DetectionDataset
 from srfgan_cli.data.open import open_split
 from srfgan_cli.data.shapes import example_image
-from srfgan_cli.demo.truth import as_detections
 from srfgan_cli.presets.config import Config
 from srfgan_cli.runs.folder import Run
 from srfgan_cli.runs.trained import load_trained
@@ -27,6 +26,7 @@ from srfgan_cli.visualization.feature_maps import level_maps
 from srfgan_cli.visualization.maps import p2_panel
 from srfgan_cli.visualization.palette import with_palette
 from srfgan_cli.visualization.text import Lettering
+from srfgan_cli.visualization.truth import as_detections
 
 EXAMPLES = 4
 """The first images of the val split are shown, so that nothing is picked by how well it went."""

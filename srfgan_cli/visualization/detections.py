@@ -63,7 +63,7 @@ def draw(
     crowded = len(shown) > CROWD
     line = max(1, round(min(canvas.shape[1:]) / 250)) if not crowded else max(1, factor // 2)
     if shown.masks is not None:
-        canvas = _with_masks(canvas, shown.masks, colours, factor, line)
+        canvas = with_masks(canvas, shown.masks, colours, factor, line)
     picture = Image.fromarray(canvas.permute(1, 2, 0).numpy())
     pen = ImageDraw.Draw(picture, "RGBA")
     boxes = [_scaled(box, factor) for box in shown.boxes.tolist()]
@@ -114,8 +114,24 @@ def _colours(detections: Detections, *, single_class: bool) -> list[Colour]:
     return [distinct_colour(label) for label in detections.labels.tolist()]
 
 
-def _with_masks(canvas: Tensor, masks: Tensor, colours: Sequence[Colour], factor: int, line: int) -> Tensor:
-    """Tint each mask (R, H, W) and draw its outline inside its border; better scores come out on top."""
+def with_masks(
+    canvas: Tensor,
+    masks: Tensor,
+    colours: Sequence[Colour],
+    factor: int,
+    line: int,
+    opacity: float = _MASK_OPACITY,
+) -> Tensor:
+    """Tint masks and draw their outlines inside their borders; the first comes out on top.
+
+    Args:
+        canvas: (3, H * factor, W * factor) uint8.
+        masks: (R, H, W) bool.
+        colours: of each mask.
+        factor: by which the picture is larger than the masks.
+        line: width of the outlines in pixels of the picture.
+        opacity: of the tint, 0..1.
+    """
     picture = canvas.float()
     for mask, colour in reversed(list(zip(masks, colours, strict=True))):
         if not mask.any():
@@ -126,8 +142,8 @@ def _with_masks(canvas: Tensor, masks: Tensor, colours: Sequence[Colour], factor
         area = functional.interpolate(area[None, None], scale_factor=factor, mode="bilinear")[0, 0] >= 0.5
         window = picture[:, y1 * factor : y2 * factor, x1 * factor : x2 * factor]
         tint = torch.tensor(colour, dtype=torch.float32)[:, None, None]
-        opacity = torch.where(_outline(area, line), 1.0, _MASK_OPACITY) * area
-        window += (tint - window) * opacity
+        cover = torch.where(_outline(area, line), 1.0, opacity) * area
+        window += (tint - window) * cover
     return picture.round().to(torch.uint8)
 
 

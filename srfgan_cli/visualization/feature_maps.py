@@ -30,6 +30,19 @@ class LevelMaps:
     untrained: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Swaps:
+    """What upsamples in a detector's neck, by method.
+
+    Attributes:
+        modules: of each method.
+        untrained: the learned methods among them whose weights are random.
+    """
+
+    modules: dict[str, nn.Module]
+    untrained: tuple[str, ...]
+
+
 def level_maps(
     model: Detector,
     image: Tensor,
@@ -55,18 +68,13 @@ def level_maps(
     Raises:
         InputError: an unknown method or level.
     """
-    _check(methods, level, model.config.levels)
-    device = model.pixel_mean.device
-    trained = dict(generators or {})
-    trained[model.config.neck.upsampler] = model.neck.get_submodule("upsample")
-    used = {name: trained.get(name) or _untrained(name, model.config.neck.channels) for name in methods}
+    check_level(model, level)
+    swaps = swaps_of(model, methods, generators)
     maps: dict[str, Tensor] = {}
-    with _as_it_was(model), torch.inference_mode():
+    with as_it_was(model), torch.inference_mode():
         batch, _ = model.preprocess([image])
-        features = model.backbone(batch)
-        for method, upsample in used.items():
-            model.neck.upsample = upsample.to(device).eval()
-            full = model.neck(features)[level][0]
+        for method, pyramid in pyramids(model, batch, swaps.modules):
+            full = pyramid[level][0]
             rows, columns = (
                 -(-side * across // padded)
                 for side, across, padded in zip(
@@ -74,19 +82,63 @@ def level_maps(
                 )
             )
             maps[method] = full[:, :rows, :columns].float().cpu()
+    return LevelMaps(maps, swaps.untrained)
+
+
+def swaps_of(
+    model: Detector, methods: Sequence[str], generators: Mapping[str, nn.Module] | None = None
+) -> Swaps:
+    """The detector's own upsampler, one of `generators`, or one without weights or with fixed random ones.
+
+    Args:
+        model: its own upsampler serves for the method it was built with.
+        methods: of `METHODS`, each once.
+        generators: trained ones by method.
+
+    Raises:
+        InputError: an unknown method, none, or one twice.
+    """
+    check_methods(methods)
+    trained = dict(generators or {})
+    trained[model.config.neck.upsampler] = model.neck.get_submodule("upsample")
+    modules = {name: trained.get(name) or _untrained(name, model.config.neck.channels) for name in methods}
     random = [
-        name for name in methods if name not in trained and next(used[name].parameters(), None) is not None
+        name for name in methods if name not in trained and next(modules[name].parameters(), None) is not None
     ]
-    return LevelMaps(maps, tuple(random))
+    return Swaps(modules, tuple(random))
 
 
-def _check(methods: Sequence[str], level: str, levels: Sequence[str]) -> None:
+def pyramids(
+    model: Detector, batch: Tensor, upsamplers: Mapping[str, nn.Module]
+) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """The pyramid of a preprocessed batch with each upsampler in turn in the detector's neck, where the last stays."""
+    features = model.backbone(batch)
+    for method, upsample in upsamplers.items():
+        model.neck.upsample = upsample.to(batch.device).eval()
+        yield method, model.neck(features)
+
+
+def check_methods(methods: Sequence[str]) -> None:
+    """Whether these are methods, each once.
+
+    Raises:
+        InputError: they are not.
+    """
     unknown = [method for method in methods if method not in METHODS]
     if unknown or not methods:
         named = f"unknown method {unknown[0]!r}" if unknown else "no method given"
         raise InputError(f"--methods: {named}; choose from {', '.join(METHODS)}")
     if len(set(methods)) < len(methods):
         raise InputError(f"--methods {','.join(methods)}: names a method twice")
+
+
+def check_level(model: Detector, level: str) -> None:
+    """Whether a detector has a pyramid level.
+
+    Raises:
+        InputError: it has not.
+    """
+    levels = model.config.levels
     if level not in levels:
         raise InputError(f"no pyramid level {level!r} in this detector; choose from {', '.join(levels)}")
 
@@ -99,7 +151,7 @@ def _untrained(method: str, channels: int) -> nn.Module:
 
 
 @contextmanager
-def _as_it_was(model: Detector) -> Iterator[None]:
+def as_it_was(model: Detector) -> Iterator[None]:
     """Evaluation mode inside; the detector's own upsampler and mode again afterwards."""
     upsample = model.neck.upsample
     modes = {module: module.training for module in model.modules()}

@@ -39,7 +39,7 @@ def class_texts(names: Sequence[str], ids: Sequence[int]) -> list[str]:
     Returns:
         For each class 1 to `LONGEST` characters, which some font here has.
     """
-    shown = [_shortened(one_line(name), LONGEST) for name in names]
+    shown = [shortened(one_line(name), LONGEST) for name in names]
     return [text if text and drawable(text) else f"class {id_}" for text, id_ in zip(shown, ids, strict=True)]
 
 
@@ -116,7 +116,7 @@ def chart_text(text: str) -> str:
 
     A legend leaves out what begins with `_`: such text begins with a space of no width.
     """
-    line = _shortened(one_line(text), _LONGEST_IN_CHARTS)
+    line = shortened(one_line(text), _LONGEST_IN_CHARTS)
     shown = "".join(
         char if drawable(char) else char.encode("ascii", "backslashreplace").decode() for char in line
     )
@@ -134,8 +134,8 @@ def chart_fonts(texts: Sequence[str]) -> list[str]:
     return families
 
 
-def _shortened(text: str, longest: int) -> str:
-    """Both ends stay: names may differ in either."""
+def shortened(text: str, longest: int) -> str:
+    """Text of `longest` characters at most. Both ends stay: names may differ in either."""
     half = longest // 2
     return text if len(text) <= longest else f"{text[: half - 1].rstrip()}…{text[-half:].lstrip()}"
 

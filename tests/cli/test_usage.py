@@ -20,7 +20,8 @@ OPTIONS = {
     "finetune": f"{TRAINING} compile extractor generator teacher unlabeled weights",
     "eval": f"{MACHINE} batch_size data_root dataset from_ json max_detections output_dir per_class preset set_ split "
     "tta weights",
-    "visualize": "devices generator image methods output preset score_threshold set_ weights what",
+    "visualize": "class_ data_root devices generator image layer methods output preset score_threshold set_ weights "
+    "what",
     "export": "format_ image json output preset set_ weights",
     "demo": "devices output_dir overwrite seed",
 }
@@ -93,7 +94,13 @@ def test_help_imports_no_torch():
             ["eval", "--preset", "mask_rcnn_r18_fpn", "--dataset", "shapes"],
             "finetune/mask_rcnn_r18_fpn/model.pt",
         ),
-        (["visualize", "P9"], "choose a level (P2, P3, P4, P5, P6, P7) or detections"),
+        (["visualize", "P9"], "choose a level (P2, P3, P4, P5, P6, P7), gradcam, detections or compare"),
+        (
+            ["visualize", "P2", "--class", "cat"],
+            "--class is an option of visualize gradcam, not of visualize P2",
+        ),
+        (["visualize", "compare"], "name two detectors, --weights FILE,FILE"),
+        (["visualize", "gradcam"], "There is no trained detector"),
         (["visualize", "P2", "--methods", "nn,cubic"], "unknown method 'cubic'"),
         (["visualize", "P2", "--image", "none.png"], "--image none.png does not exist"),
         (["visualize", "detections"], "There is no trained detector"),

@@ -15,10 +15,10 @@ from srfgan.models.structures import MaskPatch, Polygons
 from srfgan_cli.demo.documents import write_report
 from srfgan_cli.demo.page import verdict
 from srfgan_cli.demo.run_demo import one_device, run_demo
-from srfgan_cli.demo.truth import whole_mask
 from srfgan_cli.machine.devices import Devices
 from srfgan_cli.machine.interrupt import Interrupted
 from srfgan_cli.screen.pages import duration
+from srfgan_cli.visualization.truth import whole_mask
 
 CPU = Devices("cpu", 1)
 SHORT = [

@@ -15,8 +15,10 @@ from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.presets import load_preset
 from srfgan_cli.runs.trained import TrainedDetector
 from srfgan_cli.visualization import draw
-from srfgan_cli.visualization.draw import Request, draw_detections, draw_level
+from srfgan_cli.visualization import request as requests
+from srfgan_cli.visualization.draw import draw_detections, draw_level
 from srfgan_cli.visualization.outputs import picture_names
+from srfgan_cli.visualization.request import Request
 
 CATEGORIES = [{"id": 4, "name": "猫\U0010fffd"}, {"id": 9, "name": "café"}]
 
@@ -34,8 +36,9 @@ def request_for(trained, monkeypatch, tmp_path):
     overrides = ("data.test_short_side=32", "data.test_max_side=64", "data.max_pixels=5000")
     config = load_preset("mask_rcnn_r18_fpn", overrides)
     nothing = Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
-    monkeypatch.setattr(draw, "_detector", lambda request: (config, trained))
-    monkeypatch.setattr(draw, "_detect", lambda *_: nothing)
+    for module in (draw, requests):
+        monkeypatch.setattr(module, "find_detector", lambda *_: (config, trained))
+    monkeypatch.setattr(draw, "detect", lambda *_: nothing)
 
     def request(image=None, output=None):
         paths = [Path(path) if path is not None else None for path in (image, output)]
