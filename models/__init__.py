@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from srfgan import load_detector
     from srfgan.models.factory import build_detector, build_discriminator, build_generator, build_upsampler
     from srfgan.models.structures import Detections, MaskPatch, Polygons, Target
     from srfgan.models.torchvision_fpn import replace_upsampling
@@ -24,6 +25,7 @@ __all__ = [
     "build_discriminator",
     "build_generator",
     "build_upsampler",
+    "load_detector",
     "replace_upsampling",
 ]
 
@@ -36,6 +38,7 @@ _HOME = {
     "build_discriminator": "srfgan.models.factory",
     "build_generator": "srfgan.models.factory",
     "build_upsampler": "srfgan.models.factory",
+    "load_detector": "srfgan",
     "replace_upsampling": "srfgan.models.torchvision_fpn",
 }
 

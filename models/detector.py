@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 import torch
@@ -109,6 +110,17 @@ class Detector(nn.Module):
             return []
         batch, sizes = self.preprocess(images)
         return self.detect_from_pyramid(self.pyramid(batch), sizes)
+
+    @contextmanager
+    def at_threshold(self, threshold: float) -> Iterator[None]:
+        """Another score threshold, 0..1, in head and config, until the block ends."""
+        config, own = self.config, self.head.inference
+        self.head.inference = own.model_copy(update={"score_threshold": threshold})
+        self.config = config.model_copy(update={"inference": self.head.inference})
+        try:
+            yield
+        finally:
+            self.head.inference, self.config = own, config
 
     def preprocess(self, images: Sequence[Tensor]) -> tuple[Tensor, list[Size]]:
         """Normalise and pad `images` to one batch.

@@ -51,12 +51,23 @@ def root(
 
 @cache
 def _register() -> None:
-    from srfgan_cli.commands import data, demo, evaluate, export, presets, reproduce, train, visualize
+    from srfgan_cli.commands import (
+        data,
+        demo,
+        evaluate,
+        export,
+        predict,
+        presets,
+        reproduce,
+        train,
+        visualize,
+    )
 
     app.command("pretrain")(train.pretrain)
     app.command("extract")(train.extract)
     app.command("finetune")(train.finetune)
     app.command("eval")(evaluate.evaluate)
+    app.command("predict")(predict.predict)
     app.command("visualize")(visualize.visualize)
     app.command("export")(export.export)
     app.command("demo")(demo.demo)

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from torchvision.transforms.v2.functional import to_pil_image
 
 from srfgan.models.config import DETECTORS, BackboneName, NeckName
 from srfgan.models.upsamplers import UPSAMPLERS
+from srfgan_cli.data.shapes import example_image
 from srfgan_cli.presets.tables import load_tables
 
 README = Path(__file__).parents[1] / "README.md"
@@ -59,9 +61,13 @@ def test_the_table_of_upsamplers_is_the_codes():
 @pytest.mark.command
 @pytest.mark.parametrize("code", BLOCKS)
 def test_python_example_runs(code, tmp_path):
-    """In a process and a folder of its own, as a reader would run it."""
+    """In a process and a folder of its own, as a reader would run it who has trained a detector."""
     from forked import start  # not where this runs as a program
+    from trained_runs import save_run
 
+    save_run(tmp_path / "runs" / "finetune" / "mask_rcnn_r18_fpn")
+    for name in ("a.jpg", "b.jpg"):
+        to_pil_image(example_image(64)).save(tmp_path / name)
     ended, said = start(f"{STRICT}\n{code}", None, tmp_path).ended()
     assert ended == 0, said
 

@@ -58,6 +58,7 @@ class Checkpoint:
         stage: the stage that wrote it, of our own checkpoints; None for other files.
         model: how its detector was built, of our own checkpoints that hold one.
         categories: the data set's categories, of our own checkpoints.
+        config: the whole experiment that it is of, as plain data, of our own checkpoints.
     """
 
     path: Path
@@ -65,6 +66,7 @@ class Checkpoint:
     stage: str | None = None
     model: dict[str, Any] | None = None
     categories: list[Any] | None = None
+    config: dict[str, Any] | None = None
 
     def model_config(self) -> ModelConfig | None:
         """`model`, checked; None where there is none.
@@ -219,10 +221,11 @@ def _reason(error: BaseException) -> str:
 
 def _own_checkpoint(path: Path, content: Mapping[str, Any]) -> Checkpoint:
     modules, stage = content.get("modules"), content.get("stage", "")
-    model, categories = content.get("model"), content.get("categories")
+    model, categories, config = (content.get(key) for key in ("model", "categories", "config"))
     if not isinstance(modules, Mapping) or not all(isinstance(state, Mapping) for state in modules.values()):
         raise InputError(f"{path}: a checkpoint of ours without 'modules'; it is damaged")
-    if not isinstance(stage, str) or not isinstance(model, dict | None) or not is_small([model, categories]):
+    plain = isinstance(model, dict | None) and isinstance(config, dict | None)
+    if not isinstance(stage, str) or not plain or not is_small([model, categories, config]):
         raise InputError(f"{path}: a checkpoint of ours that does not say what it is; it is damaged")
     tensors = {
         name if module == "detector" else f"{module}.{name}": value
@@ -230,7 +233,7 @@ def _own_checkpoint(path: Path, content: Mapping[str, Any]) -> Checkpoint:
         for name, value in state.items()
         if isinstance(name, str)
     }
-    return Checkpoint(path, _checked(path, tensors), stage, model, categories)
+    return Checkpoint(path, _checked(path, tensors), stage, model, categories, config)
 
 
 def _tensors(path: Path, content: Any) -> dict[str, Tensor]:

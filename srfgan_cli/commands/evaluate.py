@@ -9,6 +9,7 @@ import typer
 
 from srfgan.models.errors import InputError
 from srfgan_cli.screen.options import (
+    NOTHING_NAMED,
     DataRoot,
     Dataset,
     Devices,
@@ -68,8 +69,8 @@ def evaluate(
     """Evaluate a detector: COCO AP beside the paper's numbers, and a results.json."""
     from srfgan_cli.presets import load_preset
 
-    if preset is None:
-        raise InputError("Name the experiment with --preset, as --preset mask_rcnn_r50_fpn.")
+    if preset is None and weights is None:
+        raise InputError(NOTHING_NAMED)
     if from_ is not None and weights is not None:
         raise InputError("--from scores a file of results: --weights would not be used. Give one of the two.")
     overrides = [] if dataset is None else [f"data.dataset={dataset}"]
@@ -78,7 +79,13 @@ def evaluate(
         overrides += [f"model.inference.detections_per_image={max_detections}"]
     if tta:
         overrides += ["evaluation.tta.enabled=true"]
-    config = load_preset(preset, [*overrides, *(set_ or [])])
+    overrides += set_ or []
+    if preset is not None:
+        config = load_preset(preset, overrides)  # without torch: a launcher may follow
+    else:
+        from srfgan_cli.runs.trained import config_of
+
+        config = config_of(weights, None, overrides)
 
     from srfgan_cli.evaluation.evaluate_preset import EvaluationOptions, evaluate_preset
     from srfgan_cli.machine.devices import parse_devices

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from srfgan.models.errors import InputError
-from srfgan_cli.screen.options import Json, Preset, Set, Weights
+from srfgan_cli.screen.options import NOTHING_NAMED, Json, Preset, Set, Weights
 
 Format = Annotated[
     Literal["onnx", "pt2", "detectron2"],
@@ -37,11 +37,11 @@ def export(
 ) -> None:
     """Write a detector as ONNX or torch.export file, NMS included, or for detectron2; compare it with PyTorch."""
     from srfgan_cli.export.export_preset import export_preset
-    from srfgan_cli.presets import load_preset
+    from srfgan_cli.runs.trained import config_of
 
-    if preset is None:
-        raise InputError("Name the experiment with --preset, as --preset mask_rcnn_r50_fpn.")
-    report = export_preset(load_preset(preset, set_ or []), weights, format_, output, image or [])
+    if preset is None and weights is None:
+        raise InputError(NOTHING_NAMED)
+    report = export_preset(config_of(weights, preset, set_ or []), weights, format_, output, image or [])
     if json:
         from srfgan_cli.screen.console import print_json
 

@@ -57,11 +57,40 @@ def to_coco_results(
         Best score first. Detections that the image's border leaves empty are dropped. Boxes are rounded to
         1/1000 pixel, scores to seven digits (float32 has no more).
     """
-    probs = detections.mask_probs
-    detections = replace(detections, mask_probs=None).to("cpu")
-    boxes, kept = _boxes_at(detections.boxes.float(), image_size, original_size)
-    scores = detections.scores[kept].double().tolist()
-    labels = detections.labels[kept].tolist()
+    placed, codes = at_original_size(detections, image_size, original_size)
+    return as_results(placed, codes, image_id=image_id, category_ids=category_ids)
+
+
+def at_original_size(
+    detections: Detections, image_size: tuple[int, int], original_size: tuple[int, int]
+) -> tuple[Detections, list[dict[str, Any]] | None]:
+    """One image's detections where its file has them; arguments and what is dropped as for `to_coco_results`.
+
+    Returns:
+        Boxes, scores, labels and mask scores on the CPU; and each mask's compressed RLE, None without masks.
+    """
+    probs, masks = detections.mask_probs, detections.masks
+    plain = replace(detections, mask_probs=None, masks=None).to("cpu")
+    boxes, kept = _boxes_at(plain.boxes.float(), image_size, original_size)
+    placed = replace(plain.select(kept), boxes=boxes)
+    if probs is not None:
+        return placed, _encoded(probs, boxes, kept, original_size)
+    if masks is not None:
+        return placed, [
+            encode_mask(mask.numpy(), (0, 0), original_size) for mask in masks[kept.to(masks.device)].cpu()
+        ]
+    return placed, None
+
+
+def as_results(
+    placed: Detections,
+    codes: Sequence[dict[str, Any]] | None,
+    *,
+    image_id: int,
+    category_ids: Sequence[int],
+) -> list[Result]:
+    """What `at_original_size` gives in COCO results format."""
+    scores, labels = placed.scores.double().tolist(), placed.labels.tolist()
     results: list[Result] = [
         {
             "image_id": image_id,
@@ -69,16 +98,12 @@ def to_coco_results(
             "bbox": [round(x1, 3), round(y1, 3), round(x2 - x1, 3), round(y2 - y1, 3)],
             "score": round(score, 7),
         }
-        for (x1, y1, x2, y2), score, label in zip(boxes.double().tolist(), scores, labels, strict=True)
+        for (x1, y1, x2, y2), score, label in zip(placed.boxes.double().tolist(), scores, labels, strict=True)
     ]
-    if probs is not None:
-        for result, code in zip(results, _encoded(probs, boxes, kept, original_size), strict=True):
-            result["segmentation"] = code
-    elif detections.masks is not None:
-        for result, mask in zip(results, detections.masks[kept], strict=True):
-            result["segmentation"] = encode_mask(mask.numpy(), (0, 0), original_size)
-    if detections.mask_scores is not None:
-        for result, score in zip(results, detections.mask_scores[kept].double().tolist(), strict=True):
+    for result, code in zip(results, codes or [], strict=False):
+        result["segmentation"] = code
+    if placed.mask_scores is not None:
+        for result, score in zip(results, placed.mask_scores.double().tolist(), strict=True):
             result["mask_score"] = round(score, 7)
     return results
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -78,25 +77,12 @@ def check_images(smallest: int, given: dict[str, Tensor] | None = None) -> dict[
     return scenes | {"blank": torch.zeros(3, smallest, smallest + 32)}
 
 
-@contextmanager
-def at_threshold(detector: Detector, threshold: float) -> Iterator[None]:
-    """The detector with another score threshold, in its config as well, until the block ends."""
-    config, own = detector.config, detector.head.inference
-    lowered = own.model_copy(update={"score_threshold": threshold})
-    detector.head.inference = lowered
-    detector.config = config.model_copy(update={"inference": lowered})
-    try:
-        yield
-    finally:
-        detector.head.inference, detector.config = own, config
-
-
 def lower_threshold(detector: Detector, images: dict[str, Tensor]) -> float | None:
     """A score threshold below the detector's own that some of `images` (3, H, W) pass; None if there is none."""
     threshold, count = detector.head.inference.score_threshold, 0
     while threshold and count < ENOUGH:
         threshold = threshold / 4 if threshold > 1e-4 else 0.0
-        with at_threshold(detector, threshold), torch.no_grad():
+        with detector.at_threshold(threshold), torch.no_grad():
             count = sum(len(detector.detect([image])[0]) for image in images.values())
     return threshold if count else None
 

@@ -42,6 +42,7 @@ def contract(config: Config, categories: CategoryMap | None, outputs: tuple[str,
         "preset": config.name,
         "input": json.dumps(_INPUT | {"smallest_side": smallest_side(config.model)}),
         "resize": json.dumps(resize),
+        "score_threshold": f"{config.model.inference.score_threshold:g}",
         "outputs": json.dumps({name: _OUTPUTS[name] for name in outputs}),
         "categories": json.dumps(records, ensure_ascii=False),
     }

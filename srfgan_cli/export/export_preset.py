@@ -19,7 +19,6 @@ from srfgan_cli.export.check import (
     Difference,
     ExportMismatchError,
     agree,
-    at_threshold,
     check_images,
     compare_on,
     lower_threshold,
@@ -161,7 +160,7 @@ def _compare_lowered(
     )
     path = output.with_name(f"{output.stem}.{os.getpid()}.lowered{output.suffix}")
     try:
-        with at_threshold(trained.detector, threshold):
+        with trained.detector.at_threshold(threshold):
             lowered = config.model_copy(update={"model": trained.detector.config})
             run = _write(lowered, trained, format, path, path)
             assert run is not None

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -72,12 +73,31 @@ def write_onnx(
 
 def open_onnx(path: Path) -> Runtime:
     """An ONNX file on onnxruntime's CPU provider."""
+    return runtime_of(open_session(path))
+
+
+def open_session(path: Path) -> Any:
+    """An `onnxruntime.InferenceSession` on the CPU.
+
+    Raises:
+        InputError: there is no such file, or it is none that can be run.
+    """
     import onnxruntime
 
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # of types that onnxruntime does not name
+        told = str(error).splitlines()[0][:200]
+        raise InputError(f"{path}: not an ONNX file that can be run ({told})") from None
+
+
+def runtime_of(session: Any) -> Runtime:
+    """A session as what takes an image and gives the outputs by name."""
     names = [output.name for output in session.get_outputs()]
 
     def run(image: Tensor) -> dict[str, Tensor]:

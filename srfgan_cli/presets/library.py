@@ -72,13 +72,28 @@ def load_preset(name: str | Path, overrides: Iterable[str] = (), overlay: str | 
         values = _laid_over(values, {key: value for key, value in above.items() if key not in OWN})
         values = _suiting(values, {"model": {"detector": _detector(values)}})
     values.setdefault("name", path.stem)
-    values = _overridden(values, overrides)
+    where = str(path) if path == Path(name) else f"Preset '{path.stem}'"
+    return _validated(_overridden(values, overrides), where)
+
+
+def stored_config(values: Mapping[str, Any], path: Path, overrides: Iterable[str] = ()) -> Config:
+    """The config that a checkpoint carries (`Checkpoint.config`), with `overrides` as for `load_preset`.
+
+    Args:
+        values: it, as plain data.
+        path: the checkpoint, for messages.
+
+    Raises:
+        InputError: it is of a version with other keys, or as `load_preset`.
+    """
+    return _validated(_overridden(naming_rows(deepcopy(dict(values)), path), overrides), str(path))
+
+
+def _validated(values: dict[str, Any], where: str) -> Config:
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
-        raise InputError(
-            _explain(error, str(path) if path == Path(name) else f"Preset '{path.stem}'")
-        ) from None
+        raise InputError(_explain(error, where)) from None
     return _with_own_pixels(config)
 
 
@@ -92,7 +107,7 @@ def find_preset(name: str | Path) -> Path:
         return Path(name)
     files = _preset_files()
     if str(name) not in files:
-        named = f"'{_cut(str(name))}'.{_did_you_mean(str(name), files)}"
+        named = f"'{_cut(str(name))}'.{did_you_mean(str(name), files)}"
         raise InputError(f"Unknown preset {named} `srfgan presets list` shows them all.")
     return files[str(name)]
 
@@ -284,21 +299,21 @@ def _explain_one(item: dict[str, Any]) -> str:
         having = owners(location[1]) if location[0] == "model" and len(location) == 2 else []
         if having:
             return f"{key}: a {detector} has no such section; it is of {', '.join(having)}."
-        return f"unknown key '{key}'.{_did_you_mean(location[-1], _fields_at(location[:-1], detector))}"
+        return f"unknown key '{key}'.{did_you_mean(location[-1], _fields_at(location[:-1], detector))}"
     if item["type"] == "union_tag_invalid":
         value, names = _shown(item["input"].get("detector")), [repr(name) for name in DETECTORS]
         known = f"{', '.join(names[:-1])} or {names[-1]}"
-        return f"{key}.detector: {value} is not one of {known}.{_did_you_mean(value[1:-1], DETECTORS)}"
+        return f"{key}.detector: {value} is not one of {known}.{did_you_mean(value[1:-1], DETECTORS)}"
     if item["type"] == "unknown_row":
         row = _shown(item["input"])
-        known = f"{_did_you_mean(row[1:-1], load_rows())} `srfgan presets list --json` names them."
+        known = f"{did_you_mean(row[1:-1], load_rows())} `srfgan presets list --json` names them."
         return f"{key}: no table has a row {row}.{known}"
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "literal_error":
         expected = item["ctx"]["expected"]
         options = [option.strip("'") for option in expected.replace(" or ", ", ").split(", ")]
         value = _shown(item["input"])
-        return f"{key}: {value} is not one of {expected}.{_did_you_mean(value[1:-1], options)}"
+        return f"{key}: {value} is not one of {expected}.{did_you_mean(value[1:-1], options)}"
     where = f"{key}: " if key else ""
     return f"{where}{message}" + ("" if "got" in message else f", got {_shown(item['input'])}") + "."
 
@@ -331,7 +346,8 @@ def _fields_at(location: list[str], detector: str) -> list[str]:
     return list(section.model_fields) if hasattr(section, "model_fields") else []
 
 
-def _did_you_mean(name: str, options: Iterable[str]) -> str:
+def did_you_mean(name: str, options: Iterable[str]) -> str:
+    """A sentence with up to three of `options` that are nearly `name`, behind a space; empty where none is."""
     close = difflib.get_close_matches(_cut(name), list(options), n=3, cutoff=0.6)
     return f" Did you mean {' or '.join(repr(option) for option in close)}?" if close else ""
 

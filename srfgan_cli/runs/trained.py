@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from srfgan.models.weights import Checkpoint, load_weights, read_checkpoint
 from srfgan.models.weights.files import require_file
 from srfgan_cli.data.categories import CategoryMap, few
 from srfgan_cli.presets.config import Config
+from srfgan_cli.presets.library import load_preset, stored_config
 from srfgan_cli.runs.folder import Run
 from srfgan_cli.runs.published import PUBLISHED, published_file
 from srfgan_cli.screen.console import stderr
@@ -52,6 +54,26 @@ def weights_of(config: Config, weights: Path | None) -> Path:
         )
         raise InputError(f"The weights {path} do not exist.{hint}")
     return path
+
+
+def config_of(weights: Path | None, preset: str | Path | None, overrides: Iterable[str] = ()) -> Config:
+    """The experiment that a weight file is of: the preset's, or without one what our own checkpoints carry.
+
+    Raises:
+        InputError: the file is no checkpoint of ours, and there is no preset; or the config is not valid.
+    """
+    if preset is not None:
+        return load_preset(preset, overrides)
+    assert weights is not None
+    if weights == PUBLISHED:
+        raise InputError("--weights published: name the preset whose weights are meant with --preset.")
+    stored = read_checkpoint(weights)
+    if stored.config is None:
+        raise InputError(
+            f"{weights}: does not say which detector it is of, as only checkpoints of ours do; name its preset "
+            "with --preset."
+        )
+    return stored_config(stored.config, weights, overrides)
 
 
 def folder_beside(config: Config, weights: Path | None, path: Path) -> Path:

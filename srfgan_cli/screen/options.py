@@ -16,6 +16,11 @@ LauncherName = Literal["auto", "none", "torchrun", "slurm"]
 StageName = Literal["pretrain", "extract", "finetune"]
 
 
+NOTHING_NAMED = (
+    "Name the experiment with --preset, as --preset mask_rcnn_r50_fpn, or with --weights a checkpoint of a training "
+    "here, which knows its own."
+)
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 

@@ -37,6 +37,7 @@ def draw(
     *,
     score_threshold: float = 0.5,
     scores: bool = True,
+    enlarge: bool = True,
 ) -> Tensor:
     """Draw detections over an image.
 
@@ -50,14 +51,15 @@ def draw(
         class_names: name of each label; where no font can show one, it is `class` and the label.
         score_threshold: detections below it are left out.
         scores: write them; ground truth has none.
+        enlarge: otherwise the image keeps its size, as frames of one video do.
 
     Returns:
-        (3, H', W') uint8 RGB: the image enlarged by a whole factor where it or its objects are small, and
+        (3, H', W') uint8 RGB: the image, enlarged by a whole factor where it or its objects are small, and
         the caption.
     """
     class_names = class_texts(class_names, range(len(class_names)))
     shown = _above(detections, score_threshold)
-    factor = _enlargement(image, shown.boxes)
+    factor = _enlargement(image, shown.boxes) if enlarge else 1
     canvas = _enlarged(image, factor)
     colours = _colours(shown, single_class=len(class_names) == 1)
     crowded = len(shown) > CROWD

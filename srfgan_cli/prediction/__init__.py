@@ -1,0 +1,1 @@
+"""A trained detector at work: on files, arrays, videos and large images."""

@@ -1,0 +1,100 @@
+"""From a file to a detector that can be used: `load_detector`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+
+from srfgan.models.errors import InputError, kind_of
+from srfgan_cli.data.categories import CategoryMap
+from srfgan_cli.data.coco_categories import COCO
+from srfgan_cli.data.open import policy
+from srfgan_cli.data.transforms import OriginalSize
+from srfgan_cli.evaluation.tta import MultiScale
+from srfgan_cli.machine.devices import parse_devices
+from srfgan_cli.prediction.onnx_detector import OnnxDetector
+from srfgan_cli.prediction.predictor import Predictor
+from srfgan_cli.presets.config import Precision
+from srfgan_cli.runs.trained import config_of, load_trained, weights_of
+
+
+def load_detector(
+    source: str | Path,
+    *,
+    preset: str | Path | None = None,
+    overrides: Iterable[str] = (),
+    device: str | torch.device | None = None,
+    tta: bool = False,
+    precision: Precision = "fp32",
+) -> Predictor:
+    """Load a trained detector with all that it takes to use it.
+
+    Args:
+        source: our checkpoint, the folder of a finished run, or an ONNX file that `srfgan export` wrote; with `preset`
+            also a file of detectron2's or the authors', or `published`: theirs, fetched.
+        preset: whose detector it is, and how images are resized; by default what the checkpoint says.
+        overrides: changes to that, as `model.inference.nms_iou=0.6`.
+        device: as `cuda:1`; by default the first GPU, or the CPU where there is none.
+        tta: look at every image at several sizes, and mirrored (`evaluation.tta`).
+        precision: of the networks.
+
+    Raises:
+        InputError: the file cannot be read, is of another kind, or does not say what it is and no preset does.
+    """
+    if not isinstance(source, str | Path):
+        raise InputError(f"a detector is loaded from a path, not from {kind_of(source)}")
+    path, overrides = file_of(Path(source)), list(overrides)
+    where = torch.device(device) if device is not None else parse_devices("auto").device()
+    if path.suffix == ".onnx":
+        return _from_onnx(path, tta=tta, changed=preset is not None or bool(overrides))
+    config = config_of(path, preset, overrides)
+    trained = load_trained(config, weights_of(config, path))
+    detector = trained.detector.to(where)
+    tta = tta or config.evaluation.tta.enabled
+    return Predictor(
+        model=MultiScale(detector, config.evaluation.tta) if tta else detector,
+        categories=trained.categories or _unnamed(detector.config.num_classes),
+        resize=OriginalSize() if tta else policy(config.data, training=False),
+        device=where,
+        lowest_score=detector.config.inference.score_threshold,
+        nms_iou=detector.config.inference.nms_iou,
+        precision=precision,
+        max_pixels=config.data.max_pixels,
+    )
+
+
+def file_of(path: Path) -> Path:
+    """The file with the weights: `path` itself, or the finished run's in that folder.
+
+    Raises:
+        InputError: a folder without one.
+    """
+    if not path.is_dir():
+        return path
+    inside = path / "model.pt"
+    if not inside.is_file():
+        unfinished = " Its run has not ended yet." if (path / "checkpoint.pt").is_file() else ""
+        raise InputError(f"{path}: the folder holds no model.pt.{unfinished}")
+    return inside
+
+
+def _from_onnx(path: Path, *, tta: bool, changed: bool) -> Predictor:
+    if tta or changed:
+        raise InputError(
+            f"{path}: an exported file is used as it is; --tta, presets and --set need a checkpoint."
+        )
+    model = OnnxDetector(path)
+    if model.categories is None:
+        raise InputError(
+            f"{path}: does not say what its labels mean; export it from a checkpoint of a training here."
+        )
+    return Predictor(model, model.categories, model.resize, torch.device("cpu"), model.lowest_score)
+
+
+def _unnamed(count: int) -> CategoryMap:
+    """For files of other projects: COCO's names where there are as many classes, else numbers."""
+    if count == len(COCO):
+        return COCO
+    return CategoryMap(tuple(range(count)), tuple(f"class {label}" for label in range(count)))

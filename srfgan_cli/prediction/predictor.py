@@ -1,0 +1,181 @@
+"""A detector that knows its classes and sizes: images of any kind in, named detections out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from srfgan.models.detector import Detector
+from srfgan.models.errors import InputError
+from srfgan.models.structures import Detections
+from srfgan_cli.data.categories import CategoryMap
+from srfgan_cli.data.images import MAX_PIXELS
+from srfgan_cli.data.transforms import OriginalSize, ResizePolicy
+from srfgan_cli.evaluation.results import at_original_size
+from srfgan_cli.evaluation.tta import MultiScale
+from srfgan_cli.machine.precision import autocast, float32_products
+from srfgan_cli.prediction.found import Prediction
+from srfgan_cli.prediction.given import as_list, as_pixels
+from srfgan_cli.prediction.tiles import Tile, cut, joined
+from srfgan_cli.presets.config import Precision
+
+T = TypeVar("T")
+
+
+class Detects(Protocol):
+    """What finds things: a `Detector`, a `MultiScale` one, or an exported file."""
+
+    def detect(self, images: Sequence[Tensor]) -> list[Detections]:
+        """Detections in each of `images`, (3, H, W) uint8 RGB, in its own pixels, with masks as `mask_probs`."""
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A detector ready for use, from `load_detector`.
+
+    Attributes:
+        model: what detects, in evaluation mode.
+        categories: what its labels mean.
+        resize: how images are resized before.
+        device: where it computes.
+        lowest_score: detections below it are never made, whatever threshold is asked for.
+        nms_iou: boxes of a class that overlap more are one object; for tiles.
+        precision: of the networks.
+        max_pixels: larger image files are refused.
+    """
+
+    model: Detects
+    categories: CategoryMap
+    resize: ResizePolicy | OriginalSize
+    device: torch.device
+    lowest_score: float = 0.0
+    nms_iou: float = 0.5
+    precision: Precision = "fp32"
+    max_pixels: int = MAX_PIXELS
+
+    def predict(
+        self,
+        images: Any,
+        *,
+        score_threshold: float = 0.5,
+        batch_size: int = 1,
+        tiles: int | None = None,
+        overlap: float = 0.2,
+    ) -> list[Prediction]:
+        """Detect in images.
+
+        Args:
+            images: one image or several, RGB: paths, PIL images, numpy arrays (H, W, 3), tensors (3, H, W) in 0..255.
+            score_threshold: 0..1; detections below it are left out.
+            batch_size: images, or tiles, at a time; smaller ones are padded, which their borders feel a little.
+            tiles: look at large images in square parts of this many pixels, each resized as a whole image would be, and
+                join what lies on seams; images that are no larger are seen whole.
+            overlap: share of a tile that its neighbours see too, 0 to 0.9; more than most objects are wide.
+
+        Returns:
+            One `Prediction` for each image, in its original pixels.
+
+        Raises:
+            InputError: an image that cannot be read or is none (says which); numbers out of range.
+        """
+        check_options(score_threshold, batch_size, tiles, overlap)
+        given = as_list(images)
+        pixels = (as_pixels(image, f"images[{at}]", self.max_pixels) for at, image in enumerate(given))
+        found: list[Prediction] = []
+        for batch in batches(pixels, 1 if tiles else batch_size):
+            if tiles:
+                found += [self.in_tiles(batch[0], tiles, overlap, score_threshold, batch_size)]
+            else:
+                found += self.whole(batch, score_threshold)
+        return found
+
+    def whole(self, images: Sequence[Tensor], score_threshold: float) -> list[Prediction]:
+        """Detections in a batch of images, (3, H, W) RGB in 0..255, of any sizes."""
+        resized = [self._resized(image) for image in images]
+        with (
+            torch.inference_mode(),
+            float32_products(self.precision),
+            autocast(self.device, self.precision),
+            self._at(score_threshold),
+        ):
+            batch = self.model.detect(resized)
+        return [
+            self._named(found, small, image, score_threshold)
+            for found, small, image in zip(batch, resized, images, strict=True)
+        ]
+
+    def in_tiles(
+        self, image: Tensor, tiles: int, overlap: float, score_threshold: float, batch_size: int
+    ) -> Prediction:
+        """Detections in one image, (3, H, W), seen in parts; see `predict`."""
+        size = (image.shape[1], image.shape[2])
+        parts = cut(size, tiles, overlap)
+        found: list[tuple[Tile, Prediction]] = []
+        for batch in batches(iter(parts), batch_size):
+            seen = self.whole([tile.of(image) for tile in batch], score_threshold)
+            found += zip(batch, seen, strict=True)
+        return joined(found, size, self.nms_iou)
+
+    def _resized(self, image: Tensor) -> Tensor:
+        place = self.resize.draw((image.shape[1], image.shape[2]), torch.Generator())
+        return place.image(image)
+
+    def _at(self, threshold: float) -> AbstractContextManager[None]:
+        """The detector at a threshold below its own, where that is asked for."""
+        if threshold >= self.lowest_score:
+            return nullcontext()
+        detector = self.model.detector if isinstance(self.model, MultiScale) else self.model
+        if not isinstance(detector, Detector):
+            raise InputError(
+                f"the exported file gives no detections with scores below {self.lowest_score:g}, got "
+                f"{threshold:g}; export it with --set model.inference.score_threshold={threshold:g}"
+            )
+        return detector.at_threshold(threshold)
+
+    def _named(self, found: Detections, seen: Tensor, image: Tensor, threshold: float) -> Prediction:
+        size = (image.shape[1], image.shape[2])
+        found = found.select(found.scores >= threshold)
+        placed, codes = at_original_size(found, (seen.shape[1], seen.shape[2]), size)
+        scores = placed.mask_scores
+        return Prediction(
+            placed.boxes,
+            placed.scores.float(),
+            placed.labels,
+            size,
+            self.categories,
+            None if scores is None else scores.float(),
+            codes,
+        )
+
+
+def check_options(score_threshold: float, batch_size: int, tiles: int | None, overlap: float) -> None:
+    """Refuse what is out of range.
+
+    Raises:
+        InputError: says what, and its range.
+    """
+    if not 0 <= score_threshold <= 1:
+        raise InputError(f"score_threshold must be in 0..1, got {score_threshold:g}")
+    if batch_size < 1:
+        raise InputError(f"batch_size must be at least 1, got {batch_size}")
+    if tiles is not None and tiles < 64:
+        raise InputError(f"tiles must be at least 64 pixels wide, got {tiles}")
+    if not 0 <= overlap <= 0.9:
+        raise InputError(f"overlap must be in 0..0.9, got {overlap:g}")
+
+
+def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """`items` in lists of `size`, the last one perhaps shorter."""
+    batch: list[T] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

@@ -1,0 +1,154 @@
+"""`srfgan predict`: files of all kinds in, results, table, pictures and crops out; one bad file costs only itself."""
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pycocotools.coco import COCO
+from torchvision.transforms.v2.functional import to_pil_image
+from trained_runs import TEST_SIZE, save_run
+
+from srfgan_cli.data.shapes import ensure_shapes
+from srfgan_cli.prediction.sources import find
+
+LOW = ("--score-threshold", "0")
+
+
+@pytest.fixture
+def folder(tmp_path, picture):
+    """Two images, and a third file that is none."""
+    place = tmp_path / "given"
+    place.mkdir()
+    to_pil_image(picture).save(place / "000000000139.png")
+    to_pil_image(picture.flip(2)).save(place / "000000000285.png")
+    (place / "000000000300.jpg").write_text("no image")
+    return place
+
+
+def test_a_folder_with_a_broken_file(srfgan, run, folder, tmp_path):
+    """The rest is done, the count stands at the end, and results load as COCO's."""
+    done = srfgan("predict", folder, "--weights", run, *LOW, "--save", "pictures,results,csv,crops", "--json")
+    assert done.code == 2 and "Traceback" not in done.err
+    assert (
+        "1 of 3 files cannot be read; the rest is done:" in done.err and "300.jpg: not an image" in done.err
+    )
+    told = json.loads(done.out)
+    assert told["images"] == 2 and told["output"] == "predictions" and len(told["unreadable"]) == 1
+    place = tmp_path / "predictions"
+    results = COCO(place / "image_info.json").loadRes(str(place / "results.json"))
+    assert sorted(results.getImgIds()) == [139, 285] and len(results.anns) == told["detections"] > 2
+    assert {result["category_id"] for result in results.anns.values()} <= {2, 5, 9}
+    assert all("segmentation" in result for result in results.anns.values())
+    rows = list(csv.DictReader(io.StringIO((place / "predictions.csv").read_text(encoding="utf-8"))))
+    assert len(rows) == told["detections"] and {row["file"] for row in rows} == {
+        str(folder / "000000000139.png"),
+        str(folder / "000000000285.png"),
+    }
+    assert sorted(path.name for path in (place / "pictures").iterdir()) == [
+        "000000000139.jpg",
+        "000000000285.jpg",
+    ]
+    crops = list((place / "crops").rglob("*.jpg"))
+    assert len(crops) == told["detections"]
+    x0, y0, x1, y1 = (float(rows[0][side]) for side in ("x0", "y0", "x1", "y1"))
+    first = Image.open(
+        place / "crops" / {"cat": "cat", "größe": "größe"}[rows[0]["class"]] / "000000000139.jpg"
+    )
+    assert abs(first.width - (x1 - x0)) < 2 and abs(first.height - (y1 - y0)) < 2
+
+
+def test_what_predict_finds_is_what_eval_scores(srfgan, tmp_path):
+    """The same results, digit for digit, of the val images of the built-in data."""
+    shapes = ["data.dataset=shapes", "data.shapes_train=2", "data.shapes_val=3", "data.shapes_size=64"]
+    root = ensure_shapes(2, 3, 64)
+    categories = json.loads((root / "annotations" / "instances_val2017.json").read_text())["categories"]
+    folder = save_run(tmp_path / "run", *shapes, f"model.num_classes={len(categories)}")
+    state = torch.load(folder / "model.pt", weights_only=True)
+    torch.save(state | {"categories": categories}, folder / "model.pt")
+    settings = [part for override in (*shapes, *TEST_SIZE) for part in ("--set", override)]
+    scored = srfgan("eval", "--weights", folder / "model.pt", "--output-dir", "scored", *settings)
+    assert scored.code == 0, scored.err
+    done = srfgan("predict", root / "val2017", "--weights", folder, *LOW, "--save", "results")
+    assert done.code == 0, done.err
+    ours = json.loads((tmp_path / "predictions" / "results.json").read_text())
+    info = json.loads((tmp_path / "predictions" / "image_info.json").read_text())["images"]
+    truth = json.loads((root / "annotations" / "instances_val2017.json").read_text())["images"]
+    ids = {image["file_name"]: image["id"] for image in truth}
+    moved = {image["id"]: ids[image["file_name"].rsplit("/", 1)[-1]] for image in info}
+    expected = json.loads((tmp_path / "scored" / "results.json").read_text())
+    assert [result | {"image_id": moved[result["image_id"]]} for result in ours] == expected
+
+
+def test_classes_and_strict(srfgan, run, folder, tmp_path):
+    chosen = ("predict", folder, "--weights", run, *LOW, "--save", "csv")
+    unknown = srfgan(*chosen, "--classes", "cta")
+    assert unknown.code == 2 and "knows no class 'cta'. Did you mean 'cat'?" in unknown.err
+    assert not (tmp_path / "predictions").exists()
+    stopped = srfgan(*chosen, "--classes", "größe", "--strict", "--output", "out")
+    assert stopped.code == 2 and stopped.err.count("not an image") == 1
+    with (tmp_path / "out" / "predictions.csv").open(encoding="utf-8") as file:
+        assert {row["class"] for row in csv.DictReader(file)} <= {"größe"}
+
+
+def test_an_exported_file_finds_the_same(srfgan, run, folder, tmp_path):
+    pytest.importorskip("onnxruntime")
+    file = tmp_path / "model.onnx"
+    exported = srfgan("export", "--weights", run / "model.pt", "--output", file)
+    assert exported.code == 0, exported.err
+    (folder / "000000000300.jpg").unlink()
+    for name, weights in (("ours", run), ("theirs", file)):
+        done = srfgan("predict", folder, "--weights", weights, *LOW, "--save", "results", "--output", name)
+        assert done.code == 0, done.err
+    ours, theirs = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("ours", "theirs"))
+    assert len(ours) == len(theirs) > 5
+    for one, other in zip(ours, theirs, strict=True):
+        assert (one["image_id"], one["category_id"]) == (other["image_id"], other["category_id"])
+        assert np.allclose(one["bbox"], other["bbox"], atol=0.05)
+    refused = srfgan("predict", folder, "--weights", file, "--tta")
+    assert refused.code == 2 and "is used as it is" in refused.err
+
+
+def test_sources(tmp_path, monkeypatch):
+    for name in ("a.jpg", "b.PNG", "c.mp4", "notes.txt", ".hidden.jpg", "sub/d.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    names = lambda found: [path.name for path in [*found.images, *found.videos]]  # noqa: E731
+    assert names(find([str(tmp_path)])) == ["a.jpg", "b.PNG", "c.mp4"]
+    assert names(find([str(tmp_path / "*.jpg"), str(tmp_path / "a.jpg")])) == ["a.jpg"]
+    assert names(find([str(tmp_path / "**" / "*.jpg")])) == ["a.jpg", "d.jpg"]
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{tmp_path / 'b.PNG'}\n\n{tmp_path / 'sub'}\n"))
+    assert names(find(["-"])) == ["b.PNG", "d.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["nowhere.jpg"], "nowhere.jpg: no such file or folder"),
+        (["*.jpg"], "*.jpg: no image or video has such a name"),
+        (["."], "the folder holds no image"),
+        ([], "Missing argument 'SOURCE...'"),
+        (["x.jpg", "--save", "films"], "--save films: choose from pictures, results, csv, crops"),
+        (["x.jpg", "--weights", "none.pt"], "none.pt"),
+        (["x.jpg"], "There is no trained detector below runs/"),
+        (["x.jpg", "--weights", "published"], "name the preset whose weights are meant"),
+        (["x.jpg", "--tiles", "3"], "--tiles"),
+    ],
+)
+def test_bad_input_is_one_message(srfgan, tmp_path, picture, given, message):
+    if "x.jpg" in given:
+        to_pil_image(picture).save(tmp_path / "x.jpg")
+    done = srfgan("predict", *given)
+    assert done.code == 2 and message in done.err and "Traceback" not in done.err
+    assert not (tmp_path / "predictions").exists()
+
+
+def test_a_folder_with_files_is_not_written_to(srfgan, run, folder, tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "kept").touch()
+    done = srfgan("predict", folder, "--weights", run, "--output", "full")
+    assert done.code == 2 and "holds files already" in done.err
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["kept"]

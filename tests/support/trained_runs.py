@@ -1,0 +1,21 @@
+"""A run's folder as a training leaves it, of a small detector with random weights."""
+
+from pathlib import Path
+
+from small_runs import preset, small_detector
+
+from srfgan_cli.data.categories import CategoryMap
+from srfgan_cli.training.checkpoint import save_checkpoint
+
+NAMES = CategoryMap((2, 5, 9), ("cat", "größe", "a/b"))
+TEST_SIZE = ["data.test_short_side=96", "data.test_max_side=160"]
+
+
+def save_run(folder: Path, *more: str) -> Path:
+    """`folder/model.pt`, with config and categories."""
+    config = preset(*TEST_SIZE, *more)
+    header = {"stage": "finetune", "config": config.model_dump(), "model": config.model.model_dump()}
+    weights = {"detector": small_detector(*TEST_SIZE, *more).state_dict()}
+    folder.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(folder / "model.pt", header | {"categories": NAMES.to_records(), "modules": weights})
+    return folder
