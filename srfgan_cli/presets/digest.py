@@ -8,6 +8,7 @@ from typing import Any
 
 from srfgan_cli.presets.config import Config, SolverConfig, StageName
 from srfgan_cli.presets.describe import describe, header, train_images
+from srfgan_cli.presets.guide import guide_lines, guide_of
 
 _TITLES: dict[StageName, str] = {
     "pretrain": "stage 1, pretrain",
@@ -83,12 +84,13 @@ def summary(config: Config) -> dict[str, Any]:
     """The preset as one JSON document."""
     from srfgan.models.cost import HEIGHT, WIDTH, cost_of
 
-    cost = cost_of(config.model)
+    cost, guide = cost_of(config.model), guide_of(config)
     return {
         "preset": config.name,
         "description": describe(config),
         "parameters": cost.parameters,
         "macs": {"image": [HEIGHT, WIDTH], "total": cost.macs} | _parts(asdict(cost)),
+        "guide": guide.as_json() if guide else None,
         "stages": [schedule.as_json() for schedule in schedules(config)],
         "references": [row.as_json() for row in config.references],
         "config": config.model_dump(exclude_none=True),
@@ -104,6 +106,7 @@ def summary_lines(config: Config, preset: str, settings: Sequence[str] = ()) -> 
     yield from header(config, preset, settings)
     yield f"parameters: {cost.parameters / 1e6:.1f} M"
     yield f"GMACs at {HEIGHT}x{WIDTH}: {cost.macs / 1e9:.1f} ({parts}), with as many boxes as the config allows"
+    yield from guide_lines(config)
     yield from map(str, schedules(config))
 
 

@@ -70,7 +70,7 @@ class Row(StrictConfig):
     note: str | None = None
     """What one has to know to compare with the numbers."""
     weights: str | None = None
-    """Address of the authors' checkpoint."""
+    """Address of the authors' checkpoint, or of detectron2's where the authors took that."""
 
     @property
     def inference_ms(self) -> float | None:

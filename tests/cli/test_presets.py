@@ -305,6 +305,7 @@ def test_the_published_recipe_can_be_put_over_a_paper_preset(tmp_path):
     )
     assert (published.model.neck.upsampler, published.finetune.reuse) == ("afi", "G")
     assert published.extract.start_from_guide and published.extract.solver.iterations == 180_000
+    assert published.guide == "mask_rcnn_r50_fpn_nn_3x"
 
 
 def test_a_users_file_builds_on_a_preset(tmp_path):
@@ -413,6 +414,8 @@ def test_what_a_preset_amounts_to(srfgan):
         "with all that it rests on: srfgan reproduce table1 --rows retinanet_r50_fpn --data-root DIR",
         "parameters: 47.4 M",
         "GMACs at 800x1216: 268.2 (backbone 74.8, neck 62.5, head 130.9), with as many boxes as the config allows",
+        "guide F: mask_rcnn_r50_fpn_nn, Mask R-CNN R-50-FPN, nearest neighbour, 12 epochs; 1,440,000 images, "
+        "12.3 epochs, box AP 38.6, mask AP 35.2 (table1/mask_rcnn_nn)",
         "stage 1, pretrain: that of mask_rcnn_r50_fpn",
         "stage 2, extract: that of mask_rcnn_r50_fpn",
         "stage 3, finetune: 90,000 iterations of 16 = 1,440,000 images, 12.3 epochs; sgd, lr 0.01, "
@@ -426,6 +429,50 @@ def test_what_a_preset_amounts_to(srfgan):
     assert document["stages"][2]["epochs"] == 2.0 and document["stages"][2]["lr"] == 0.001
     assert document["macs"]["total"] == sum(document["macs"][part] for part in ("backbone", "neck", "head"))
     assert document["references"] == [] and document["config"]["finetune"]["solver"]["iterations"] == 500
+
+
+DETECTRON2 = "https://dl.fbaipublicfiles.com/detectron2/COCO-InstanceSegmentation"
+
+
+def test_what_f_is_and_costs_and_what_else_it_can_be(srfgan):
+    def said(name, *options):
+        lines = srfgan("presets", "show", name, *options).out.splitlines()
+        return [line.removeprefix("# ") for line in lines if " F" in line and line.startswith("# ")]
+
+    file = f"{DETECTRON2}/mask_rcnn_R_50_FPN_3x/137849600/model_final_f10217.pkl"
+    assert said("mask_rcnn_r50_fpn_afi") == [
+        "guide F: mask_rcnn_r50_fpn_nn_3x, Mask R-CNN R-50-FPN, nearest neighbour, 37 epochs; 4,320,000 images, "
+        "36.8 epochs, box AP 41.0, mask AP 37.2 (table1/mask_rcnn_nn_3x)",
+        "another F: --set sources.guide=mask_rcnn_r50_fpn_nn: 1,440,000 images, 12.3 epochs, box AP 38.6, "
+        "mask AP 35.2 (table1/mask_rcnn_nn)",
+        f"F of a file: --guide FILE, or --guide published: {file}",
+    ]
+    changed = said("mask_rcnn_r50_fpn", "--set", "sources.guide=mask_rcnn_r50_fpn_nn_3x")
+    assert changed[0].startswith("guide F: mask_rcnn_r50_fpn_nn_3x") and changed[1].startswith(
+        "another F: --set"
+    )
+    assert said("mask_rcnn_r50_fpn_nn") == []
+    Path("own.yaml").write_text("base: mask_rcnn_r50_fpn\n")
+    assert said("own.yaml") == [
+        "guide F: own_nn, which is no preset: --set sources.guide=NAME, or --guide FILE"
+    ]
+    guide = json.loads(srfgan("presets", "show", "fcos_r50_fpn", "--json").out)["guide"]
+    assert (guide["preset"], guide["images"], guide["other"]) == ("fcos_r50_fpn_nn", 1_440_000, None)
+    assert (guide["row"], guide["mask"]) == ("srfgan_repository/fcos_r50_fpn_nn", None)
+    assert guide["weights"] == load_rows()[guide["row"]].weights
+    assert json.loads(srfgan("presets", "show", "demo_nn", "--json").out)["guide"] is None
+
+
+def test_the_repositories_guide_is_the_one_of_37_epochs_where_they_have_one():
+    guides = {name: load_preset(name).guide for name in ("mask_rcnn_r50_fpn_afi", "mask_rcnn_r50_pafpn_3x")}
+    assert guides == {
+        "mask_rcnn_r50_fpn_afi": "mask_rcnn_r50_fpn_nn_3x",
+        "mask_rcnn_r50_pafpn_3x": "mask_rcnn_r50_pafpn_nn_3x",
+    }
+    assert load_preset("centermask_r50_bifpn").guide == "centermask_r50_bifpn_nn_3x"
+    assert load_preset("cascade_s101_pafpn").guide == "cascade_s101_pafpn_nn"
+    assert load_preset("mask_rcnn_r50_fpn").guide == "mask_rcnn_r50_fpn_nn"
+    assert load_preset("centermask_r50_bifpn_nn").sources.guide is None
 
 
 def test_presets_are_compared(srfgan):

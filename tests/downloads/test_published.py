@@ -189,6 +189,19 @@ def test_offline_names_the_address_and_the_file_to_put_there(command, web, monke
     assert command("eval", "--weights", "published", "--devices", "cpu").code == 0
 
 
+def test_detectron2s_own_guide():
+    """The published configurations' F, and the one of 12 epochs, by the guide's own row."""
+    for preset, file in (
+        ("mask_rcnn_r50_fpn_afi", "model_final_f10217"),
+        ("mask_rcnn_r50_fpn", "model_final_a54504"),
+    ):
+        options = TrainOptions(
+            **{**vars(TrainOptions("pretrain", preset, guide=Path("published"))), "dry_run": True}
+        )
+        path = make_plan(options).guide
+        assert path.name.startswith(file) and path.suffix == ".pkl"
+
+
 def test_a_preset_without_published_weights_names_those_that_have(srfgan):
     done = srfgan("eval", "--preset", "mask_rcnn_r18_fpn", "--dataset", "shapes", "--weights", "published")
     assert done.code == 2 and "no weights for preset 'mask_rcnn_r18_fpn'" in done.err

@@ -88,6 +88,21 @@ def test_what_does_not_decide_the_result_does_not_make_another_run():
     assert key_with(data="another set") != key
 
 
+@pytest.mark.parametrize(
+    ("overrides", "iterations"), [((), 270_000), (("sources.guide=mask_rcnn_r50_fpn_nn",), 90_000)]
+)
+def test_the_guide_that_a_recipe_names_is_trained(overrides, iterations):
+    """The published recipe's is the one of 37 epochs; both stages before the last one rest on it."""
+    graph = graph_of("afigan_repository", ["mask_rcnn_r50_fpn_afi"], overrides=overrides)
+    guide, pretrain, extract, _ = graph.jobs.values()
+    assert (guide.kind, guide.config.model.neck.upsampler, guide.solver.iterations) == (
+        "finetune",
+        "nn",
+        iterations,
+    )
+    assert pretrain.sources["guide"] == extract.sources["guide"] == guide.key
+
+
 def test_a_multi_scale_row_scores_the_detector_of_the_plain_row_once_more():
     graph = graph_of("srfgan_repository", ["cascade_s101_pafpn", "cascade_s101_pafpn_tta"])
     plain, several = (graph.results[row, 0] for row in ("cascade_s101_pafpn", "cascade_s101_pafpn_tta"))
