@@ -26,6 +26,7 @@ from srfgan.models.config import (
     MaskRCNNConfig,
     ModelConfig,
     NeckConfig,
+    PANetConfig,
     RetinaNetConfig,
     SparseRCNNConfig,
     TwoStageConfig,
@@ -33,6 +34,7 @@ from srfgan.models.config import (
 from srfgan.models.detector import Detector, Head
 from srfgan.models.discriminator import Discriminator
 from srfgan.models.errors import InputError, kind_of
+from srfgan.models.heads.adaptive_pooling import AdaptiveBoxHead
 from srfgan.models.heads.box_head import BoxHead
 from srfgan.models.heads.cascade_head import CascadeBoxHead
 from srfgan.models.heads.centermask_head import CenterMaskHead
@@ -40,6 +42,7 @@ from srfgan.models.heads.fcos_head import FCOSHead
 from srfgan.models.heads.mask_attention import SpatialAttention
 from srfgan.models.heads.mask_head import MaskHead
 from srfgan.models.heads.mask_iou_head import MaskIoUHead
+from srfgan.models.heads.panet_mask_head import PANetMaskHead
 from srfgan.models.heads.retinanet_head import RetinaNetHead
 from srfgan.models.heads.rpn import RegionProposals
 from srfgan.models.heads.sparse_head import SparseHead
@@ -47,7 +50,7 @@ from srfgan.models.heads.two_stage import TwoStageHead
 from srfgan.models.necks.bifpn_wirings import build_bifpn
 from srfgan.models.necks.extra_levels import ConvLevels, PooledLevel
 from srfgan.models.necks.fpn import FeaturePyramid
-from srfgan.models.necks.pafpn import PathAggregation
+from srfgan.models.necks.pafpn import PathAggregation, PathAugmentation
 from srfgan.models.upsamplers import GENERATORS, UPSAMPLERS
 
 RES_LEVELS = tuple(LEVELS)
@@ -99,7 +102,8 @@ def build_neck(config: NeckConfig, in_channels: Mapping[str, int], top: nn.Modul
     if config.name == "bifpn":
         return build_bifpn(config, in_channels, upsample)
     if config.name == "pafpn":
-        return PathAggregation(in_channels, config.channels, upsample, top, config.norm)
+        path = PathAugmentation if config.pafpn.wiring == "paper" else PathAggregation
+        return path(in_channels, config.channels, upsample, top, config.norm)
     return FeaturePyramid(in_channels, config.channels, upsample, top, config.norm)
 
 
@@ -134,14 +138,18 @@ def build_head(config: ModelConfig) -> Head:
 
 def build_two_stage_head(config: TwoStageConfig) -> TwoStageHead:
     """RPN, one box head or the three of Cascade R-CNN, and a mask head where the detector has masks."""
-    channels, classes = config.neck.channels, config.num_classes
+    channels, classes, pooled = config.neck.channels, config.num_classes, len(config.pool_levels)
     rpn = RegionProposals(channels, config.anchors, config.levels, config.rpn)
     box: BoxHead | CascadeBoxHead
-    if isinstance(config, CascadeRCNNConfig | CascadeMaskRCNNConfig):
-        box = CascadeBoxHead(channels, classes, config.box_head, config.cascade)
-    else:
-        box = BoxHead(channels, classes, config.box_head)
-    mask = None
+    mask: MaskHead | None = None
+    match config:
+        case PANetConfig():
+            box = AdaptiveBoxHead(channels, classes, config.box_head, pooled)
+            mask = PANetMaskHead(channels, classes, config.mask_head, pooled)
+        case CascadeRCNNConfig() | CascadeMaskRCNNConfig():
+            box = CascadeBoxHead(channels, classes, config.box_head, config.cascade)
+        case _:
+            box = BoxHead(channels, classes, config.box_head)
     if isinstance(config, MaskRCNNConfig | CascadeMaskRCNNConfig):
         mask = MaskHead(channels, classes, config.mask_head)
     return TwoStageHead(rpn, box, mask, config.pool_levels, config.inference)

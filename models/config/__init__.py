@@ -17,6 +17,7 @@ from srfgan.models.config.common import (
     ModelConfig,
     NeckConfig,
     NeckName,
+    PAFPNConfig,
     PixelConfig,
     StrictConfig,
     UpsamplerName,
@@ -31,6 +32,7 @@ from srfgan.models.config.detectors import (
 )
 from srfgan.models.config.fcos import FCOSConfig, FCOSHeadConfig
 from srfgan.models.config.masks import MaskHeadConfig
+from srfgan.models.config.panet import PANetConfig
 from srfgan.models.config.retinanet import RetinaNetConfig, RetinaNetHeadConfig
 from srfgan.models.config.sparse_rcnn import SparseHeadConfig, SparseRCNNConfig
 from srfgan.models.config.two_stage import (
@@ -70,6 +72,8 @@ __all__ = [
     "ModelConfig",
     "NeckConfig",
     "NeckName",
+    "PAFPNConfig",
+    "PANetConfig",
     "PixelConfig",
     "RPNConfig",
     "RetinaNetConfig",

@@ -100,6 +100,14 @@ class BiFPNConfig(StrictConfig):
     """Layers; 7 in AFI-GAN's published weights, 6 in AdelaiDet's."""
 
 
+class PAFPNConfig(StrictConfig):
+    """The path back down to the coarse levels."""
+
+    wiring: Literal["paper", "afigan"] = "afigan"
+    """`paper`: PANet's, which starts from FPN's outputs and has a convolution after each sum. `afigan`: that of
+    AFI-GAN's and SRF-GAN's published weights, a path of plain sums, and output convolutions beside it."""
+
+
 class NeckConfig(StrictConfig):
     """The feature pyramid and what upsamples in its top-down path."""
 
@@ -113,6 +121,8 @@ class NeckConfig(StrictConfig):
     norms of its own, and needs more than one pixel at p7 (or more than one image) to train."""
     bifpn: BiFPNConfig = BiFPNConfig()
     """Used by `bifpn`."""
+    pafpn: PAFPNConfig = PAFPNConfig()
+    """Used by `pafpn`."""
 
 
 class DiscriminatorConfig(StrictConfig):

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, TypeAdapter
 from srfgan.models.config.centermask import CenterMaskConfig
 from srfgan.models.config.common import ModelConfig
 from srfgan.models.config.fcos import FCOSConfig
+from srfgan.models.config.panet import PANetConfig
 from srfgan.models.config.retinanet import RetinaNetConfig
 from srfgan.models.config.sparse_rcnn import SparseRCNNConfig
 from srfgan.models.config.two_stage import (
@@ -24,6 +25,7 @@ _OneOfThem = Annotated[
     | MaskRCNNConfig
     | CascadeRCNNConfig
     | CascadeMaskRCNNConfig
+    | PANetConfig
     | RetinaNetConfig
     | FCOSConfig
     | CenterMaskConfig

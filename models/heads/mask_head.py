@@ -59,6 +59,10 @@ class MaskHead(nn.Module):
             x = torch.relu_(conv(x))
         if self.attention is not None:
             x = self.attention(x)
+        return self.masks_of(x, labels)
+
+    def masks_of(self, x: Tensor, labels: Tensor) -> Tensor:
+        """As `forward`, of what the convolutions give (R, D, M / 2, M / 2)."""
         x = torch.relu_(self.up(x))  # (R, D, M, M)
         # The 1x1 convolution of the one class that is asked for, instead of all of them.
         # (Permuted, so that its gradient comes with the strides of every other 1x1 convolution's.)

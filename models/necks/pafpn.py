@@ -1,4 +1,7 @@
-"""The path aggregation network's neck (PANet paper, section 3.1): FPN, and a path back down to the coarse levels."""
+"""The path aggregation network's neck (PANet paper, section 3.1): FPN, and a path back down to the coarse levels.
+
+`PathAugmentation` is the paper's, `PathAggregation` what the two repositories' published weights have.
+"""
 
 from __future__ import annotations
 
@@ -54,5 +57,43 @@ class PathAggregation(nn.Module):
         for finer, level in pairwise(path):
             path[level] = path[level] + torch.relu_(self.downsample[level](path[finer]))
         pyramid = {level: self.path_output[level](x) for level, x in path.items()}
+        coarser: dict[str, Tensor] = self.top({**features, **pyramid})
+        return pyramid | coarser
+
+
+class PathAugmentation(nn.Module):
+    """FPN's outputs P2..P5, then N2 = P2, N(i+1) = ReLU(3x3 of (P(i+1) + ReLU(stride-2 3x3 of N(i)))).
+
+    The arguments and `upsample` are as of `PathAggregation`.
+    """
+
+    def __init__(
+        self,
+        in_channels: Mapping[str, int],
+        channels: int,
+        upsample: nn.Module,
+        top: nn.Module,
+        norm: str = "none",
+    ) -> None:
+        super().__init__()
+        self.lateral = lateral_convs(in_channels, channels, norm)
+        levels = list(self.lateral)
+        self.output = nn.ModuleDict({level: pyramid_conv(channels, channels, 3, norm) for level in levels})
+        self.downsample = nn.ModuleDict(
+            {level: pyramid_conv(channels, channels, 3, norm, stride=2) for level in levels[1:]}
+        )
+        self.path_output = nn.ModuleDict(
+            {level: pyramid_conv(channels, channels, 3, norm) for level in levels[1:]}
+        )
+        self.upsample = upsample
+        self.top = top
+
+    def forward(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Backbone maps to {"p2": (N, C, H/4, W/4), ..., "p6": (N, C, H/64, W/64)}, or p3..p7."""
+        merged = top_down(features, self.lateral, self.upsample)
+        pyramid = {level: self.output[level](x) for level, x in merged.items()}
+        for finer, level in pairwise(merged):
+            summed = pyramid[level] + torch.relu_(self.downsample[level](pyramid[finer]))
+            pyramid[level] = torch.relu_(self.path_output[level](summed))
         coarser: dict[str, Tensor] = self.top({**features, **pyramid})
         return pyramid | coarser

@@ -88,13 +88,27 @@ def pool_boxes(
         )
         for level, feature in zip(numbers, maps.values(), strict=True)
     ]
-    of_level = rows_where([levels == level for level in numbers])
+    # Of one level, all boxes are: no wait for a GPU to count them.
+    of_level = (
+        rows_where([levels == level for level in numbers])
+        if len(numbers) > 1
+        else [torch.arange(len(rois), device=rois.device)]
+    )
     on_cpu = rois.device.type == "cpu" and not torch.compiler.is_exporting()
     if on_cpu and not any(feature.requires_grad for feature in maps.values()):
         shape = (len(rois), next(iter(maps.values())).shape[1], resolution, resolution)
         return _pool_in_threads(pools, rois, of_level, shape)
     pooled = torch.cat([pool(rois[rows]) for pool, rows in zip(pools, of_level, strict=True)])
     return pooled[torch.argsort(torch.cat(of_level))]
+
+
+def pool_boxes_from_all(maps: Mapping[str, Tensor], boxes: Sequence[Tensor], resolution: int) -> Tensor:
+    """Pool every box from each of the L levels (PANet paper, section 3.2).
+
+    Returns:
+        (L, sum R_i, C, resolution, resolution), finest level first; the rest is as of `pool_boxes`.
+    """
+    return torch.stack([pool_boxes({name: feature}, boxes, resolution) for name, feature in maps.items()])
 
 
 def maps_for_pooling(pyramid: Mapping[str, Tensor], levels: Sequence[str]) -> dict[str, Tensor]:

@@ -66,6 +66,8 @@ def require_expressible(model: ModelConfig) -> None:
         raise InputError(
             "--format detectron2 has no BiFPN of the wiring 'adelaidet'; export it as onnx or pt2."
         )
+    if model.neck.name == "pafpn" and model.neck.pafpn.wiring == "paper":
+        raise InputError("--format detectron2 has no PAFPN of the wiring 'paper'; export it as onnx or pt2.")
 
 
 def bifpn_wiring(model: ModelConfig) -> str | None:

@@ -19,6 +19,7 @@ _DETECTORS = {
     "mask_rcnn": "Mask R-CNN",
     "cascade_rcnn": "Cascade R-CNN",
     "cascade_mask_rcnn": "Cascade Mask R-CNN",
+    "panet": "PANet",
     "retinanet": "RetinaNet",
     "fcos": "FCOS",
     "centermask": "CenterMask",

@@ -31,6 +31,8 @@ WAITS = {
     "mask_rcnn": {**PROPOSALS, **MASKS, COUNTS: 4},
     "cascade_rcnn": {**PROPOSALS, COUNTS: 7},
     "cascade_mask_rcnn": {**PROPOSALS, **MASKS, COUNTS: 8},
+    # Every box is of every level.
+    "panet": {**PROPOSALS, **MASKS, COUNTS: 2},
     "retinanet": {},
     "fcos": {},
     # The masks train on what FCOS finds: pairs above the threshold at each level, then NMS.
@@ -86,6 +88,7 @@ SPREAD = [
     ("faster_rcnn", "pafpn", "carafe"),
     ("mask_rcnn", "fpn", "afi"),
     ("cascade_mask_rcnn", "pafpn", "deconv"),
+    ("panet", "pafpn", "bilinear"),
     ("retinanet", "pafpn", "pixelshuffle"),
     ("fcos", "bifpn", "bicubic"),
     ("centermask", "fpn", "dysample"),

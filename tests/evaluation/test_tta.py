@@ -33,6 +33,7 @@ DETECTORS = [
     "faster_rcnn",
     "mask_rcnn",
     "cascade_mask_rcnn",
+    "panet",
     "retinanet",
     "fcos",
     "centermask",

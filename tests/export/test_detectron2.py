@@ -25,7 +25,7 @@ from srfgan_cli.runs.trained import TrainedDetector
 PARITY = Path(__file__).parent.parent / "parity" / "data"
 with_detectron2 = pytest.mark.skipif(find_spec("detectron2") is None, reason="detectron2 is not installed")
 
-WITHOUT_PUBLISHED_NAMES: set[str] = set()
+WITHOUT_PUBLISHED_NAMES: set[str] = {"panet"}
 """Detectors whose tensors nobody else has names for."""
 ZOO = [
     *({"backbone": {"name": name}, "neck": {"upsampler": "nn"}} for name in get_args(BackboneName)),
@@ -141,6 +141,12 @@ def test_an_r50_config_says_what_detectron2s_own_baseline_says():
             ["--set", "model.neck.name=bifpn", "--set", "model.neck.bifpn.wiring=adelaidet"],
             "has no BiFPN of the wiring 'adelaidet'",
         ),
+        (
+            "mask_rcnn_r18_pafpn_nn",
+            ["--set", "model.neck.pafpn.wiring=paper"],
+            "has no PAFPN of the wiring 'paper'",
+        ),
+        ("panet_r18_pafpn", [], "--format detectron2 has no panet"),
     ],
 )
 def test_what_cannot_be_written_is_one_message(srfgan, tmp_path, preset, arguments, message):

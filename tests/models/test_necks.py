@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from detector_configs import model_config
 
 from srfgan.models import build_detector
-from srfgan.models.config import BackboneConfig, BoxHeadConfig, MaskHeadConfig, NeckConfig
+from srfgan.models.config import BackboneConfig, BoxHeadConfig, MaskHeadConfig, NeckConfig, PAFPNConfig
 from srfgan.models.factory import build_neck
 from srfgan.models.structures import Polygons, Target
 from srfgan.models.weights.names import to_detectron2, to_ours
@@ -23,9 +23,12 @@ def features(sides=((16, 24), (8, 12), (4, 6), (2, 3))):
     }
 
 
-def neck(name, norm="none", upsampler="bilinear"):
+def neck(name, norm="none", upsampler="bilinear", wiring="afigan"):
     torch.manual_seed(0)
-    made = build_neck(NeckConfig(name=name, channels=8, upsampler=upsampler, norm=norm), WIDTHS)
+    config = NeckConfig(
+        name=name, channels=8, upsampler=upsampler, norm=norm, pafpn=PAFPNConfig(wiring=wiring)
+    )
+    made = build_neck(config, WIDTHS)
     for parameter in made.parameters():
         if parameter.ndim == 1:
             torch.nn.init.uniform_(parameter, 0.5, 1.5)
@@ -37,10 +40,10 @@ def neck(name, norm="none", upsampler="bilinear"):
 
 
 @pytest.mark.parametrize("norm", ["none", "bn"])
-@pytest.mark.parametrize("name", ["fpn", "pafpn"])
-def test_neck_is_its_formula(name, norm):
+@pytest.mark.parametrize(("name", "wiring"), [("fpn", "afigan"), ("pafpn", "afigan"), ("pafpn", "paper")])
+def test_neck_is_its_formula(name, wiring, norm):
     """Written out from the state dict in detectron2's names, convolution by convolution."""
-    made = neck(name, norm)
+    made = neck(name, norm, wiring=wiring)
     state = {to_detectron2(f"neck.{ours}"): value for ours, value in made.state_dict().items()}
 
     def conv(x, theirs, stride=1):
@@ -62,6 +65,11 @@ def test_neck_is_its_formula(name, norm):
         tops[level] = conv(given[f"res{level}"], f"fpn_lateral{level}") + above
     if name == "fpn":
         expected = {f"p{level}": conv(tops[level], f"fpn_output{level}") for level in (2, 3, 4, 5)}
+    elif wiring == "paper":
+        expected = {f"p{level}": conv(tops[level], f"fpn_output{level}") for level in (2, 3, 4, 5)}
+        for level in (3, 4, 5):
+            down = conv(expected[f"p{level - 1}"], f"pafpn_downsample{level}", stride=2).relu()
+            expected[f"p{level}"] = conv(expected[f"p{level}"] + down, f"pafpn_output{level}").relu()
     else:
         path = {2: tops[2]}
         for level in (3, 4, 5):

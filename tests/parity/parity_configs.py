@@ -31,6 +31,8 @@ def kind_of_case(spec: dict[str, Any], arrays: set[str]) -> str:
 def detector_name(names: Shapes) -> str:
     """`two_stage` stands for Faster, Mask and Cascade R-CNN."""
     masks = any(name.startswith("roi_heads.mask_head.") for name in names)
+    if any(name.startswith("Conv_Body.panet_buttomup") for name in names):
+        return "panet"
     if "init_proposal_boxes.weight" in names:
         return "sparse_rcnn"
     if any(name.startswith("proposal_generator.fcos_head.") for name in names):
@@ -63,6 +65,27 @@ def config_of(spec: dict[str, Any]) -> ModelConfig:
         "inference": _inference(detector, spec, facts),
     }
     return parse_model(own_sections(config, detector))
+
+
+def panet_config(spec: dict[str, Any]) -> ModelConfig:
+    """PANet as its authors have it, with BatchNorm."""
+    facts = spec["hyperparameters"]
+    config = {
+        "detector": "panet",
+        "pixel": _pixel(spec),
+        "backbone": backbone_of(spec),
+        "neck": {"name": "pafpn", "pafpn": {"wiring": "paper"}, "norm": "bn", "upsampler": "nn"},
+        "rpn": _rpn("panet", facts),
+        "box_head": {
+            "num_convs": 4,
+            "num_fcs": 1,
+            "norm": "bn",
+            "samples_per_image": facts["box_head.samples_per_image"],
+        },
+        "mask_head": {"norm": "bn"},
+        "inference": _inference("panet", spec, facts),
+    }
+    return parse_model(config)
 
 
 def backbone_of(spec: dict[str, Any]) -> dict[str, Any]:
