@@ -17,12 +17,14 @@ from srfgan.models.backbones.timm_backbone import TimmBackbone
 from srfgan.models.backbones.timm_names import with_own_pixels
 from srfgan.models.backbones.vovnet import VoVNet
 from srfgan.models.config import (
+    ATSSConfig,
     BackboneConfig,
     CascadeMaskRCNNConfig,
     CascadeRCNNConfig,
     CenterMaskConfig,
     DiscriminatorConfig,
     FCOSConfig,
+    LibraRCNNConfig,
     MaskRCNNConfig,
     ModelConfig,
     NeckConfig,
@@ -35,10 +37,12 @@ from srfgan.models.detector import Detector, Head
 from srfgan.models.discriminator import Discriminator
 from srfgan.models.errors import InputError, kind_of
 from srfgan.models.heads.adaptive_pooling import AdaptiveBoxHead
+from srfgan.models.heads.atss_head import ATSSHead
 from srfgan.models.heads.box_head import BoxHead
 from srfgan.models.heads.cascade_head import CascadeBoxHead
 from srfgan.models.heads.centermask_head import CenterMaskHead
 from srfgan.models.heads.fcos_head import FCOSHead
+from srfgan.models.heads.libra_head import LibraHead, balanced_box_head
 from srfgan.models.heads.mask_attention import SpatialAttention
 from srfgan.models.heads.mask_head import MaskHead
 from srfgan.models.heads.mask_iou_head import MaskIoUHead
@@ -121,12 +125,16 @@ def build_head(config: ModelConfig) -> Head:
     """The detector's head; a detector of one's own has its line here."""
     channels, classes, inference = config.neck.channels, config.num_classes, config.inference
     match config:
+        case LibraRCNNConfig():
+            return build_libra_head(config)
         case TwoStageConfig():
             return build_two_stage_head(config)
         case RetinaNetConfig():
             return RetinaNetHead(channels, classes, config.anchors, config.retinanet, inference)
         case FCOSConfig():
             return FCOSHead(channels, classes, config.fcos, inference)
+        case ATSSConfig():
+            return ATSSHead(channels, classes, config.atss, inference)
         case CenterMaskConfig():
             return build_centermask_head(config)
         case SparseRCNNConfig():
@@ -153,6 +161,20 @@ def build_two_stage_head(config: TwoStageConfig) -> TwoStageHead:
     if isinstance(config, MaskRCNNConfig | CascadeMaskRCNNConfig):
         mask = MaskHead(channels, classes, config.mask_head)
     return TwoStageHead(rpn, box, mask, config.pool_levels, config.inference)
+
+
+def build_libra_head(config: LibraRCNNConfig) -> LibraHead:
+    """Faster R-CNN's RPN and box head, balanced, on balanced features."""
+    channels, libra = config.neck.channels, config.libra
+    rpn = RegionProposals(
+        channels,
+        config.anchors,
+        config.levels,
+        config.rpn,
+        negatives_per_positive=libra.rpn_negatives_per_positive,
+    )
+    box = balanced_box_head(channels, config.num_classes, config.box_head, libra)
+    return LibraHead(channels, rpn, box, config.pool_levels, config.inference)
 
 
 def build_centermask_head(config: CenterMaskConfig) -> CenterMaskHead:

@@ -5,6 +5,7 @@ type is an error (pydantic's `ValidationError`), so a typo never passes silently
 """
 
 from srfgan.models.config.anchors import AnchorConfig
+from srfgan.models.config.atss import ATSSConfig, ATSSHeadConfig
 from srfgan.models.config.centermask import CenterMaskConfig, MaskBranchConfig
 from srfgan.models.config.common import (
     RESNETS,
@@ -31,6 +32,7 @@ from srfgan.models.config.detectors import (
     parse_model,
 )
 from srfgan.models.config.fcos import FCOSConfig, FCOSHeadConfig
+from srfgan.models.config.libra_rcnn import LibraConfig, LibraRCNNConfig
 from srfgan.models.config.masks import MaskHeadConfig
 from srfgan.models.config.panet import PANetConfig
 from srfgan.models.config.retinanet import RetinaNetConfig, RetinaNetHeadConfig
@@ -51,6 +53,8 @@ __all__ = [
     "DETECTORS",
     "RESNETS",
     "TIMM",
+    "ATSSConfig",
+    "ATSSHeadConfig",
     "AnchorConfig",
     "AnyModelConfig",
     "BackboneConfig",
@@ -66,6 +70,8 @@ __all__ = [
     "FCOSHeadConfig",
     "FasterRCNNConfig",
     "InferenceConfig",
+    "LibraConfig",
+    "LibraRCNNConfig",
     "MaskBranchConfig",
     "MaskHeadConfig",
     "MaskRCNNConfig",

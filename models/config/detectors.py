@@ -7,9 +7,11 @@ from typing import Annotated, Any, get_args
 
 from pydantic import BeforeValidator, Field, TypeAdapter
 
+from srfgan.models.config.atss import ATSSConfig
 from srfgan.models.config.centermask import CenterMaskConfig
 from srfgan.models.config.common import ModelConfig
 from srfgan.models.config.fcos import FCOSConfig
+from srfgan.models.config.libra_rcnn import LibraRCNNConfig
 from srfgan.models.config.panet import PANetConfig
 from srfgan.models.config.retinanet import RetinaNetConfig
 from srfgan.models.config.sparse_rcnn import SparseRCNNConfig
@@ -26,8 +28,10 @@ _OneOfThem = Annotated[
     | CascadeRCNNConfig
     | CascadeMaskRCNNConfig
     | PANetConfig
+    | LibraRCNNConfig
     | RetinaNetConfig
     | FCOSConfig
+    | ATSSConfig
     | CenterMaskConfig
     | SparseRCNNConfig,
     Field(discriminator="detector"),

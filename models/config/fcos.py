@@ -33,16 +33,14 @@ class FCOSHeadConfig(StrictConfig):
         return self.model_copy(update={"sizes_of_interest": borders})
 
 
-class FCOSBoxesConfig(ModelConfig):
-    """What detectors have whose boxes are FCOS's: levels from p3 on, and no anchors."""
+class NormalisedTowersConfig(ModelConfig):
+    """What detectors with FCOS's towers have: levels from p3 on, and GroupNorm."""
 
     finest: ClassVar[int] = 3
     coarser_from: ClassVar[Literal["res5", "p5"] | None] = "p5"
 
-    fcos: FCOSHeadConfig = FCOSHeadConfig()
-
     @model_validator(mode="after")
-    def _width_that_fcos_can_normalise(self) -> Self:
+    def _width_that_the_towers_can_normalise(self) -> Self:
         channels = self.neck.channels
         if channels < 64 or channels % 32:
             raise ValueError(
@@ -50,6 +48,12 @@ class FCOSBoxesConfig(ModelConfig):
                 f"multiple of 32 from 64, got {channels}"
             )
         return self
+
+
+class FCOSBoxesConfig(NormalisedTowersConfig):
+    """What detectors have whose boxes are FCOS's: no anchors."""
+
+    fcos: FCOSHeadConfig = FCOSHeadConfig()
 
     def scaled(self, factor: float) -> Self:
         """With sizes of interest of `factor` times the size."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
@@ -19,6 +19,13 @@ from srfgan.models.ops.nms import nms_within_classes
 from srfgan.models.ops.pooling import pool_boxes
 from srfgan.models.ops.sampling import sample_candidates, split_candidates
 from srfgan.models.structures import Detections, Target
+
+Sampler = Callable[
+    [Sequence[Tensor], Sequence[Target], Sequence[tuple[Tensor, Tensor]], int, float],
+    list[tuple[Tensor, Tensor]],
+]
+"""Boxes (R, 4), targets and `match_boxes`' result of each image, a count and the share of positives, to indices of the
+sampled positives and negatives."""
 
 BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 """detectron2's factors on (dx, dy, dw, dh)."""
@@ -67,6 +74,8 @@ class BoxHead(nn.Module):
         weights: factors on the deltas (dx, dy, dw, dh).
         foreground_from: IoU with a ground-truth box from which a box counts as that object.
         class_agnostic: one box for all classes, instead of one for each.
+        sampler: chooses what is learnt from; by default at random.
+        box_loss: the sum over predicted and wanted deltas, both (F, 4).
     """
 
     def __init__(
@@ -78,6 +87,8 @@ class BoxHead(nn.Module):
         weights: Sequence[float] = BOX_WEIGHTS,
         foreground_from: float = 0.5,
         class_agnostic: bool = False,
+        sampler: Sampler | None = None,
+        box_loss: Callable[[Tensor, Tensor], Tensor] = l1_sum,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
@@ -85,6 +96,8 @@ class BoxHead(nn.Module):
         self.weights = tuple(weights)
         self.foreground_from = foreground_from
         self.class_agnostic = class_agnostic
+        self.sampler = sampler or _at_random
+        self.box_loss = box_loss
         widths = [channels] + [config.conv_channels] * config.num_convs
         self.convs = nn.ModuleList(conv3x3(before, after, config.norm) for before, after in pairwise(widths))
         features = [widths[-1] * config.resolution**2] + [config.fc_dim] * config.num_fcs
@@ -124,9 +137,8 @@ class BoxHead(nn.Module):
             torch.cat([boxes, target.boxes]) for boxes, target in zip(proposals, targets, strict=True)
         ]
         matches = self._match(candidates, targets)
-        chosen = sample_candidates(
-            [labels for _, labels in matches], self.config.samples_per_image, self.config.positive_fraction
-        )
+        count, fraction = self.config.samples_per_image, self.config.positive_fraction
+        chosen = self.sampler(candidates, targets, matches, count, fraction)
         return self._labelled(candidates, targets, matches, chosen)
 
     @torch.no_grad()
@@ -165,7 +177,7 @@ class BoxHead(nn.Module):
         count = max(len(labels), 1)
         return {
             "loss_cls": class_sum(logits, labels) / count,
-            "loss_box_reg": l1_sum(deltas[foreground, column], truth) / count,
+            "loss_box_reg": self.box_loss(deltas[foreground, column], truth) / count,
         }
 
     def refine(self, deltas: Tensor, boxes: Sequence[Tensor], sizes: Sequence[Size]) -> list[Tensor]:
@@ -224,6 +236,16 @@ class BoxHead(nn.Module):
                 )
             )
         return samples
+
+
+def _at_random(
+    boxes: Sequence[Tensor],
+    targets: Sequence[Target],
+    matches: Sequence[tuple[Tensor, Tensor]],
+    count: int,
+    positive_fraction: float,
+) -> list[tuple[Tensor, Tensor]]:
+    return sample_candidates([labels for _, labels in matches], count, positive_fraction)
 
 
 def _foreground(samples: Sequence[SampledBoxes]) -> Tensor:

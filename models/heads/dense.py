@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torchvision.ops import sigmoid_focal_loss
 
 from srfgan.models.config import InferenceConfig
+from srfgan.models.ops.anchors import flatten_map
 from srfgan.models.ops.boxes import Size, clip_boxes, is_nonempty
 from srfgan.models.ops.convolution import Conv2d
 from srfgan.models.ops.nms import nms_within_classes
@@ -37,6 +39,11 @@ def focal_losses(logits: Tensor, labels: Tensor) -> Tensor:
     wanted = wanted.scatter_(-1, labels[..., None], 1)[..., :classes]  # (..., K)
     losses: Tensor = sigmoid_focal_loss(logits.float(), wanted, _ALPHA, _GAMMA)
     return losses
+
+
+def joined_maps(maps: Sequence[Tensor], width: int) -> Tensor:
+    """Maps (N, A * width, H, W) of all levels as one tensor (N, P, width), in the order of the anchors."""
+    return torch.cat([flatten_map(level, width) for level in maps], dim=1)
 
 
 def best_pairs(scores: Tensor, passing: Tensor, limit: int) -> tuple[Tensor, Tensor, Tensor]:

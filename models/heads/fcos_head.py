@@ -17,6 +17,7 @@ from srfgan.models.heads.dense import (
     clipped_detections,
     dense_conv,
     focal_losses,
+    joined_maps,
     select_dense_detections,
 )
 from srfgan.models.ops.anchors import flatten_map
@@ -31,11 +32,12 @@ _GROUPS = 32
 
 @dataclass
 class FCOSMaps:
-    """What FCOS predicts, one map per level of p3..p7.
+    """What the towers predict, one map per level of p3..p7.
 
     Attributes:
         logits: (N, K, H, W) of the classes.
-        sides: (N, 4, H, W) distances to left, top, right, bottom, not negative, in units of the stride.
+        sides: (N, 4, H, W) distances to left, top, right, bottom, not negative, in units of the stride; of ATSS the
+            deltas of a box.
         centerness: (N, 1, H, W) logits.
     """
 
@@ -51,10 +53,12 @@ class FCOSTowers(nn.Module):
         channels: width of the pyramid.
         num_classes: without background, which has no logit.
         num_convs: depth of each tower.
+        distances: what tells a box is not negative.
     """
 
-    def __init__(self, channels: int, num_classes: int, num_convs: int) -> None:
+    def __init__(self, channels: int, num_classes: int, num_convs: int, *, distances: bool = True) -> None:
         super().__init__()
+        self.distances = distances
         self.class_tower = _tower(channels, num_convs)
         self.box_tower = _tower(channels, num_convs)
         self.classes = class_conv(channels, num_classes)
@@ -68,7 +72,8 @@ class FCOSTowers(nn.Module):
         for level, scale in zip(LEVELS, self.scales, strict=True):
             box_features = self.box_tower(pyramid[level])
             maps.logits.append(self.classes(self.class_tower(pyramid[level])))
-            maps.sides.append(torch.relu(scale * self.sides(box_features)))
+            sides = scale * self.sides(box_features)
+            maps.sides.append(torch.relu(sides) if self.distances else sides)
             maps.centerness.append(self.centerness(box_features))
         return maps
 
@@ -102,17 +107,17 @@ class FCOSHead(nn.Module):
         """`loss_fcos_cls`, `loss_fcos_loc` and `loss_fcos_ctr`; 0 for the last two without any box."""
         locations = fcos_locations(maps.logits)
         labels, wanted = fcos_targets(locations, targets, self.config.sizes_of_interest, self.num_classes)
-        logits = _joined(maps.logits, self.num_classes)  # (N, P, K)
+        logits = joined_maps(maps.logits, self.num_classes)  # (N, P, K)
         positive = labels != self.num_classes  # (N, P)
         # All places, most of them for nothing: a GPU's host would wait for the number of positive ones.
         # Those get a box that is right, so that their losses are numbers that can be left out.
         sides, wanted = (
-            torch.where(positive[..., None], x, 1.0) for x in (_joined(maps.sides, 4).float(), wanted)
+            torch.where(positive[..., None], x, 1.0) for x in (joined_maps(maps.sides, 4).float(), wanted)
         )  # (N, P, 4) each
         quality = torch.where(positive, centerness(wanted), 0.0)  # (N, P)
         count = mean_over_processes(positive.sum().float()).clamp(min=1)
         weight = mean_over_processes(quality.sum()).clamp(min=1e-6)
-        errors = binary_losses(_joined(maps.centerness, 1).squeeze(-1), quality)  # (N, P)
+        errors = binary_losses(joined_maps(maps.centerness, 1).squeeze(-1), quality)  # (N, P)
         return {
             "loss_fcos_cls": focal_losses(logits, labels).sum() / count,
             "loss_fcos_loc": (quality * giou_losses(sides, wanted)).sum() / weight,
@@ -177,11 +182,6 @@ def giou_losses(sides: Tensor, wanted: Tensor) -> Tensor:
 def _area(sides: Tensor) -> Tensor:
     left, top, right, bottom = sides.unbind(-1)
     return (left + right) * (top + bottom)
-
-
-def _joined(maps: list[Tensor], width: int) -> Tensor:
-    """(N, P, width) of all levels."""
-    return torch.cat([flatten_map(level, width) for level in maps], dim=1)
 
 
 def _tower(channels: int, depth: int) -> nn.Sequential:

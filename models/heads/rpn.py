@@ -31,12 +31,21 @@ class RegionProposals(nn.Module):
         anchors: one size per level, every ratio at every position.
         levels: names of the pyramid's levels, finest first; p2 has stride 4, p3 stride 8 and so on.
         config: how many candidates and proposals are kept, and how anchors are sampled.
+        negatives_per_positive: the most sampled anchors without an object for each one with an object; the losses are
+            then means over all that were sampled.
     """
 
     def __init__(
-        self, channels: int, anchors: AnchorConfig, levels: Sequence[str], config: RPNConfig
+        self,
+        channels: int,
+        anchors: AnchorConfig,
+        levels: Sequence[str],
+        config: RPNConfig,
+        *,
+        negatives_per_positive: int | None = None,
     ) -> None:
         super().__init__()
+        self.negatives_per_positive = negatives_per_positive
         num_anchors = len(anchors.ratios)
         self.config = config
         self.levels = tuple(levels)
@@ -67,7 +76,8 @@ class RegionProposals(nn.Module):
 
         Returns:
             (R, 4) float32 boxes without gradient, best first, for each image; and `loss_rpn_cls`,
-            `loss_rpn_loc`, both sums divided by `samples_per_image` times the number of images.
+            `loss_rpn_loc`, both sums divided by `samples_per_image` times the number of images, or by the number of
+            samples where `negatives_per_positive` says how many these are.
         """
         logits, deltas = self(pyramid)
         anchors = self.anchors(logits)
@@ -165,7 +175,10 @@ class RegionProposals(nn.Module):
             for target in targets
         ]
         sampled_of = sample_candidates(
-            [labels for _, labels in matches], self.config.samples_per_image, self.config.positive_fraction
+            [labels for _, labels in matches],
+            self.config.samples_per_image,
+            self.config.positive_fraction,
+            negatives_per_positive=self.negatives_per_positive,
         )
         for image, (target, (matched, _), (positive, negative)) in enumerate(
             zip(targets, matches, sampled_of, strict=True)
@@ -177,6 +190,8 @@ class RegionProposals(nn.Module):
             truth = encode_boxes(anchors[positive], wanted, _WEIGHTS)  # (F, 4)
             loss_loc.append(l1_sum(deltas[image, positive], truth))
         normalizer = self.config.samples_per_image * len(targets)
+        if self.negatives_per_positive is not None:
+            normalizer = max(sum(len(positive) + len(negative) for positive, negative in sampled_of), 1)
         return {
             "loss_rpn_cls": torch.stack(loss_cls).sum() / normalizer,
             "loss_rpn_loc": torch.stack(loss_loc).sum() / normalizer,

@@ -32,18 +32,23 @@ def match_boxes(
         The index (N,) int64 of each candidate's best ground truth and its label (N,) int8: `POSITIVE`,
         `NEGATIVE` or `IGNORED`.
     """
+    quality, index = best_overlaps(truth, candidates)  # (N,), (N,)
     if len(truth) == 0:
-        index = torch.zeros(len(candidates), dtype=torch.int64, device=candidates.device)
         return index, torch.full_like(index, NEGATIVE, dtype=torch.int8)
-    best = [iou.max(dim=0) for iou in _iou_in_parts(truth, candidates)]
-    quality = torch.cat([part.values for part in best])  # (N,)
-    index = torch.cat([part.indices for part in best])  # (N,)
     labels = torch.full_like(index, IGNORED, dtype=torch.int8)
     labels.masked_fill_(quality < negative_below, NEGATIVE)
     labels.masked_fill_(quality >= positive_from, POSITIVE)
     if rescue:
         labels.masked_fill_(_best_of_any_truth(truth, candidates), POSITIVE)
     return index, labels
+
+
+def best_overlaps(truth: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
+    """The largest IoU (N,) of `candidates` (N, 4) with `truth` (M, 4), and with which: (N,) int64; 0 without truth."""
+    if len(truth) == 0:
+        return torch.zeros_like(candidates[:, 0]), torch.zeros_like(candidates[:, 0], dtype=torch.int64)
+    best = [iou.max(dim=0) for iou in _iou_in_parts(truth, candidates)]
+    return torch.cat([part.values for part in best]), torch.cat([part.indices for part in best])
 
 
 def _iou_in_parts(truth: Tensor, candidates: Tensor) -> Iterator[Tensor]:

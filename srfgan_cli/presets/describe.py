@@ -20,8 +20,10 @@ _DETECTORS = {
     "cascade_rcnn": "Cascade R-CNN",
     "cascade_mask_rcnn": "Cascade Mask R-CNN",
     "panet": "PANet",
+    "libra_rcnn": "Libra R-CNN",
     "retinanet": "RetinaNet",
     "fcos": "FCOS",
+    "atss": "ATSS",
     "centermask": "CenterMask",
     "sparse_rcnn": "Sparse R-CNN",
 }

@@ -33,8 +33,10 @@ WAITS = {
     "cascade_mask_rcnn": {**PROPOSALS, **MASKS, COUNTS: 8},
     # Every box is of every level.
     "panet": {**PROPOSALS, **MASKS, COUNTS: 2},
+    "libra_rcnn": {**PROPOSALS, COUNTS: 3},
     "retinanet": {},
     "fcos": {},
+    "atss": {},
     # The masks train on what FCOS finds: pairs above the threshold at each level, then NMS.
     "centermask": {
         **MASKS,
@@ -89,8 +91,10 @@ SPREAD = [
     ("mask_rcnn", "fpn", "afi"),
     ("cascade_mask_rcnn", "pafpn", "deconv"),
     ("panet", "pafpn", "bilinear"),
+    ("libra_rcnn", "fpn", "srf"),
     ("retinanet", "pafpn", "pixelshuffle"),
     ("fcos", "bifpn", "bicubic"),
+    ("atss", "fpn", "sapa"),
     ("centermask", "fpn", "dysample"),
     ("sparse_rcnn", "fpn", "srf"),
 ]

@@ -1,6 +1,7 @@
-"""Invariants of RetinaNet and FCOS, at a size that takes milliseconds."""
+"""Invariants of RetinaNet, FCOS and ATSS, at a size that takes milliseconds."""
 
 import math
+import statistics
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from detector_configs import model_config
 
 from srfgan.models import Target, build_detector
 from srfgan.models.config import (
+    ATSSHeadConfig,
     BackboneConfig,
     FCOSHeadConfig,
     InferenceConfig,
@@ -16,12 +18,15 @@ from srfgan.models.config import (
     RetinaNetHeadConfig,
 )
 from srfgan.models.heads.dense import best_pairs, clipped_detections, focal_losses, select_dense_detections
-from srfgan.models.heads.fcos_head import giou_losses
+from srfgan.models.heads.fcos_head import FCOSMaps, giou_losses
 from srfgan.models.ops import distributed
+from srfgan.models.ops.anchors import cell_anchors, grid_anchors
+from srfgan.models.ops.atss_targets import atss_targets
+from srfgan.models.ops.boxes import box_iou, encode_boxes
 from srfgan.models.ops.fcos_targets import centerness, fcos_locations, fcos_targets
 from srfgan.models.weights.names import to_detectron2, to_ours
 
-DETECTORS = ["retinanet", "fcos"]
+DETECTORS = ["retinanet", "fcos", "atss"]
 
 
 def tiny(detector, upsampler="nn", neck="fpn", **changes) -> ModelConfig:
@@ -32,6 +37,7 @@ def tiny(detector, upsampler="nn", neck="fpn", **changes) -> ModelConfig:
         neck=NeckConfig(name=neck, channels=64, upsampler=upsampler),
         retinanet=RetinaNetHeadConfig(num_convs=1),
         fcos=FCOSHeadConfig(num_convs=1),
+        atss=ATSSHeadConfig(num_convs=1),
         **changes,
     )
 
@@ -51,7 +57,13 @@ def images():
 
 @pytest.mark.parametrize(
     ("detector", "upsampler", "millions"),
-    [("retinanet", "nn", 37.92), ("retinanet", "srf", 47.43), ("fcos", "nn", 32.24), ("fcos", "afi", 40.08)],
+    [
+        ("retinanet", "nn", 37.92),
+        ("retinanet", "srf", 47.43),
+        ("fcos", "nn", 32.24),
+        ("fcos", "afi", 40.08),
+        ("atss", "nn", 32.24),
+    ],
 )
 def test_parameter_counts_of_the_papers(detector, upsampler, millions):
     """SRF-GAN, table 1: 37 M, and 47 M with G; the FCOS counts are the published models'."""
@@ -71,6 +83,7 @@ def test_every_parameter_gets_a_gradient_whatever_the_targets(detector, neck, co
     names = {
         "retinanet": ["loss_cls", "loss_box_reg"],
         "fcos": ["loss_fcos_cls", "loss_fcos_loc", "loss_fcos_ctr"],
+        "atss": ["loss_cls", "loss_box_reg", "loss_centerness"],
     }
     assert list(losses) == names[detector]
     assert all(
@@ -104,7 +117,7 @@ def test_detections_are_well_formed(detector):
         assert len(model([torch.zeros(3, 1, 1, dtype=torch.uint8)])[0]) == 0
 
 
-@pytest.mark.parametrize("detector", DETECTORS)
+@pytest.mark.parametrize("detector", ["retinanet", "fcos"])
 def test_names_map_in_both_directions(detector):
     names = [n for n in build_detector(tiny(detector, "afi")).state_dict() if n != "head.loss_normalizer"]
     assert [n for n in names if to_detectron2(n) is None or to_ours(to_detectron2(n)) != n] == []
@@ -215,6 +228,73 @@ def test_boxes_are_clipped_after_suppression():
 
 
 @pytest.mark.parametrize("channels", [32, 80])
-def test_fcos_refuses_widths_that_it_cannot_normalise(channels):
+@pytest.mark.parametrize("detector", ["fcos", "atss"])
+def test_widths_that_the_towers_cannot_normalise_are_refused(detector, channels):
     with pytest.raises(ValueError, match=f"must be a multiple of 32 from 64, got {channels}"):
-        model_config(detector="fcos", neck=NeckConfig(channels=channels))
+        model_config(detector=detector, neck=NeckConfig(channels=channels))
+
+
+def naive_atss(levels, boxes, candidates):
+    """One object at a time: the anchors that are its positives, with their IoU."""
+    found = {}
+    for number, (x0, y0, x1, y1) in enumerate(boxes.tolist()):
+        chosen = []
+        for first, level in levels:
+            middles = [((a + c) / 2, (b + d) / 2) for a, b, c, d in level.tolist()]
+            far = [math.dist(place, ((x0 + x1) / 2, (y0 + y1) / 2)) for place in middles]
+            nearest = sorted(range(len(far)), key=far.__getitem__)[:candidates]
+            chosen += [(first + row, level[row], middles[row]) for row in nearest]
+        overlaps = [box_iou(boxes[number : number + 1], anchor[None]).item() for _, anchor, _ in chosen]
+        least = statistics.mean(overlaps) + statistics.stdev(overlaps)
+        for (row, _, (x, y)), overlap in zip(chosen, overlaps, strict=True):
+            if overlap >= least and x0 < x < x1 and y0 < y < y1 and overlap > found.get(row, (0, 0))[0]:
+                found[row] = (overlap, number)
+    return found
+
+
+def test_atss_targets_against_one_object_at_a_time():
+    """With objects that want the same anchors, one that no place lies in, and an image without any."""
+    levels = [
+        grid_anchors(cell_anchors(4.0 * stride, [1.0]), side, side, stride)
+        for stride, side in ((8, 12), (16, 6), (32, 3), (64, 2), (128, 1))
+    ]
+    boxes = torch.tensor(
+        [[5.0, 3, 41, 38], [9, 6, 47, 40], [51, 43, 66, 60], [1, 2, 90, 95], [81, 81, 86, 87]]
+    )
+    firsts = [sum(map(len, levels[:index])) for index in range(len(levels))]
+    expected = naive_atss(list(zip(firsts, levels, strict=True)), boxes, 9)
+    labels, wanted = atss_targets(levels, [Target(boxes, torch.arange(5)), target(0)], 9, 7)
+    positive = {row: label for row, label in enumerate(labels[0].tolist()) if label != 7}
+    assert positive == {row: number for row, (_, number) in expected.items()}
+    assert set(positive.values()) == {0, 1, 2, 3}
+    assert all(wanted[0, row].tolist() == boxes[number].tolist() for row, number in positive.items())
+    assert (labels[1] == 7).all()
+
+
+def test_atss_learns_the_boxes_it_is_given(monkeypatch):
+    """Deltas that put each positive's anchor on its object cost nothing; the head finds them again."""
+    torch.manual_seed(0)
+    model = build_detector(tiny("atss", inference=InferenceConfig(score_threshold=0.0)))
+    head, truth, size = model.head, target(2), (96, 96)
+    maps = head.towers(model.pyramid(model.preprocess([torch.zeros(3, *size, dtype=torch.uint8)])[0]))
+    levels = head.anchors(maps)
+    (labels,), (boxes,) = atss_targets(levels, [truth], 9, 3)
+    positive = labels < 3
+    deltas = torch.zeros_like(boxes)
+    deltas[positive] = encode_boxes(torch.cat(levels)[positive], boxes[positive], (10.0, 10.0, 5.0, 5.0))
+    sides = [
+        part.T.reshape(1, 4, *x.shape[2:])
+        for part, x in zip(deltas.split([len(level) for level in levels]), maps.logits, strict=True)
+    ]
+    logits = [
+        (torch.nn.functional.one_hot(part, 4)[:, :3].T.reshape(1, 3, *x.shape[2:]) - 0.5) * 40
+        for part, x in zip(labels.split([len(level) for level in levels]), maps.logits, strict=True)
+    ]
+    given = FCOSMaps(logits, sides, maps.centerness)
+    monkeypatch.setattr(head.towers, "forward", lambda pyramid: given)
+    losses = head.losses({}, [size], [truth])
+    assert losses["loss_box_reg"].item() == pytest.approx(0, abs=1e-5)
+    assert losses["loss_cls"].item() == pytest.approx(0, abs=1e-5)
+    best = head.detect({}, [size])[0]
+    for label, box in zip(truth.labels.tolist(), truth.boxes, strict=True):
+        assert best.boxes[best.labels == label][0].tolist() == pytest.approx(box.tolist(), abs=1e-2)

@@ -20,6 +20,7 @@ from srfgan.models.backbones.swin import shift_mask
 from srfgan.models.config import DETECTORS
 from srfgan.models.discriminator import Discriminator
 from srfgan.models.ops import masks
+from srfgan.models.ops.graph_pooling import graph_max_pool
 from srfgan.models.upsamplers import UPSAMPLERS
 from srfgan.models.upsamplers.seam import doubled
 from srfgan_cli.training.adversarial import as_judge
@@ -165,6 +166,7 @@ def everything():
                 rpn = model.head.rpn
                 rpn._suppress_each = rpn._suppress_together  # a GPU's way
                 rpn.propose(model.pyramid(batch), sizes)
+    graph_max_pool(torch.rand(2, 16, 8, 12), (4, 3))
     for name in UPSAMPLERS:
         doubled(build_upsampler(name, 16), torch.rand(2, 16, 3, 5), torch.rand(2, 16, 6, 9))
     for paste in (masks._paste_one_by_one, masks._paste_together):

@@ -19,7 +19,7 @@ import math
 import pickle
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -251,11 +251,15 @@ class ParityCase:
             self.check("losses", name, _relative(losses[name].item(), value))
 
     def assert_gradients(
-        self, parameters: dict[str, torch.Tensor], least: Any = None, prefix: str = ""
+        self,
+        parameters: dict[str, torch.Tensor],
+        least: Any = None,
+        prefix: str = "",
+        named: Callable[[str], str] = to_ours,
     ) -> None:
-        """The gradients' norms, by the reference's names; `least` is a tolerance for each name."""
+        """The gradients' norms, by the reference's names; `least` is a tolerance for each name, `named` ours."""
         for name, value in self.spec["training_check"]["gradient_norms"].items():
-            gradient = parameters[to_ours(name).removeprefix(prefix)].grad
+            gradient = parameters[named(name).removeprefix(prefix)].grad
             assert gradient is not None, f"{self.name}: {name} has no gradient"
             # In float64: over eight million values, float32 sums lose four digits.
             error = _relative(gradient.double().norm().item(), value)

@@ -28,6 +28,8 @@ SMALL = [
     "model.mask_head.num_convs=1",
     "model.centermask.proposal_threshold=0.0001",
     "model.fcos.pre_nms_topk=100",
+    "model.atss.pre_nms_topk=100",
+    "model.atss.anchor_strides=4.0",
     "model.rpn.pre_nms_topk_train=100",
     "model.rpn.pre_nms_topk_test=100",
     "model.sparse_rcnn.num_proposals=10",
@@ -44,10 +46,10 @@ SMALL = [
 
 
 def preset(*more: str):
-    """FCOS has 32 groups of channels to normalise."""
+    """FCOS and its kin have 32 groups of channels to normalise."""
     chosen = [text.removeprefix("model.detector=") for text in more if text.startswith("model.detector=")]
     detector = chosen[-1] if chosen else "mask_rcnn"
-    channels = ["model.neck.channels=64"] if detector in ("fcos", "centermask") else []
+    channels = ["model.neck.channels=64"] if detector in ("fcos", "atss", "centermask") else []
     return load_preset("mask_rcnn_r18_fpn", [*fitting(SMALL, detector), *channels, *more])
 
 

@@ -45,9 +45,11 @@ def batch():
     [
         ("retinanet_r18_fpn", ["p3", "p4", "p5"]),
         ("fcos_r18_fpn", ["p3", "p4", "p5"]),
+        ("atss_r18_fpn", ["p3", "p4", "p5"]),
         ("centermask_r18_fpn", ["p3", "p4", "p5"]),
         ("fcos_r18_bifpn", ["p3", "p4", "p5", "p6", "p7"]),
         ("sparse_rcnn_r18_fpn", ["p2", "p3", "p4", "p5"]),
+        ("libra_rcnn_r18_fpn", ["p2", "p3", "p4", "p5"]),
     ],
 )
 def test_the_extractor_trains_on_the_levels_that_its_neck_has_and_upsamples(name, levels):

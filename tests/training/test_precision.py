@@ -20,7 +20,17 @@ from srfgan_cli.training.finetune import FinetuneStage
 from srfgan_cli.training.pretrain import PretrainStage
 
 WORLD = World(torch.device("cpu"))
-DETECTORS = ("mask_rcnn", "cascade_mask_rcnn", "panet", "retinanet", "fcos", "centermask", "sparse_rcnn")
+DETECTORS = (
+    "mask_rcnn",
+    "cascade_mask_rcnn",
+    "panet",
+    "libra_rcnn",
+    "retinanet",
+    "fcos",
+    "atss",
+    "centermask",
+    "sparse_rcnn",
+)
 PRECISE = (
     *("torchvision.roi_align", "torchvision.nms", "aten.exp", "aten.log", "aten.log2", "aten.softplus"),
     *(

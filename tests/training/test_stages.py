@@ -256,7 +256,9 @@ def test_images_too_small_for_the_generator_are_refused(config, batch):
         next(stage.losses(small))
 
 
-@pytest.mark.parametrize("detector", ["cascade_mask_rcnn", "panet", "fcos", "centermask", "sparse_rcnn"])
+@pytest.mark.parametrize(
+    "detector", ["cascade_mask_rcnn", "panet", "libra_rcnn", "fcos", "atss", "centermask", "sparse_rcnn"]
+)
 def test_gradients_come_with_their_weights_strides(config, batch, detector, unwrapped):
     """DDP's buffers follow the weights; it copies, and warns of, gradients of other strides."""
     small = ["model.neck.channels=64", "model.sparse_rcnn.stages=1", "model.box_head.fc_dim=32"]

@@ -1,0 +1,49 @@
+"""mmdetection's names of parameters, as rows for `srfgan.models.weights.names.rename`."""
+
+from __future__ import annotations
+
+from srfgan.models.weights.names import CLASSIFIER, Table, rename
+
+ATSS: Table = (
+    ("neck.lateral_convs.{level}.conv.", "neck.lateral.p{level+3}."),
+    ("neck.fpn_convs.3.conv.", "neck.top.p6."),
+    ("neck.fpn_convs.4.conv.", "neck.top.p7."),
+    ("neck.fpn_convs.{level}.conv.", "neck.output.p{level+3}."),
+    *(
+        (f"bbox_head.{theirs}_convs.{layer}.{part}.", f"head.towers.{ours}_tower.{3 * layer + index}.")
+        for theirs, ours in (("cls", "class"), ("reg", "box"))
+        for layer in range(4)
+        for index, part in enumerate(("conv", "gn"))
+    ),
+    ("bbox_head.atss_cls.", "head.towers.classes."),
+    ("bbox_head.atss_reg.", "head.towers.sides."),
+    ("bbox_head.atss_centerness.", "head.towers.centerness."),
+    ("bbox_head.scales.{level}.scale", "head.towers.scales.{level}"),
+)
+
+
+LIBRA: Table = (
+    ("neck.0.lateral_convs.{level}.conv.", "neck.lateral.p{level+2}."),
+    ("neck.0.fpn_convs.{level}.conv.", "neck.output.p{level+2}."),
+    ("neck.1.refine.theta.conv.", "head.balance.refine.query."),
+    ("neck.1.refine.phi.conv.", "head.balance.refine.key."),
+    ("neck.1.refine.g.conv.", "head.balance.refine.value."),
+    ("neck.1.refine.conv_out.conv.", "head.balance.refine.out."),
+    ("rpn_head.rpn_conv.", "head.rpn.conv."),
+    ("rpn_head.rpn_cls.", "head.rpn.objectness."),
+    ("rpn_head.rpn_reg.", "head.rpn.deltas."),
+    ("roi_head.bbox_head.shared_fcs.{layer}.", "head.box.fcs.{layer}."),
+    ("roi_head.bbox_head.fc_cls.", "head.box.classes."),
+    ("roi_head.bbox_head.fc_reg.", "head.box.deltas."),
+)
+
+
+def ours(name: str, table: Table) -> str:
+    """Our name of a parameter; `table` has all but the ResNet's, whose are torchvision's."""
+    found = (
+        rename(name.removeprefix("backbone."), CLASSIFIER)
+        if name.startswith("backbone.")
+        else rename(name, table)
+    )
+    assert found is not None, name
+    return found
