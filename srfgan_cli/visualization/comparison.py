@@ -164,14 +164,16 @@ def _drawn(image: Tensor, marks: Sequence[_Mark], size: tuple[int, int]) -> Imag
     picture = Image.fromarray(image.permute(1, 2, 0).cpu().numpy())
     picture = picture.resize((width, height), Image.Resampling.LANCZOS)
     ordered = sorted(marks, key=lambda mark: mark.strong)
-    line = max(1, round(min(size) / 320)) if len(marks) <= CROWD else 1
-    picture = _with_outlines(picture, [mark for mark in ordered if _has_outline(mark)], line)
+    crowded = len(marks) > CROWD
+    line = 1 if crowded else max(2, round(min(size) / 320))
+    strong = line + (1 if crowded else 2)
+    picture = _with_outlines(picture, [mark for mark in ordered if _has_outline(mark)], line, strong)
     scale = (width / image.shape[2], height / image.shape[1])
     pen = ImageDraw.Draw(picture, "RGBA")
     for mark in ordered:
         if not _has_outline(mark):
-            _draw_box(pen, _scaled(mark.box, scale), mark, line + 2 * mark.strong)
-    labelled = [mark for mark in reversed(ordered) if mark.text and (mark.strong or len(marks) <= CROWD)]
+            _draw_box(pen, _scaled(mark.box, scale), mark, strong if mark.strong else line)
+    labelled = [mark for mark in reversed(ordered) if mark.text and (mark.strong or not crowded)]
     labels = [Label(mark.text, _scaled(_bounds(mark), scale), mark.colour) for mark in labelled]
     draw_labels(pen, labels, Lettering(max(11, round(min(size) / 46))), (width, height))
     return picture
@@ -189,16 +191,15 @@ def _bounds(mark: _Mark) -> Box:
     return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
 
 
-def _with_outlines(picture: Image.Image, marks: Sequence[_Mark], line: int) -> Image.Image:
+def _with_outlines(picture: Image.Image, marks: Sequence[_Mark], line: int, strong_line: int) -> Image.Image:
     """Outlines of masks, tinted where they are strong; the last ones on top."""
     canvas = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
-    for strong in (False, True):
+    for strong, width, tint in ((False, line, 0.0), (True, strong_line, _TINT)):
         group = [mark for mark in reversed(marks) if mark.strong == strong]
         if group:
             masks = torch.stack([_resized(mark.mask, canvas) for mark in group if mark.mask is not None])
-            canvas = with_masks(canvas, masks, [_SHADE[:3]] * len(group), 1, line + 2 * strong + 1, 0.0)
-            tint = _TINT if strong else 0.0
-            canvas = with_masks(canvas, masks, [mark.colour for mark in group], 1, line + 2 * strong, tint)
+            canvas = with_masks(canvas, masks, [_SHADE[:3]] * len(group), 1, width + 1, 0.0)
+            canvas = with_masks(canvas, masks, [mark.colour for mark in group], 1, width, tint)
     return Image.fromarray(canvas.permute(1, 2, 0).numpy())
 
 

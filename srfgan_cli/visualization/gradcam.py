@@ -110,7 +110,7 @@ def evidence(view: View, index: int, level: str | None = None) -> Evidence:
     It is the positive part of gradient times map, summed over channels and levels. The gradient is that of the score's
     log-odds: the score's own vanishes for sure detections, which would look as if they rested on nothing.
     """
-    parts = _contributions(view, index)
+    parts = contributions(view, index)
     chosen = parts if level is None else {level: parts[level]}
     whole = sum(_spread(part, view) for part in chosen.values())
     assert isinstance(whole, Tensor)
@@ -124,7 +124,7 @@ def evidence(view: View, index: int, level: str | None = None) -> Evidence:
     )
 
 
-def _contributions(view: View, index: int) -> dict[str, Tensor]:
+def contributions(view: View, index: int) -> dict[str, Tensor]:
     """(h, w) of each level: what its places add to the log-odds, to first order."""
     score = view.found.scores[index]
     gradients = torch.autograd.grad(score, list(view.pyramid.values()), retain_graph=True, allow_unused=True)
