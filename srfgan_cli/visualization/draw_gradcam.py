@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from srfgan.models.errors import InputError
 from srfgan_cli.data.shapes import example_image
+from srfgan_cli.presets.library import did_you_mean
 from srfgan_cli.visualization.feature_maps import check_level, check_methods, swaps_of
 from srfgan_cli.visualization.gradcam import Evidence, View, best_detection, evidence, same_object, views
 from srfgan_cli.visualization.gradcam_panel import Shown, gradcam_panel
@@ -121,10 +121,10 @@ def _label(name: str, subject: Subject) -> int:
     names = list(categories.names) if categories is not None else [str(label) for label in range(count)]
     if name in names:
         return names.index(name)
-    close = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean {close[0]}? " if close else ""
     listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
-    raise InputError(f"--class {name}: {hint}{subject.trained.path} knows {listed}.")
+    raise InputError(
+        f"--class: {subject.trained.path} has no class {name!r}.{did_you_mean(name, names)} It knows {listed}."
+    )
 
 
 def _check_any(shown: dict[str, Evidence | None], level: str | None) -> None:

@@ -25,7 +25,7 @@ from srfgan_cli.presets import load_preset
 from srfgan_cli.presets.config import Config
 from srfgan_cli.runs.folder import Run, newest_detector
 from srfgan_cli.runs.published import PUBLISHED, published_file
-from srfgan_cli.runs.trained import TrainedDetector, load_trained
+from srfgan_cli.runs.trained import TrainedDetector, config_of, load_trained
 from srfgan_cli.screen.console import stderr
 from srfgan_cli.visualization.text import class_texts
 
@@ -102,8 +102,10 @@ def find_detector(
         path = newest_detector()
     elif not path.is_file():
         raise InputError(f"The weights {path} do not exist.")
-    config = load_preset(request.preset or _preset_of(path) or FALLBACK_PRESET, request.overrides)
-    return config, load_trained(config, path, categories) if path is not None else None
+    if path is None:
+        return load_preset(request.preset or FALLBACK_PRESET, request.overrides), None
+    config = config_of(path, request.preset, request.overrides)
+    return config, load_trained(config, path, categories)
 
 
 def trained_subject(request: Request, path: Path | None, categories: CategoryMap | None = None) -> Subject:
@@ -233,9 +235,3 @@ def class_names(trained: TrainedDetector) -> list[str]:
         )
         stderr.print(text, style="yellow")
     return shown
-
-
-def _preset_of(path: Path | None) -> str | None:
-    """The resolved config that our runs keep beside their weights."""
-    beside = path.parent / "config.yaml" if path is not None else None
-    return str(beside) if beside is not None and beside.is_file() else None
