@@ -21,10 +21,12 @@ class MaskPatch:
     Attributes:
         pixels: (h, w) uint8, 0 or 1.
         span: (4,) float64, xyxy of the patch's outer edges, in pixels of the (resized, flipped) image.
+        at_border: which of these edges (left, top, right, bottom) are the image's own.
     """
 
     pixels: np.ndarray
     span: np.ndarray
+    at_border: tuple[bool, bool, bool, bool] = (False, False, False, False)
 
 
 @dataclass(frozen=True)
@@ -83,13 +85,13 @@ class Target:
 def _scaled_mask(mask: InstanceMask, scale_x: float, scale_y: float) -> InstanceMask:
     if isinstance(mask, Polygons):
         return Polygons(tuple(part * np.array([scale_x, scale_y]) for part in mask.parts))
-    return MaskPatch(mask.pixels, mask.span * np.array([scale_x, scale_y, scale_x, scale_y]))
+    return replace(mask, span=mask.span * np.array([scale_x, scale_y, scale_x, scale_y]))
 
 
 def _moved_mask(mask: InstanceMask, x: float, y: float) -> InstanceMask:
     if isinstance(mask, Polygons):
         return Polygons(tuple(part + np.array([x, y]) for part in mask.parts))
-    return MaskPatch(mask.pixels, mask.span + np.array([x, y, x, y]))
+    return replace(mask, span=mask.span + np.array([x, y, x, y]))
 
 
 @dataclass

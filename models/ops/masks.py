@@ -65,23 +65,39 @@ def _rasterize(outlines: Sequence[Polygons], boxes: np.ndarray, resolution: int)
 
 
 def _resample(patches: Sequence[MaskPatch], boxes: np.ndarray, resolution: int) -> Tensor:
-    """(R, M, M) bool: each patch pooled over its box, both in the patch's own pixels."""
+    """(R, M, M) bool: each patch pooled over its box.
+
+    Those inside their image together, as a stack of equal sizes; those at its border, where RoIAlign has a rule of its
+    own for what lies outside, one by one.
+    """
+    targets = torch.zeros(len(patches), resolution, resolution, dtype=torch.bool)
+    groups: dict[int, list[int]] = {}
+    for row, patch in enumerate(patches):
+        groups.setdefault(id(patch) if any(patch.at_border) else 0, []).append(row)
+    for rows in groups.values():
+        targets[rows] = _pool([patches[row] for row in rows], boxes[rows], resolution)
+    return targets
+
+
+def _pool(patches: Sequence[MaskPatch], boxes: np.ndarray, resolution: int) -> Tensor:
+    """(R, M, M) bool: patches pooled over their boxes in the patches' own pixels; at a border, all are the same one."""
     unique = {id(patch): patch for patch in patches}
     position = {key: index for index, key in enumerate(unique)}
     height = max(patch.pixels.shape[0] for patch in unique.values())
     width = max(patch.pixels.shape[1] for patch in unique.values())
-    # One pixel of background around each patch, so that its edge is not extended outwards.
-    stack = torch.zeros(len(unique), 1, height + 2, width + 2)
+    # A pixel of background around each patch, so that its edge is not extended outwards as the image's is.
+    left, top, right, bottom = (int(not border) for border in patches[0].at_border)
+    stack = torch.zeros(len(unique), 1, top + height + bottom, left + width + right)
     for index, patch in enumerate(unique.values()):
         rows, columns = patch.pixels.shape
-        stack[index, 0, 1 : rows + 1, 1 : columns + 1] = torch.from_numpy(patch.pixels)
+        stack[index, 0, top : top + rows, left : left + columns] = torch.from_numpy(patch.pixels)
     rois = np.empty((len(patches), 5), np.float32)  # (R, 5)
     for row, patch, box in zip(rois, patches, boxes, strict=True):
         rows, columns = patch.pixels.shape
         corner, side = patch.span[:2], patch.span[2:] - patch.span[:2]
         factor = np.array([columns, rows]) / side
         row[0] = position[id(patch)]
-        row[1:] = np.concatenate([(box[:2] - corner) * factor + 1, (box[2:] - corner) * factor + 1])
+        row[1:] = np.concatenate([(point - corner) * factor + [left, top] for point in (box[:2], box[2:])])
     pooled: Tensor = roi_align(stack, torch.from_numpy(rois), resolution, 1.0, 0, aligned=True)
     return pooled[:, 0] >= 0.5
 

@@ -15,7 +15,9 @@ SLOPE = 0.2
 class SRFGenerator(nn.Module):
     """G of the SRF-GAN paper (section 3.1): residual blocks, one deconvolution, plus the bilinear input.
 
-    The last convolution starts small, so an untrained generator is nearly a bilinear interpolation.
+    The last convolution starts small: in training mode, an untrained generator adds some 0.16 of a random map's norm
+    to its bilinear interpolation, at any width; in evaluation mode, before its batch norms have seen a map, several
+    times as much.
     """
 
     def __init__(self, channels: int, num_blocks: int = 5) -> None:

@@ -41,6 +41,8 @@ class Checked:
         labels: (A,) int64, 0-based; -1 for unknown categories.
         image_rows: (A,) int64, each annotation's row among the images; -1 for unknown ones.
         masks: the usable outlines and run lengths only.
+        unusable: (A,) bool, of annotations of known images and categories: the box or the run-length mask has no
+            area, or the box lies outside its image.
     """
 
     report: Report
@@ -51,21 +53,25 @@ class Checked:
     labels: np.ndarray
     image_rows: np.ndarray
     masks: Segmentations
+    unusable: np.ndarray
 
 
-def check_records(records: Records, files: Sequence[Kind] = ()) -> Checked:
+def check_records(records: Records, files: Sequence[Kind] = (), *, count_unusable: bool = False) -> Checked:
     """Find every problem that the json itself shows; no image is opened.
 
     Args:
         records: the parsed json.
         files: what is wrong with the images' files, (N,) each, if the folder was listed (`places`).
+        count_unusable: keep boxes and masks of no area, and boxes outside the image, for scores as pycocotools'.
     """
+    nowhere: Fate = "counted as missed" if count_unusable else "dropped"
     image_rows = _rows_of(records.annotation_images, records.image_ids)
     known = image_rows >= 0
     sizes = np.where(known[:, None], records.sizes[image_rows.clip(min=0)], np.iinfo(np.int32).max)
     labels = records.categories.labels(records.annotation_categories)
-    boxes, box_kinds = _box_kinds(records.boxes, sizes)
-    masks, mask_kinds = _mask_kinds(records.segmentations, known, sizes)
+    boxes, box_kinds = _box_kinds(records.boxes, sizes, nowhere)
+    blank = records.segmentations.blank_runs()
+    masks, mask_kinds = _mask_kinds(records.segmentations, known, sizes, blank, count_unusable)
     truth = _truth_boxes(records.boxes, boxes, sizes)
     areas, odd_areas = _areas(records, truth)
     kinds: list[Kind] = [
@@ -78,7 +84,7 @@ def check_records(records: Records, files: Sequence[Kind] = ()) -> Checked:
         ("iscrowd is neither 0 nor 1", "read as 0", records.odd_crowd & ~records.crowd),
         ("iscrowd is neither 0 nor 1", "read as 1", records.odd_crowd & records.crowd),
     ]
-    unusable = [~known, *(found for _, fate, found in box_kinds if fate == "dropped")]
+    dropped = [~known, *(found for _, fate, found in box_kinds if fate == "dropped")]
     leaves = np.any([found for kind, _, found in box_kinds if kind in _OUTSIDE], axis=0)
     kinds += [(kind, "used as it is", found) for kind, found in annotation_hints(records, sizes, leaves)]
 
@@ -90,8 +96,10 @@ def check_records(records: Records, files: Sequence[Kind] = ()) -> Checked:
     ]
     report = Report(records.path, len(records.image_ids), len(records.annotation_ids), ())
     report = report.extended([problem for problem in problems if problem.count])
-    keep = ~np.any([*unusable, labels < 0], axis=0)
-    return Checked(report, keep, boxes, truth, areas, labels, image_rows, masks)
+    keep = ~np.any([*dropped, labels < 0], axis=0)
+    unusable = np.any([blank, *(found for kind, _, found in box_kinds if kind in _NOWHERE)], axis=0)
+    unusable &= known & (labels >= 0)
+    return Checked(report, keep, boxes, truth, areas, labels, image_rows, masks, unusable)
 
 
 def _image_kinds(records: Records, files: Sequence[Kind]) -> list[Kind]:
@@ -110,12 +118,13 @@ def _image_kinds(records: Records, files: Sequence[Kind]) -> list[Kind]:
 
 
 def _mask_kinds(
-    given: Segmentations, known: np.ndarray, sizes: np.ndarray
+    given: Segmentations, known: np.ndarray, sizes: np.ndarray, blank: np.ndarray, keep_blank: bool
 ) -> tuple[Segmentations, list[Kind]]:
     """The usable masks, and what was wrong with the others."""
-    wrong, blank = known & given.wrong_runs(sizes), given.blank_runs()
+    wrong = known & given.wrong_runs(sizes)
     masks, far, long = tame(given, sizes)
-    masks = masks.only(np.ones(len(masks.part_first) - 1, bool), ~(wrong | blank))
+    unusable = wrong if keep_blank else wrong | blank
+    masks = masks.only(np.ones(len(masks.part_first) - 1, bool), ~unusable)
     left = masks.has_mask
     nothing = ~given.has_mask & ~given.malformed & ~given.bad_polygon
     polygons: list[Kind] = [
@@ -129,16 +138,18 @@ def _mask_kinds(
         *((kind, fate, found & left) for kind, fate, found in polygons),
         *((kind, "boxes only", found & ~left) for kind, _, found in polygons),
         ("RLE of the wrong size", "boxes only", wrong),
-        ("mask without a pixel", "boxes only", blank),
+        ("mask without a pixel", "counted as missed" if keep_blank else "boxes only", blank),
         ("no mask", "boxes only", nothing & bool(left.any())),
     ]
 
 
 _OUTSIDE = ("box outside the image", "box partly outside the image")
+_NO_AREA = "box of zero or negative size"
+_NOWHERE = (_NO_AREA, _OUTSIDE[0])
 
 
-def _box_kinds(xywh: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, list[Kind]]:
-    """Boxes as xyxy clipped to their images, and what was wrong with them."""
+def _box_kinds(xywh: np.ndarray, sizes: np.ndarray, nowhere: Fate) -> tuple[np.ndarray, list[Kind]]:
+    """Boxes as xyxy clipped to their images, and what was wrong with them; `nowhere` befalls those without any area."""
     finite = np.isfinite(xywh).all(axis=1)
     with np.errstate(over="ignore", invalid="ignore"):
         corners = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
@@ -150,8 +161,8 @@ def _box_kinds(xywh: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, list[Ki
     outside, partly = _OUTSIDE
     return clipped, [
         ("box with NaN, infinite or missing numbers", "dropped", ~finite),
-        ("box of zero or negative size", "dropped", finite & ~positive),
-        (outside, "dropped", finite & positive & ~inside),
+        (_NO_AREA, nowhere, finite & ~positive),
+        (outside, nowhere, finite & positive & ~inside),
         (partly, "clipped", finite & positive & inside & over),
     ]
 

@@ -34,12 +34,14 @@ class CocoIndex:
         categories: the category map.
         annotated: False for test-style files.
         report: what was dropped or clipped.
+        left_out: annotations that are not scored, though pycocotools counts them: of no area, or outside their image.
         image_ids: (N,) int64.
         sizes: (N, 2) int64, height and width.
         name_bytes, name_first: UTF-8 bytes of all file names, and (N + 1,) offsets.
         first: (N + 1,) int64, each image's first annotation.
         annotation_ids: (A,) int64.
-        boxes: (A, 4) float32 xyxy in pixels of the file's image, clipped to it, never empty: what is trained on.
+        boxes: (A, 4) float32 xyxy in pixels of the file's image, clipped to it: what is trained on. Never empty, unless
+            the index was loaded to count those.
         truth_boxes: (A, 4) float64 x, y, width, height as the json has them: what is scored. float32 would move
             scores in their last digits.
         labels: (A,) int64, contiguous and 0-based.
@@ -54,6 +56,7 @@ class CocoIndex:
     categories: CategoryMap
     annotated: bool
     report: Report
+    left_out: int
     image_ids: Tensor
     sizes: Tensor
     name_bytes: Tensor
@@ -80,6 +83,7 @@ class CocoIndex:
         *,
         outside: bool = False,
         max_pixels: int = MAX_PIXELS,
+        count_unusable: bool = False,
     ) -> CocoIndex:
         """Read and check a json.
 
@@ -88,6 +92,7 @@ class CocoIndex:
             image_folder: where its images are; missing ones are an error. None: not looked at.
             outside: images may be outside that folder.
             max_pixels: larger images are an error.
+            count_unusable: keep annotations of no area or outside their image, which is for scores alone.
 
         Raises:
             InputError: a file or data set that cannot be used, with the first offenders.
@@ -98,9 +103,9 @@ class CocoIndex:
             if image_folder is None
             else file_kinds(records, image_folder, outside=outside, max_pixels=max_pixels)
         )
-        checked = check_records(records, files)
+        checked = check_records(records, files, count_unusable=count_unusable)
         checked.report.raise_if_fatal()
-        return build_index(records, checked)
+        return build_index(records, checked, left_out=0 if count_unusable else int(checked.unusable.sum()))
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -125,7 +130,7 @@ class CocoIndex:
         return Polygons(tuple(self.vertices[a:b].numpy() for a, b in pairwise(bounds)))
 
 
-def build_index(records: Records, checked: Checked) -> CocoIndex:
+def build_index(records: Records, checked: Checked, left_out: int) -> CocoIndex:
     """The index of checked records: images by id, the kept annotations grouped by image."""
     image_order = np.argsort(records.image_ids, kind="stable")
     place = np.empty_like(image_order)
@@ -156,4 +161,4 @@ def build_index(records: Records, checked: Checked) -> CocoIndex:
         "runs_of": masks.runs_of,
     }
     tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
-    return CocoIndex(records.path, records.categories, records.annotated, checked.report, **tensors)
+    return CocoIndex(records.path, records.categories, records.annotated, checked.report, left_out, **tensors)

@@ -18,6 +18,7 @@ from srfgan_cli.screen.console import styled
 Fate = Literal[
     "stops",
     "dropped",
+    "counted as missed",
     "clipped",
     "boxes only",
     "the box's area",
@@ -35,9 +36,9 @@ class Problem:
 
     Attributes:
         kind: what is wrong.
-        fate: what happens: the run `stops`, the annotation, image or polygon is `dropped`, the box or polygon is
-            `clipped`, it counts for `boxes only`, it gets another value, or it is `used as it is`, which may not
-            be what was meant.
+        fate: what happens: the run `stops`, the annotation, image or polygon is `dropped`, the object is `counted as
+            missed` where it is scored, the box or polygon is `clipped`, it counts for `boxes only`, it gets another
+            value, or it is `used as it is`, which may not be what was meant.
         count: how many annotations or images have it.
         first: the first ten of them, by annotation id, image id and file.
     """

@@ -76,6 +76,7 @@ def build_train_loader(
     *,
     batch_size: int,
     pseudo: tuple[DetectionDataset, int] | None = None,
+    group_factor: int = 0,
     accumulate: int = 1,
     rank: int = 0,
     world_size: int = 1,
@@ -90,6 +91,7 @@ def build_train_loader(
         dataset: what to read.
         batch_size: images per optimizer step over all processes and accumulation steps.
         pseudo: a second data set and its images per step, which every micro-batch has its share of.
+        group_factor: how finely batches are of one aspect ratio (`aspect_groups`).
         accumulate: micro-batches per optimizer step.
         rank, world_size: this process among all.
         seed: of order, sizes and flips.
@@ -104,6 +106,7 @@ def build_train_loader(
         TrainingBatches(
             part.sizes.numpy(),
             batch_size=size,
+            group_factor=group_factor,
             accumulate=accumulate,
             rank=rank,
             world_size=world_size,

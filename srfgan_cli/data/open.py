@@ -21,6 +21,7 @@ def open_split(
     training: bool,
     masks: bool = True,
     resize: bool = True,
+    count_unusable: bool = False,
 ) -> DetectionDataset:
     """Open one split of a data set, checked.
 
@@ -32,6 +33,7 @@ def open_split(
             image, at the one test size.
         masks: whether the model learns masks.
         resize: otherwise images keep their files' size.
+        count_unusable: keep objects of no area or outside their image, for scores that count them as missed.
 
     Raises:
         InputError: the folder, the json or the data in it cannot be used.
@@ -44,7 +46,13 @@ def open_split(
             " annotations/instances_*.json), or --dataset shapes"
         )
     files = find_split(root, split)
-    index = CocoIndex.load(files.json, files.images, outside=config.outside, max_pixels=config.max_pixels)
+    index = CocoIndex.load(
+        files.json,
+        files.images,
+        outside=config.outside,
+        max_pixels=config.max_pixels,
+        count_unusable=count_unusable,
+    )
     if training and not index.annotated:
         raise InputError(f"{files.json}: there is no 'annotations' key, so nothing to train on")
     return DetectionDataset(

@@ -94,7 +94,8 @@ def cut_out(runs: np.ndarray, height: int) -> MaskPatch:
     rows = np.flatnonzero(columns.any(axis=0))
     top, bottom = int(rows[0]), int(rows[-1]) + 1
     pixels = np.ascontiguousarray(columns[:, top:bottom].T)
-    return MaskPatch(pixels, np.array([left, top, right, bottom], np.float64))
+    at_border = (left == 0, top == 0, right * height == int(ends[-1]), bottom == height)
+    return MaskPatch(pixels, np.array([left, top, right, bottom], np.float64), at_border)
 
 
 def encode_mask(mask: np.ndarray, corner: tuple[int, int], size: tuple[int, int]) -> dict[str, Any]:

@@ -19,12 +19,13 @@ class TrainingBatches(Sampler[list[Request]]):
     """Endless micro-batches of one process, each a list of (position, seed).
 
     Every epoch visits all images once in a new order. An image waits in the group of its aspect ratio
-    (wide or tall) until that has a full global batch, so that no batch is mostly padding; images still
+    (wide or tall, or finer) until that has a full global batch, so that no batch is mostly padding; images still
     waiting at the end of an epoch come first in the next.
 
     Args:
         sizes: (N, 2) heights and widths.
         batch_size: images per optimizer step over all processes and accumulation steps.
+        group_factor: groups of aspect ratios between each two neighbouring powers of 2 from 1/2 to 2 (`aspect_groups`).
         accumulate: micro-batches per optimizer step.
         rank, world_size: this process takes slice `rank` of each global batch.
         seed: of the order and of everything random about the images.
@@ -39,6 +40,7 @@ class TrainingBatches(Sampler[list[Request]]):
         sizes: np.ndarray,
         *,
         batch_size: int,
+        group_factor: int = 0,
         accumulate: int = 1,
         rank: int = 0,
         world_size: int = 1,
@@ -50,7 +52,7 @@ class TrainingBatches(Sampler[list[Request]]):
                 f"a batch of {batch_size} images cannot be divided over {world_size} process(es) with"
                 f" {accumulate} accumulation step(s); choose a multiple of {world_size * accumulate}"
             )
-        self.wide = sizes[:, 1] >= sizes[:, 0]
+        self.groups, self.group_count = aspect_groups(sizes, group_factor)
         self.batch_size = batch_size
         self.accumulate = accumulate
         self.rank = rank
@@ -70,24 +72,38 @@ class TrainingBatches(Sampler[list[Request]]):
 
     def _global_batches(self) -> Iterator[tuple[int, np.ndarray]]:
         step = 0
-        waiting = [np.zeros(0, np.int64), np.zeros(0, np.int64)]
+        waiting = [np.zeros(0, np.int64)] * self.group_count
         for epoch in count():
-            order = np.random.default_rng([self.seed, epoch]).permutation(len(self.wide))
-            batches, waiting = _group(order, self.wide[order], waiting, self.batch_size)
+            order = np.random.default_rng([self.seed, epoch]).permutation(len(self.groups))
+            batches, waiting = _group(order, self.groups[order], waiting, self.batch_size)
             for positions in batches:
                 if step >= self.start:
                     yield step, positions
                 step += 1
 
 
+def aspect_groups(sizes: np.ndarray, factor: int) -> tuple[np.ndarray, int]:
+    """The group of each image by its width / height, (N,) int64 from 0, and how many groups there are.
+
+    Bounds are 2^-1 .. 2^1 in 2 * `factor` equal steps of the exponent, each bound belonging to the wider images; for a
+    factor of 0 the only one is 1 (torchvision's detection reference, `create_aspect_ratio_groups`).
+
+    Args:
+        sizes: (N, 2) heights and widths.
+        factor: see above.
+    """
+    bounds = 2.0 ** np.linspace(-1, 1, 2 * factor + 1) if factor else np.ones(1)
+    return np.searchsorted(bounds, sizes[:, 1] / sizes[:, 0], side="right"), len(bounds) + 1
+
+
 def _group(
-    order: np.ndarray, wide: np.ndarray, waiting: list[np.ndarray], size: int
+    order: np.ndarray, groups: np.ndarray, waiting: list[np.ndarray], size: int
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """One epoch's full batches, in the order in which they fill up, and who still waits in each group."""
     filled: list[tuple[int, np.ndarray]] = []
     left = []
     for group, before in enumerate(waiting):
-        place = np.flatnonzero(wide == bool(group))
+        place = np.flatnonzero(groups == group)
         queue = np.concatenate([before, order[place]])
         full = len(queue) // size
         last = place[np.arange(1, full + 1) * size - 1 - len(before)]

@@ -84,13 +84,19 @@ def _draw(count: int, generator: torch.Generator) -> int:
 def resized(size: tuple[int, int], short_side: int, max_side: int) -> tuple[int, int]:
     """The size whose short side is `short_side`, or whose long side is `max_side` if that is smaller.
 
+    Rounded in detectron2's order: the short side first, and then, if need be, both by the long one.
+
     Args:
         size: height and width in pixels.
         short_side: wanted pixels of the short side.
         max_side: limit of the long side in pixels.
     """
-    scale = min(short_side / min(size), max_side / max(size))
-    height, width = (max(_SMALLEST_SIDE, int(side * scale + 0.5)) for side in size)
+    scale = short_side / min(size)
+    sides = [short_side if side == min(size) else side * scale for side in size]
+    if max(sides) > max_side:
+        shrunk = max_side / max(sides)
+        sides = [side * shrunk for side in sides]
+    height, width = (max(_SMALLEST_SIDE, int(side + 0.5)) for side in sides)
     return height, width
 
 
@@ -208,4 +214,5 @@ def _mirrored_mask(mask: InstanceMask, width: int) -> InstanceMask:
     x1, y1, x2, y2 = mask.span
     # A copy in any case: one column turned round counts as contiguous, and torch refuses its negative stride.
     pixels = mask.pixels[:, ::-1].copy()
-    return MaskPatch(pixels, np.array([width - x2, y1, width - x1, y2]))
+    left, top, right, bottom = mask.at_border
+    return MaskPatch(pixels, np.array([width - x2, y1, width - x1, y2]), (right, top, left, bottom))

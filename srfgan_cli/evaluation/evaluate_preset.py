@@ -50,7 +50,13 @@ def evaluate_preset(config: Config, devices: Devices, options: EvaluationOptions
     """
     tta = config.evaluation.tta
     dataset = open_split(
-        config.data, options.data_root, options.split, training=False, masks=False, resize=not tta.enabled
+        config.data,
+        options.data_root,
+        options.split,
+        training=False,
+        masks=False,
+        resize=not tta.enabled,
+        count_unusable=config.evaluation.count_unusable,
     )
     reference = _reference(config, options)
     max_detections = config.evaluation.max_detections

@@ -24,6 +24,7 @@ class Report:
         images: how many images were scored.
         seconds: wall-clock time of detection over all images; 0.0 for results read from a file.
         max_detections: detections per image and category that the scores count.
+        left_out: ground truth of no area or outside its image, which is not scored here, but is by pycocotools.
         tta: whether the detector saw each image at several scales.
         reference: the paper's row, if the preset has one.
         results: the results file, if one was written or read.
@@ -35,6 +36,7 @@ class Report:
     images: int
     seconds: float
     max_detections: int
+    left_out: int = 0
     tta: bool = False
     reference: Row | None = None
     results: Path | None = None
@@ -50,6 +52,7 @@ class Report:
             "seconds": round(self.seconds, 3),
             "reference": self.reference.as_json() if self.reference else {},
             "max_detections": self.max_detections,
+            "left_out": self.left_out,
             "tta": self.tta,
         }
         if self.results is not None:

@@ -26,6 +26,8 @@ def report_table(report: Report, *, per_class: bool = False) -> RenderableType:
         split = report.reference.split
         note = f"The paper's numbers are of COCO {split}, {COCO_IMAGES[split]} images: other data than these."
         parts.append(styled((note, "yellow")))
+    if report.left_out:
+        parts.append(styled((_left_out(report.left_out), "yellow")))
     if report.reference is not None and report.reference.note:
         parts.append(styled(f"{report.reference.note}."))
     if per_class:
@@ -49,6 +51,13 @@ def _overall_table(report: Report) -> Table:
             table.add_row("", "difference", *_differences(scores.overall, paper), style="dim")
         table.add_section()
     return table
+
+
+def _left_out(count: int) -> str:
+    return (
+        f"Not scored, being of no area or outside the image: {count} of the ground truth. "
+        "--set evaluation.count_unusable=true counts them as missed, as pycocotools does."
+    )
 
 
 def _recall_table(report: Report) -> Table:

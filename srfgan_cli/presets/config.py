@@ -103,6 +103,9 @@ class DataConfig(StrictConfig):
     """Probability of a horizontal flip in training."""
     crop: CropConfig | None = None
     """Crop training images before they are resized; none by default."""
+    aspect_ratio_group_factor: int = Field(0, ge=0, le=16)
+    """Training batches are of images of similar width / height: so many groups within 1/2..1 and within 1..2, and those
+    beyond. 0: only wide and tall ones apart. As torchvision's `--aspect-ratio-group-factor`."""
     skip_empty: bool = True
     """Leave images without any object out of the training."""
     degradation: Interpolation = "bilinear"
@@ -313,6 +316,9 @@ class EvaluationConfig(StrictConfig):
 
     max_detections: int = Field(100, ge=1, le=100_000)
     """Detections per image that COCO's AP counts; crowded data needs more than 100."""
+    count_unusable: bool = False
+    """Count ground truth of no area or outside its image, which nothing can find, as pycocotools does, as missed. By
+    default it stays out, and `eval` says how many those are."""
     tta: TTAConfig = TTAConfig()
 
 

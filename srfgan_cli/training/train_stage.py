@@ -124,7 +124,8 @@ def _open_data(plan: Plan, world: World) -> Splits:
     train = open_split(config.data, root, "train", training=True, masks=masks)
     val = None
     if plan.stage != "pretrain":
-        val = open_split(config.data, root, "val", training=False, masks=False)
+        counting = config.evaluation.count_unusable
+        val = open_split(config.data, root, "val", training=False, masks=False, count_unusable=counting)
         check_same_categories(train, val)
     if world.is_main:
         world.barrier()
@@ -225,6 +226,7 @@ def _batches(plan: Plan, splits: Splits, world: World, state: dict[str, Any] | N
         splits.train,
         batch_size=labelled,
         pseudo=pseudo,
+        group_factor=plan.config.data.aspect_ratio_group_factor,
         accumulate=solver.accumulate,
         rank=world.rank,
         world_size=world.size,

@@ -44,6 +44,8 @@ def test_cut_out_keeps_exactly_the_masks_own_pixels():
     runs, first, _ = decode_strings([encode(mask) for mask in masks])
     for mask, start, end in zip(masks, first, first[1:], strict=False):
         patch = cut_out(runs[start:end], mask.shape[0])
+        edges = (mask[:, 0], mask[0], mask[:, -1], mask[-1])
+        assert patch.at_border == tuple(bool(edge.any()) for edge in edges)
         x1, y1, x2, y2 = patch.span.astype(int)
         pasted = np.zeros_like(mask)
         pasted[y1:y2, x1:x2] = patch.pixels

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from srfgan.models.errors import InputError
-from srfgan_cli.data.sampler import EvaluationBatches, TrainingBatches
+from srfgan_cli.data.sampler import EvaluationBatches, TrainingBatches, aspect_groups
 
 WIDE, TALL = (20, 30), (30, 20)
 SIZES = np.array([WIDE] * 23 + [TALL] * 14)
@@ -35,6 +35,27 @@ def test_a_global_batch_is_all_wide_or_all_tall():
     assert all(len(group) == 1 for group in groups)
     assert {True} in groups
     assert {False} in groups
+
+
+def test_finer_groups_are_torchvisions():
+    """`--aspect-ratio-group-factor 3`: bounds at 1/2, 0.63, 0.79, 1, 1.26, 1.59 and 2, each the wider group's."""
+    sizes = np.array([(100, w) for w in (49, 50, 62, 64, 79, 80, 99, 100, 125, 127, 158, 159, 199, 200, 900)])
+    groups, count = aspect_groups(sizes, 3)
+    assert groups.tolist() == [0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7] and count == 8
+    plain, two = aspect_groups(sizes, 0)
+    assert plain.tolist() == [0] * 7 + [1] * 8 and two == 2
+
+
+def test_a_batch_is_of_one_group_and_no_image_is_forgotten():
+    rng = np.random.default_rng(0)
+    sizes = rng.integers(20, 60, (90, 2))
+    groups, _ = aspect_groups(sizes, 3)
+    batches = list(islice(TrainingBatches(sizes, batch_size=4, group_factor=3), 400))
+    assert all(len({groups[position] for position, _ in batch}) == 1 for batch in batches)
+    counts = np.bincount([position for batch in batches for position, _ in batch], minlength=90)
+    assert counts.max() - counts.min() <= 3
+    later = list(islice(TrainingBatches(sizes, batch_size=4, group_factor=3, start=57), 9))
+    assert later == batches[57:66]
 
 
 @pytest.mark.parametrize(("world_size", "accumulate"), [(1, 2), (2, 1), (2, 2), (4, 1)])

@@ -25,6 +25,7 @@ from srfgan_cli.data.transforms import (
         ((200, 640), 800, 1333, (417, 1333)),
         ((1, 1), 800, 1333, (800, 800)),
         ((1, 2000), 800, 1333, (2, 1333)),
+        ((105, 310), 800, 1333, (451, 1333)),  # not 452, as by the long side alone
     ],
 )
 def test_sizes(size, short, longest, expected):
@@ -193,9 +194,11 @@ def test_a_target_without_instances_or_masks_passes():
 
 def test_a_mask_of_one_column_can_be_flipped():
     """numpy calls such an array contiguous whatever its stride; torch does not take a negative one."""
-    patch = MaskPatch(np.array([[1], [0], [1]], np.uint8), np.array([2, 0, 3, 3], np.float64))
+    at_border = (True, True, False, False)
+    patch = MaskPatch(np.array([[1], [0], [1]], np.uint8), np.array([2, 0, 3, 3], np.float64), at_border)
     target = Target(torch.tensor([[2.0, 0, 3, 3]]), torch.tensor([0]), [patch])
     (mirrored,) = Placement((3, 8), (3, 8), flipped=True).target(target).masks
+    assert mirrored.at_border == (False, True, True, False)
     assert torch.from_numpy(mirrored.pixels).tolist() == [[1], [0], [1]] and mirrored.span[0] == 5
 
 

@@ -118,10 +118,10 @@ def pycocotools_printed(truth, results, iou_type, capsys):
 def index_of(tmp_path):
     """The checked data set of a COCO document, through its file."""
 
-    def build(truth):
+    def build(truth, **options):
         path = tmp_path / "instances.json"
         path.write_text(json.dumps(truth))
-        return CocoIndex.load(path)
+        return CocoIndex.load(path, **options)
 
     return build
 
@@ -161,6 +161,50 @@ def test_recalls_are_named_after_the_detections_that_count(limit, names, index_o
     truth, results = random_scene(0)
     recall = score(index_of(truth), results, tasks=["box"], max_detections=limit)["box"].recall
     assert list(recall) == [*names, "ARs", "ARm", "ARl"]
+
+
+def with_unusable(truth):
+    """The scene with objects that nothing can find: of no area, of negative sides, outside, blank masks."""
+    outline = [[40, 40, 60, 40, 60, 60]]
+    outside = [[700, 40, 720, 40, 720, 60]]
+    blank = {"size": [SIZE, SIZE], "counts": [SIZE * SIZE]}
+    given = [
+        ([40, 40, 0, 20], 0, outline),
+        ([40, 40, 20, 0], 200.0, outline),
+        ([60, 40, -20, 20], -400, outline),
+        ([700, 40, 20, 20], 400, outside),
+        ([-90, 40, 20, 20], 9000, [[-90, 40, -70, 40, -70, 60]]),
+        ([1e6, 40, 20, 20], 400, outline),
+        ([40, 40, 20, 20], 400, blank),
+    ]
+    first = len(truth["annotations"]) + 1
+    more = [
+        {"id": first + n, "image_id": 1 + n % 3, "category_id": 3, "bbox": box, "area": area, "iscrowd": 0,
+         "segmentation": mask}
+        for n, (box, area, mask) in enumerate(given)
+    ]  # fmt: skip
+    return truth | {"annotations": [*truth["annotations"], *more]}, len(given)
+
+
+@pytest.mark.parametrize(("task", "iou_type"), [("box", "bbox"), ("mask", "segm")])
+def test_ground_truth_that_nothing_can_find_counts_on_request_as_for_pycocotools(task, iou_type, index_of):
+    """By default it stays out, which makes the scores higher, and the index says how many they are."""
+    scene, results = random_scene(2)
+    truth, count = with_unusable(scene)
+    counting = index_of(truth, count_unusable=True)
+    scores = score(counting, results)[task]
+    measured = [getattr(scores.overall, metric) for metric in METRICS]
+    measured += [scores.recall[name] for name in ("AR@100", "ARs", "ARm", "ARl")]
+    assert measured == pytest.approx(pycocotools_scores(truth, results, iou_type, 100), abs=1e-9)
+    assert counting.left_out == 0
+    fates = {problem.kind: problem.fate for problem in counting.report.problems}
+    assert fates["box outside the image"] == fates["mask without a pixel"] == "counted as missed"
+    index = index_of(truth)
+    assert index.left_out == count
+    left_out = score(index, results)[task].overall
+    assert left_out.AP > scores.overall.AP + 0.1
+    if task == "mask":
+        assert left_out == score(index_of(scene), results)[task].overall
 
 
 def test_classes_are_scored_apart_and_absent_ones_are_none(index_of):

@@ -69,6 +69,7 @@ def test_ground_truth_through_a_detector_is_perfect(open_tiny, tmp_path):
         "seconds": report.as_json()["seconds"],
         "reference": {},
         "max_detections": 100,
+        "left_out": 1,
         "tta": False,
         "results": str(path),
         "per_class": {"box": {"cat": 100.0, "dog": 100.0}, "mask": {"cat": 100.0, "dog": 100.0}},

@@ -62,6 +62,13 @@ def test_what_one_has_to_know_of_the_papers_numbers_is_said():
     assert "the article's 45.0 is of 300 proposals and random crops." in " ".join(sparse.split())
 
 
+def test_ground_truth_that_stays_out_is_said():
+    said = " ".join(printed(report(left_out=3)).split())
+    assert "Not scored, being of no area or outside the image: 3 of the ground truth." in said
+    assert "--set evaluation.count_unusable=true" in said and "as pycocotools does" in said
+    assert "Not scored" not in printed(report())
+
+
 def test_classes_are_listed_on_request():
     text = printed(report(), per_class=True)
     assert cells(text, "[cat]") == [["[cat]", "51.2", "40.0"]]

@@ -47,6 +47,29 @@ def test_targets_of_polygons_and_patches_keep_their_order():
         assert torch.equal(targets[row], whole), "a patch must pool as the whole image's bitmap does"
 
 
+def test_a_patch_at_the_images_border_pools_as_the_whole_image_does_for_boxes_beyond_it():
+    """RoIAlign goes on with the image's last pixels for half a pixel, and then there is nothing (detectron2)."""
+    generator = np.random.default_rng(0)
+    height, width = 40, 60
+    spans = [(0, 0, 25, 20), (35, 5, 60, 30), (20, 22, 50, 40), (0, 0, 60, 40), (10, 10, 30, 30)]
+    patches, images = [], []
+    for x0, y0, x1, y1 in spans:
+        pixels = (generator.random((y1 - y0, x1 - x0)) < 0.8).astype(np.uint8)
+        at_border = (x0 == 0, y0 == 0, x1 == width, y1 == height)
+        patches.append(MaskPatch(pixels, np.array([x0, y0, x1, y1], np.float64), at_border))
+        images.append(np.pad(pixels, ((y0, height - y1), (x0, width - x1))))
+    corner = torch.from_numpy(generator.uniform(-12, 45, (200, 2))).float()
+    boxes = torch.cat([corner, corner + torch.from_numpy(generator.uniform(3, 40, (200, 2))).float()], dim=1)
+    matched = torch.arange(200) % len(spans)
+    whole = torch.from_numpy(np.stack(images)).float()[:, None]
+    rois = torch.cat([matched[:, None].float(), boxes], dim=1)
+    expected = roi_align(whole, rois, 28, 1.0, 0, aligned=True)[:, 0] >= 0.5
+    outside = (boxes < 0).any(dim=1) | (boxes[:, 2:] > torch.tensor([width, height])).any(dim=1)
+    assert 50 < outside.sum() < 190 and expected[outside].any()
+    different = mask_targets(patches, boxes, matched, 28) != expected
+    assert different.float().mean() < 1e-5, "pixels of one half within rounding"
+
+
 def test_patch_targets_follow_a_resized_span():
     pixels = np.zeros((10, 20), np.uint8)
     pixels[:, 10:] = 1
