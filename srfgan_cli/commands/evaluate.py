@@ -43,6 +43,16 @@ From = Annotated[
 TTA = Annotated[
     bool, typer.Option("--tta", help="Multi-scale testing: short sides 400 to 1200, each also mirrored.")
 ]
+Report = Annotated[
+    bool,
+    typer.Option("--report", help="Also a page of what is right and wrong: report.html beside the results."),
+]
+Against = Annotated[
+    Path | None,
+    typer.Option(
+        "--against", help="Another run's results.json to compare with, on that page.", metavar="FILE"
+    ),
+]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Images at a time on each device.")]
 
 
@@ -57,6 +67,8 @@ def evaluate(
     max_detections: MaxDetections = None,
     per_class: PerClass = False,
     tta: TTA = False,
+    report: Report = False,
+    against: Against = None,
     batch_size: BatchSize = 1,
     devices: Devices = "auto",
     launcher: Launcher = "auto",
@@ -96,7 +108,7 @@ def evaluate(
         code = launch(chosen, launcher, nnodes, rdzv_endpoint)
         if code is not None:
             raise typer.Exit(code)
-    report = evaluate_preset(
+    scored = evaluate_preset(
         config,
         chosen,
         EvaluationOptions(
@@ -109,11 +121,15 @@ def evaluate(
             precision=precision or "fp32",
         ),
     )
-    if report is None:
+    if scored is None:
         return
     from srfgan_cli.evaluation.table import report_table
     from srfgan_cli.screen.console import print_json, stderr, stdout
 
-    (stderr if json else stdout).print(report_table(report, per_class=per_class))
+    (stderr if json else stdout).print(report_table(scored, per_class=per_class))
     if json:
-        print_json(report.as_json(per_class=per_class))
+        print_json(scored.as_json(per_class=per_class))
+    if report or against is not None:
+        from srfgan_cli.analysis.judge_preset import judge_preset
+
+        stderr.print(f"Report: {judge_preset(config, data_root, split, scored, against)}")

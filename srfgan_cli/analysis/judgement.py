@@ -1,0 +1,203 @@
+"""All that can be said of a results file at an IoU of 0.5: numbers for scripts, and what the page shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from srfgan_cli.analysis.against import Difference, difference
+from srfgan_cli.analysis.curves import Curve, class_curves, mean_ap, pooled_curve
+from srfgan_cli.analysis.errors import Errors, errors
+from srfgan_cli.analysis.matches import Matches, match
+from srfgan_cli.analysis.slices import ImageScore, Slice, by_crowding, by_image, by_size, confusion
+from srfgan_cli.data.coco import CocoIndex
+from srfgan_cli.evaluation.coco import Task
+from srfgan_cli.evaluation.results import Result
+
+WORST = 12
+"""Images that are named."""
+
+
+@dataclass(frozen=True)
+class Other:
+    """Another run on the same images.
+
+    Attributes:
+        name: its results file.
+        difference: this run's AP50 less its.
+        threshold: at which its F1 is highest.
+        sizes, crowding: its recalls there.
+        won, lost: images whose F1 is higher or lower than the other's, each at its own threshold.
+    """
+
+    name: str
+    difference: Difference
+    threshold: float
+    sizes: list[Slice]
+    crowding: list[Slice]
+    won: int
+    lost: int
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Of one task, boxes or masks.
+
+    Attributes:
+        matches: what everything rests on.
+        classes: a curve for each.
+        pooled: of all of them together.
+        errors: their kinds and costs.
+        threshold: the score at which the pooled F1 is highest; for everything below.
+        table: which class was taken for which (`confusion`).
+        sizes, crowding: which objects are found.
+        images: every image, the worst first.
+        other: the run compared with.
+    """
+
+    task: Task
+    names: tuple[str, ...]
+    matches: Matches
+    classes: list[Curve]
+    pooled: Curve
+    errors: Errors
+    threshold: float
+    table: np.ndarray
+    sizes: list[Slice]
+    crowding: list[Slice]
+    images: list[ImageScore]
+    other: Other | None
+
+    def as_json(self, index: CocoIndex) -> dict[str, Any]:
+        """Plain data; rates in percent, None where there is nothing to divide by."""
+        best = self.pooled.best
+        document: dict[str, Any] = {
+            "iou": 0.5,
+            "AP50": _rounded(mean_ap(self.classes)),
+            "score_threshold": round(self.threshold, 4),
+            "precision": None if best is None else _percent(self.pooled.precision[best]),
+            "recall": None if best is None else _percent(self.pooled.recall[best]),
+            "F1": None if best is None else _percent(self.pooled.f1[best]),
+            "errors": {
+                kind: {"count": self.errors.counts[kind], "AP50": _rounded(cost)}
+                for kind, cost in self.errors.cost.items()
+            },
+            "per_class": [
+                _class_as_json(name, one) for name, one in zip(self.names, self.classes, strict=True)
+            ],
+            "confusion": self.table.tolist(),
+            "recall_by_size": [_slice_as_json(one) for one in self.sizes],
+            "recall_by_crowding": [_slice_as_json(one) for one in self.crowding],
+            "worst_images": [
+                {"image_id": int(index.image_ids[one.image]), "file_name": index.file_name(one.image)}
+                | {key: value for key, value in asdict(one).items() if key != "image"}
+                for one in self.images[:WORST]
+            ],
+        }
+        if self.other is not None:
+            document["against"] = _other_as_json(self.other, self.names)
+        return document
+
+
+def judge(
+    index: CocoIndex,
+    results: Sequence[Result],
+    task: Task,
+    max_detections: int,
+    against: tuple[str, Sequence[Result]] | None = None,
+) -> Judgement:
+    """Judge checked results of an annotated data set, and compare them with another run's (name, results)."""
+    matches = match(index, results, task, max_detections)
+    pooled, found = pooled_curve(matches), errors(matches)
+    threshold = _threshold(pooled)
+    images = by_image(matches, len(index), threshold)
+    other = None
+    if against is not None:
+        other = _compare(index, matches, images, against, task, max_detections)
+    return Judgement(
+        task=task,
+        names=index.categories.names,
+        matches=matches,
+        classes=class_curves(matches),
+        pooled=pooled,
+        errors=found,
+        threshold=threshold,
+        table=confusion(matches, found, threshold),
+        sizes=by_size(matches, threshold),
+        crowding=by_crowding(matches, threshold),
+        images=sorted(images, key=lambda one: (-(one.missed + one.false), one.f1)),
+        other=other,
+    )
+
+
+def _compare(
+    index: CocoIndex,
+    ours: Matches,
+    images: Sequence[ImageScore],
+    against: tuple[str, Sequence[Result]],
+    task: Task,
+    max_detections: int,
+) -> Other:
+    name, results = against
+    theirs = match(index, results, task, max_detections)
+    threshold = _threshold(pooled_curve(theirs))
+    pairs = list(zip(images, by_image(theirs, len(index), threshold), strict=True))
+    return Other(
+        name=name,
+        difference=difference(ours, theirs, len(index)),
+        threshold=threshold,
+        sizes=by_size(theirs, threshold),
+        crowding=by_crowding(theirs, threshold),
+        won=sum(own.f1 > other.f1 for own, other in pairs),
+        lost=sum(own.f1 < other.f1 for own, other in pairs),
+    )
+
+
+def _threshold(pooled: Curve) -> float:
+    best = pooled.best
+    return 0.0 if best is None else float(pooled.score[best])
+
+
+def _class_as_json(name: str, one: Curve) -> dict[str, Any]:
+    best = one.best
+    at = {} if best is None else {"precision": one.precision, "recall": one.recall, "F1": one.f1}
+    return {
+        "name": name,
+        "objects": one.objects,
+        "detections": len(one.score),
+        "AP50": _rounded(one.ap),
+        "score_threshold": None if best is None else round(float(one.score[best]), 4),
+    } | {key: None if best is None else _percent(values[best]) for key, values in at.items()}
+
+
+def _other_as_json(other: Other, names: Sequence[str]) -> dict[str, Any]:
+    differs = other.difference
+    return {
+        "results": other.name,
+        "AP50": _rounded(differs.overall),
+        "interval": [_rounded(differs.low), _rounded(differs.high)],
+        "per_class": [
+            {"name": name, "AP50": _rounded(value)}
+            for name, value in zip(names, differs.per_class, strict=True)
+        ],
+        "recall_by_size": [_slice_as_json(one) for one in other.sizes],
+        "recall_by_crowding": [_slice_as_json(one) for one in other.crowding],
+        "images_won": other.won,
+        "images_lost": other.lost,
+    }
+
+
+def _slice_as_json(one: Slice) -> dict[str, Any]:
+    recall = one.recall
+    return {"name": one.name, "objects": one.objects, "recall": None if recall is None else _percent(recall)}
+
+
+def _percent(value: float) -> float:
+    return round(100 * float(value), 2)
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)

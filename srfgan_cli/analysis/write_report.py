@@ -1,0 +1,266 @@
+"""`eval --report`: one page that needs nothing beside it, and its numbers as JSON."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2.functional import to_pil_image
+
+from srfgan.models.errors import InputError
+from srfgan.models.structures import Detections, Target
+from srfgan_cli.analysis.charts import confusion_chart, curves_chart, errors_chart
+from srfgan_cli.analysis.errors import KINDS, MEANINGS
+from srfgan_cli.analysis.judgement import Judgement, Other
+from srfgan_cli.analysis.slices import ImageScore
+from srfgan_cli.data.coco import CocoIndex
+from srfgan_cli.data.images import read_image
+from srfgan_cli.evaluation.report import METRICS, Report
+from srfgan_cli.evaluation.results import Result
+from srfgan_cli.machine.files import write_atomically
+from srfgan_cli.screen.pages import STYLE, signed, versions
+from srfgan_cli.visualization.detections import draw
+from srfgan_cli.visualization.truth import as_detections
+
+FRAME = Path(__file__).with_name("page.html")
+_PICTURES = 6
+"""Of the worst images, those that are shown."""
+_CLASSES = 100
+"""Rows of the table of classes."""
+_QUALITY = 85
+
+
+def write_report(
+    report: Report,
+    judgements: Sequence[Judgement],
+    index: CocoIndex,
+    results: Sequence[Result],
+    image_folder: Path,
+    output_dir: Path,
+) -> Path:
+    """Write report.html and report.json, and return the page.
+
+    Args:
+        report: the scores.
+        judgements: of boxes, and of masks where there are; the first one's curves and images are shown.
+        index: the data set.
+        results: what was judged.
+        image_folder: where its images are; one that cannot be read is left out of the page, which says so.
+        output_dir: made if need be.
+
+    Raises:
+        InputError: they cannot be written.
+    """
+    document = report.as_json()
+    document["analysis"] = {one.task: one.as_json(index) for one in judgements}
+    pictures = "".join(_worst(judgements[0], index, results, image_folder))
+    page = Template(FRAME.read_text(encoding="utf-8")).substitute(
+        _values(report, judgements, pictures or "<p>None: every image is right.</p>")
+    )
+    files = {"report.json": json.dumps(document, indent=2) + "\n", "report.html": page}
+    for name, text in files.items():
+        content = text.encode(errors="backslashreplace")
+        write_atomically(output_dir / name, lambda file, content=content: file.write(content))  # type: ignore[misc]
+    return output_dir / "report.html"
+
+
+def _values(report: Report, judgements: Sequence[Judgement], worst: str) -> Mapping[str, str]:
+    first = judgements[0]
+    confusion = confusion_chart(first)
+    scale = f"{report.images:,} images of {report.split}, {len(first.matches.found):,} objects"
+    limit = f"at most {report.max_detections} detections of a class in an image"
+    return {
+        "style": STYLE.read_text(encoding="utf-8"),
+        "title": escape(report.preset),
+        "lead": escape(f"{scale}; {limit}."),
+        "scores": _scores(report),
+        "threshold": _threshold(first),
+        "score": f"{first.threshold:.2f}",
+        "curves": _inline(curves_chart(first), "png"),
+        "costs": _inline(errors_chart(list(judgements)), "png"),
+        "errors": _errors(judgements),
+        "against": "" if first.other is None else _against(first, first.other),
+        "slices": _slices(first),
+        "classes": _classes(first),
+        "confusion": "" if confusion is None else _chart(confusion, "Which class is taken for which"),
+        "worst": worst,
+        "made_with": escape(", ".join(f"{name} {version}" for name, version in versions().items())),
+    }
+
+
+def _scores(report: Report) -> str:
+    rows = [
+        [task, *(_number(getattr(scores.overall, metric)) for metric in METRICS)]
+        + [_number(value) for value in scores.recall.values()]
+        for task, scores in report.scores.items()
+    ]
+    recalls = list(next(iter(report.scores.values())).recall)
+    return _table(["", *METRICS, *recalls], rows)
+
+
+def _threshold(one: Judgement) -> str:
+    best = one.pooled.best
+    if best is None:
+        return "There is no detection."
+    values = (one.pooled.f1[best], one.pooled.precision[best], one.pooled.recall[best])
+    f1, precision, recall = (f"{100 * float(value):.1f} %" for value in values)
+    return (
+        f"From a score of {one.threshold:.2f} on, F1 is highest: {f1}, with {precision} of the detections right and "
+        f"{recall} of the objects found. What follows takes that score."
+    )
+
+
+def _errors(judgements: Sequence[Judgement]) -> str:
+    heads = [
+        "error",
+        *(f"{one.task}: how many" for one in judgements),
+        *(f"{one.task}: cost" for one in judgements),
+    ]
+    rows = [
+        [f"{kind}<small>{escape(MEANINGS[kind])}</small>"]
+        + [f"{one.errors.counts[kind]:,}" for one in judgements]
+        + [f"{one.errors.cost[kind]:.1f}" for one in judgements]
+        for kind in KINDS
+    ]
+    return _table(heads, rows, escaped=True)
+
+
+def _against(one: Judgement, other: Other) -> str:
+    differs = other.difference
+    interval = f"{signed(differs.low)} to {signed(differs.high)}"
+    verdict = (
+        f"AP50 differs by {signed(differs.overall)} points ({interval}: 95 % over the choice of images, for one "
+        f"training each). {other.won:,} images are better by their F1, {other.lost:,} worse."
+    )
+    ranked = sorted(
+        (
+            (value, name)
+            for name, value in zip(one.names, differs.per_class, strict=True)
+            if value is not None
+        ),
+        key=lambda pair: -abs(pair[0]),
+    )
+    rows = [[escape(name), _signed_cell(value)] for value, name in ranked[:20]]
+    table = _table(["class, largest differences first", "AP50"], rows, escaped=True)
+    return (
+        f"<section><h2>Against {escape(other.name)}</h2><p>{escape(verdict)}</p>"
+        f'<div class="scroll"><table class="steps">{table}</table></div></section>'
+    )
+
+
+def _signed_cell(value: float) -> str:
+    kind = "up" if round(value, 1) > 0 else "down" if round(value, 1) < 0 else ""
+    return f'<td class="{kind}">{signed(value)}</td>'
+
+
+def _slices(one: Judgement) -> str:
+    other = one.other
+    heads = ["objects", "how many", "found"] + ([] if other is None else ["the other run"])
+    theirs = [] if other is None else [*other.sizes, *other.crowding]
+    rows = []
+    for number, part in enumerate([*one.sizes, *one.crowding]):
+        row = [part.name, f"{part.objects:,}", _share(part.recall)]
+        rows.append(row + ([_share(theirs[number].recall)] if theirs else []))
+    return _table(heads, rows)
+
+
+def _classes(one: Judgement) -> str:
+    order = sorted(range(len(one.names)), key=lambda at: -one.classes[at].objects)
+    rows = []
+    for at in order[:_CLASSES]:
+        curve = one.classes[at]
+        best = curve.best
+        at_best = [] if best is None else [curve.score[best], curve.precision[best], curve.recall[best]]
+        numbers = [f"{at_best[0]:.2f}", _share(at_best[1]), _share(at_best[2])] if at_best else ["", "", ""]
+        rows.append(
+            [one.names[at], f"{curve.objects:,}", f"{len(curve.score):,}", _number(curve.ap), *numbers]
+        )
+    heads = ["class", "objects", "detections", "AP50", "best score", "precision", "recall"]
+    return _table(heads, rows)
+
+
+def _worst(one: Judgement, index: CocoIndex, results: Sequence[Result], image_folder: Path) -> Iterator[str]:
+    """Truth and detections of each of the worst images, side by side."""
+    labels = {category: label for label, category in enumerate(index.categories.ids)}
+    for scored in one.images[:_PICTURES]:
+        if not scored.missed + scored.false:
+            return
+        name = index.file_name(scored.image)
+        title = f"{name}: {scored.right} found, {scored.missed} missed, {scored.false} false alarms"
+        try:
+            height, width = index.sizes[scored.image].tolist()
+            image = read_image(image_folder / name, (height, width))
+        except InputError as error:
+            yield f"<h4>{escape(title)}; {escape(str(error))}</h4>"
+            continue
+        pair = [_truth(index, scored, image), _found(index, scored, results, labels, one.threshold)]
+        pictures = [
+            draw(image, shown, index.categories.names, score_threshold=one.threshold, scores=scores)
+            for shown, scores in zip(pair, (False, True), strict=True)
+        ]
+        yield f'<h4>{escape(title)}</h4><div class="pair">' + "".join(map(_picture, pictures)) + "</div>"
+
+
+def _truth(index: CocoIndex, scored: ImageScore, image: Tensor) -> Detections:
+    rows = torch.tensor(index.rows(scored.image), dtype=torch.int64)
+    rows = rows[~index.crowd[rows]]
+    target = Target(index.boxes[rows], index.labels[rows])
+    return as_detections(target, (image.shape[1], image.shape[2]))
+
+
+def _found(
+    index: CocoIndex,
+    scored: ImageScore,
+    results: Sequence[Result],
+    labels: Mapping[int, int],
+    threshold: float,
+) -> Detections:
+    image_id = int(index.image_ids[scored.image])
+    own = [one for one in results if one["image_id"] == image_id and one["score"] >= threshold]
+    boxes = torch.tensor([one["bbox"] for one in own], dtype=torch.float32).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    scores = torch.tensor([one["score"] for one in own], dtype=torch.float32)
+    return Detections(
+        boxes, scores, torch.tensor([labels[one["category_id"]] for one in own], dtype=torch.int64)
+    )
+
+
+def _picture(pixels: Tensor) -> str:
+    buffer = io.BytesIO()
+    to_pil_image(pixels).save(buffer, "JPEG", quality=_QUALITY)
+    return f'<figure><img src="{_inline(buffer.getvalue(), "jpeg")}" alt=""></figure>'
+
+
+def _chart(content: bytes, description: str) -> str:
+    return f'<figure><div class="scroll"><img src="{_inline(content, "png")}" alt="{description}"></div></figure>'
+
+
+def _inline(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[Any]], *, escaped: bool = False) -> str:
+    """Head and body of an HTML table; a cell that is one already stays."""
+
+    def cell(value: str) -> str:
+        return value if value.startswith("<td") else f"<td>{value if escaped else escape(value)}</td>"
+
+    head = "".join(f"<th>{escape(one)}</th>" for one in heads)
+    body = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows)
+    return f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{100 * float(value):.1f} %"
