@@ -31,6 +31,7 @@ class CenterMaskConfig(FCOSBoxesConfig):
     pooled: ClassVar[int] = 3
     has_masks: ClassVar[bool] = True
     has_mask_scores: ClassVar[bool] = True
+    counted: ClassVar[str] = "positive places, their centre-ness, and masks"
     inference_in_training: ClassVar[tuple[str, ...]] = ("nms_iou",)
     """The masks learn on boxes that FCOS's NMS has left."""
 

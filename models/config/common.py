@@ -151,6 +151,7 @@ class ModelConfig(StrictConfig):
         has_masks: whether it predicts masks.
         has_mask_scores: whether it ranks its masks by scores of their own.
         inference_in_training: keys of `inference` that also decide what a training learns from.
+        counted: what its losses are divided by that differs from batch to batch, in words.
     """
 
     finest: ClassVar[int] = 2
@@ -159,6 +160,7 @@ class ModelConfig(StrictConfig):
     has_masks: ClassVar[bool] = False
     has_mask_scores: ClassVar[bool] = False
     inference_in_training: ClassVar[tuple[str, ...]] = ()
+    counted: ClassVar[str] = "positives"
 
     detector: str
     num_classes: int = Field(80, ge=1, le=100_000)

@@ -38,6 +38,7 @@ class NormalisedTowersConfig(ModelConfig):
 
     finest: ClassVar[int] = 3
     coarser_from: ClassVar[Literal["res5", "p5"] | None] = "p5"
+    counted: ClassVar[str] = "positive places and their centre-ness"
 
     @model_validator(mode="after")
     def _width_that_the_towers_can_normalise(self) -> Self:

@@ -24,6 +24,7 @@ class RetinaNetConfig(AnchoredConfig):
 
     finest: ClassVar[int] = 3
     coarser_from: ClassVar[Literal["res5", "p5"] | None] = "res5"
+    counted: ClassVar[str] = "positive anchors, which move an average"
 
     detector: Literal["retinanet"] = "retinanet"
     retinanet: RetinaNetHeadConfig = RetinaNetHeadConfig()

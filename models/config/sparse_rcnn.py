@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -30,6 +30,8 @@ class SparseHeadConfig(StrictConfig):
 
 class SparseRCNNConfig(ModelConfig):
     """Sparse R-CNN."""
+
+    counted: ClassVar[str] = "objects"
 
     detector: Literal["sparse_rcnn"] = "sparse_rcnn"
     sparse_rcnn: SparseHeadConfig = SparseHeadConfig()

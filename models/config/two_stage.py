@@ -62,6 +62,8 @@ class CascadeConfig(StrictConfig):
 class TwoStageConfig(AnchoredConfig):
     """What the R-CNNs have in common."""
 
+    counted: ClassVar[str] = "sampled boxes"
+
     rpn: RPNConfig = RPNConfig()
     box_head: BoxHeadConfig = BoxHeadConfig()
 
@@ -76,6 +78,7 @@ class MaskRCNNConfig(TwoStageConfig):
     """Mask R-CNN."""
 
     has_masks: ClassVar[bool] = True
+    counted: ClassVar[str] = "sampled boxes and masks"
 
     detector: Literal["mask_rcnn"] = "mask_rcnn"
     mask_head: MaskHeadConfig = MaskHeadConfig()
@@ -92,6 +95,7 @@ class CascadeMaskRCNNConfig(TwoStageConfig):
     """Cascade R-CNN with Mask R-CNN's masks."""
 
     has_masks: ClassVar[bool] = True
+    counted: ClassVar[str] = "sampled boxes and masks"
 
     detector: Literal["cascade_mask_rcnn"] = "cascade_mask_rcnn"
     cascade: CascadeConfig = CascadeConfig()

@@ -145,7 +145,8 @@ class SolverConfig(StrictConfig):
     """Evaluate and save moving averages of the networks, which keep this share of themselves in every step
     (0.9998 is usual); none by default."""
     accumulate: int = Field(1, ge=1, le=1_000_000)
-    """Forward-backward passes per optimizer step."""
+    """Forward-backward passes per optimizer step, each on its share of the batch, for less memory. Not quite one pass
+    over the batch: what differs, `--dry-run` says."""
     precision: Precision = "tf32"
     """tf32: float32, whose products a GPU rounds to TF32; without such a GPU the same as fp32. bf16, fp16: mixed.
     Scores are of fp32, whatever this is."""

@@ -120,11 +120,34 @@ def announce(plan: Plan) -> None:
             f"{solver.optimizer}, lr {solver.scaled_lr:.3g}, {solver.precision} -> {plan.run.folder}",
         )
     )
+    accumulated = accumulation(plan)
+    if accumulated is not None:
+        stderr.print(f"Accumulation: {accumulated}.")
     if solver.batch_size != solver.lr_batch_size:
         stderr.print(
             f"Batch size {solver.batch_size} instead of {solver.lr_batch_size}: "
             f"learning rate {solver.lr:.3g} -> {solver.scaled_lr:.3g}."
         )
+
+
+def accumulation(plan: Plan) -> str | None:
+    """In what a step of several passes is not one pass over the whole batch; None where it is one pass.
+
+    A pass has to end before the next begins, or nothing would be saved, and what the losses are divided by is often
+    known only at its end: which proposals are sampled, which boxes are foreground. Steps of as many processes share
+    this, but for the counts that these average.
+    """
+    solver = plan.solver
+    if solver.accumulate == 1:
+        return None
+    own = ["is padded to its own largest image", "has its own batch statistics"]
+    own += [] if plan.stage == "finetune" else ["takes means over its own maps"]
+    own += [] if plan.stage == "pretrain" else [f"divides losses by its own {plan.config.model.counted}"]
+    share = solver.batch_size / solver.accumulate
+    return (
+        f"{solver.accumulate} passes over {share:g} images each, not quite one over {solver.batch_size}: each "
+        f"{', '.join(own[:-1])} and {own[-1]}"
+    )
 
 
 def check_schedule(config: Config, stage: StageName) -> None:
@@ -279,6 +302,7 @@ def _as_dict(plan: Plan) -> dict[str, Any]:
         "iterations": solver.iterations,
         "batch_size": solver.batch_size,
         "lr": solver.scaled_lr,
+        **({"accumulation": said} if (said := accumulation(plan)) else {}),
         "devices": plan.options.devices,
         "launcher": plan.options.launcher,
         "config": plan.config.model_dump(),
