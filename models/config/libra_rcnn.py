@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -25,6 +25,8 @@ class LibraConfig(StrictConfig):
 
 class LibraRCNNConfig(TwoStageConfig):
     """Libra R-CNN."""
+
+    counted: ClassVar[str] = "sampled anchors and boxes"
 
     detector: Literal["libra_rcnn"] = "libra_rcnn"
     libra: LibraConfig = LibraConfig()

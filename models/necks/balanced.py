@@ -59,13 +59,13 @@ class NonLocal(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to the same shape: each place and what it sees of all places."""
         query, key, value = (
-            conv(x).flatten(2).transpose(1, 2) for conv in (self.query, self.key, self.value)
-        )  # (N, H * W, C) each
+            conv(x).flatten(2).transpose(1, 2)[:, None] for conv in (self.query, self.key, self.value)
+        )  # (N, 1, H * W, C) each
         # Sums over all channels that nothing scales down: more than half precision can tell apart.
         # (Where costs are counted, on the meta device, autocast does not exist.)
         with nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False):
             seen = F.scaled_dot_product_attention(query.float(), key.float(), value.float(), scale=1.0)
-        refined: Tensor = x + self.out(seen.transpose(1, 2).reshape(x.shape))
+        refined: Tensor = x + self.out(seen[:, 0].transpose(1, 2).reshape(x.shape))
         return refined
 
 
