@@ -92,7 +92,7 @@ def pool_boxes(
     of_level = (
         rows_where([levels == level for level in numbers])
         if len(numbers) > 1
-        else [torch.arange(len(rois), device=rois.device)]
+        else [torch.arange(rois.shape[0], device=rois.device)]
     )
     on_cpu = rois.device.type == "cpu" and not torch.compiler.is_exporting()
     if on_cpu and not any(feature.requires_grad for feature in maps.values()):

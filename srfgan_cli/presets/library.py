@@ -298,7 +298,7 @@ def _explain_one(item: dict[str, Any]) -> str:
     if item["type"] == "extra_forbidden":
         having = owners(location[1]) if location[0] == "model" and len(location) == 2 else []
         if having:
-            return f"{key}: a {detector} has no such section; it is of {', '.join(having)}."
+            return f"{key}: {detector} has no such section; it is of {', '.join(having)}."
         return f"unknown key '{key}'.{did_you_mean(location[-1], _fields_at(location[:-1], detector))}"
     if item["type"] == "union_tag_invalid":
         value, names = _shown(item["input"].get("detector")), [repr(name) for name in DETECTORS]

@@ -150,7 +150,7 @@ def test_the_repositories_recipe():
         ("extract.adversarial.levels=[p9]", "extract.adversarial.levels.0: 'p9' is not one of 'p2'"),
         (
             "model.cascade.ious=[0.5]",
-            "model.cascade: a mask_rcnn has no such section; it is of cascade_rcnn",
+            "model.cascade: mask_rcnn has no such section; it is of cascade_rcnn",
         ),
         (
             "model.detector=cascade_rcnn\nmodel.cascade.ious=[0.5]",

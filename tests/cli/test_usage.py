@@ -20,8 +20,8 @@ OPTIONS = {
     "finetune": f"{TRAINING} compile extractor generator teacher unlabeled weights",
     "eval": f"{MACHINE} against batch_size data_root dataset from_ json max_detections output_dir per_class preset "
     "report set_ split tta weights",
-    "predict": "batch_size classes devices json output overlap precision preset save score_threshold set_ source strict "
-    "tiles tta weights",
+    "predict": "batch_size classes devices json output overlap precision preset save score_threshold set_ source "
+    "strict tiles tta weights",
     "visualize": "class_ data_root devices generator image layer methods output preset score_threshold set_ weights "
     "what",
     "export": "format_ image json output preset set_ weights",
