@@ -23,6 +23,7 @@ from srfgan.models.config import (
     CascadeRCNNConfig,
     CenterMaskConfig,
     DiscriminatorConfig,
+    FasterRCNNConfig,
     FCOSConfig,
     LibraRCNNConfig,
     MaskRCNNConfig,
@@ -41,6 +42,7 @@ from srfgan.models.heads.atss_head import ATSSHead
 from srfgan.models.heads.box_head import BoxHead
 from srfgan.models.heads.cascade_head import CascadeBoxHead
 from srfgan.models.heads.centermask_head import CenterMaskHead
+from srfgan.models.heads.consistent_supervision import ConsistentSupervision
 from srfgan.models.heads.fcos_head import FCOSHead
 from srfgan.models.heads.libra_head import LibraHead, balanced_box_head
 from srfgan.models.heads.mask_attention import SpatialAttention
@@ -49,8 +51,10 @@ from srfgan.models.heads.mask_iou_head import MaskIoUHead
 from srfgan.models.heads.panet_mask_head import PANetMaskHead
 from srfgan.models.heads.retinanet_head import RetinaNetHead
 from srfgan.models.heads.rpn import RegionProposals
+from srfgan.models.heads.soft_selection import SoftSelection
 from srfgan.models.heads.sparse_head import SparseHead
 from srfgan.models.heads.two_stage import TwoStageHead
+from srfgan.models.necks.augfpn import AugmentedPyramid
 from srfgan.models.necks.bifpn_wirings import build_bifpn
 from srfgan.models.necks.extra_levels import ConvLevels, PooledLevel
 from srfgan.models.necks.fpn import FeaturePyramid
@@ -108,6 +112,8 @@ def build_neck(config: NeckConfig, in_channels: Mapping[str, int], top: nn.Modul
     if config.name == "pafpn":
         path = PathAugmentation if config.pafpn.wiring == "paper" else PathAggregation
         return path(in_channels, config.channels, upsample, top, config.norm)
+    if config.name == "augfpn":
+        return AugmentedPyramid(in_channels, config.channels, upsample, top, config.norm)
     return FeaturePyramid(in_channels, config.channels, upsample, top, config.norm)
 
 
@@ -146,6 +152,8 @@ def build_head(config: ModelConfig) -> Head:
 
 def build_two_stage_head(config: TwoStageConfig) -> TwoStageHead:
     """RPN, one box head or the three of Cascade R-CNN, and a mask head where the detector has masks."""
+    if config.neck.name == "augfpn" and isinstance(config, FasterRCNNConfig | MaskRCNNConfig):
+        return build_augfpn_head(config)
     channels, classes, pooled = config.neck.channels, config.num_classes, len(config.pool_levels)
     rpn = RegionProposals(channels, config.anchors, config.levels, config.rpn)
     box: BoxHead | CascadeBoxHead
@@ -161,6 +169,19 @@ def build_two_stage_head(config: TwoStageConfig) -> TwoStageHead:
     if isinstance(config, MaskRCNNConfig | CascadeMaskRCNNConfig):
         mask = MaskHead(channels, classes, config.mask_head)
     return TwoStageHead(rpn, box, mask, config.pool_levels, config.inference)
+
+
+def build_augfpn_head(config: FasterRCNNConfig | MaskRCNNConfig) -> TwoStageHead:
+    """Faster or Mask R-CNN that pools from all levels, with heads beside it that learn on the levels before fusion."""
+    channels, classes, levels = config.neck.channels, config.num_classes, config.pool_levels
+    rpn = RegionProposals(channels, config.anchors, config.levels, config.rpn)
+    box = BoxHead(channels, classes, config.box_head, selection=SoftSelection(channels, len(levels)))
+    before_box, mask, before_mask = BoxHead(channels, classes, config.box_head), None, None
+    if isinstance(config, MaskRCNNConfig):
+        mask = MaskHead(channels, classes, config.mask_head, selection=SoftSelection(channels, len(levels)))
+        before_mask = MaskHead(channels, classes, config.mask_head)
+    supervision = ConsistentSupervision(levels, before_box, before_mask)
+    return TwoStageHead(rpn, box, mask, levels, config.inference, supervision)
 
 
 def build_libra_head(config: LibraRCNNConfig) -> LibraHead:

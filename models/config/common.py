@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 else:
     # One list of upsamplers, which a type checker cannot read; pydantic can.
     UpsamplerName = Literal[tuple(UPSAMPLERS)]
-NeckName = Literal["fpn", "pafpn", "bifpn"]
+NeckName = Literal["fpn", "pafpn", "bifpn", "augfpn"]
+"""`augfpn`: FPN whose coarsest level also sees the whole image. Faster and Mask R-CNN on it pool each box from all
+levels at once, and learn on its levels before they are added up, too."""
 RESNETS = ("r10", "r18", "r50", "r101", "x101_64x4d", "s101")
 """Backbones of ResNet's form, with its `layer1` to `layer4`."""
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from srfgan.models.config import BoxHeadConfig, InferenceConfig
 from srfgan.models.heads.convs import conv3x3
+from srfgan.models.heads.soft_selection import SoftSelection
 from srfgan.models.ops.boxes import Size, clip_boxes, decode_boxes, encode_boxes, is_nonempty
 from srfgan.models.ops.losses import class_sum, l1_sum
 from srfgan.models.ops.matching import IGNORED, match_boxes
@@ -76,6 +77,7 @@ class BoxHead(nn.Module):
         class_agnostic: one box for all classes, instead of one for each.
         sampler: chooses what is learnt from; by default at random.
         box_loss: the sum over predicted and wanted deltas, both (F, 4).
+        selection: pools the boxes; by default each is pooled from one level, by its size.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class BoxHead(nn.Module):
         class_agnostic: bool = False,
         sampler: Sampler | None = None,
         box_loss: Callable[[Tensor, Tensor], Tensor] = l1_sum,
+        selection: SoftSelection | None = None,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
@@ -98,6 +101,7 @@ class BoxHead(nn.Module):
         self.class_agnostic = class_agnostic
         self.sampler = sampler or _at_random
         self.box_loss = box_loss
+        self.selection = selection
         widths = [channels] + [config.conv_channels] * config.num_convs
         self.convs = nn.ModuleList(conv3x3(before, after, config.norm) for before, after in pairwise(widths))
         features = [widths[-1] * config.resolution**2] + [config.fc_dim] * config.num_fcs
@@ -118,6 +122,9 @@ class BoxHead(nn.Module):
 
     def pool(self, maps: dict[str, Tensor], boxes: Sequence[Tensor]) -> Tensor:
         """Features (R, C, M, M) of `boxes` (R_i, 4) of all images, from all of `maps`' levels."""
+        if self.selection is not None:
+            pooled: Tensor = self.selection(maps, boxes, self.config.resolution)
+            return pooled
         return pool_boxes(maps, boxes, self.config.resolution)
 
     def predict(self, pooled: Tensor) -> tuple[Tensor, Tensor]:

@@ -47,11 +47,16 @@ class LibraHead(TwoStageHead):
         self, pyramid: dict[str, Tensor], sizes: Sequence[Size], targets: Sequence[Target]
     ) -> dict[str, Tensor]:
         """As Faster R-CNN's."""
-        return super().losses(self.balance(pyramid), sizes, targets)
+        return super().losses(self._balanced(pyramid), sizes, targets)
 
     def detect(self, pyramid: dict[str, Tensor], sizes: Sequence[Size]) -> list[Detections]:
         """Detections of each image, best first."""
-        return super().detect(self.balance(pyramid), sizes)
+        return super().detect(self._balanced(pyramid), sizes)
+
+    def _balanced(self, pyramid: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Of the pyramid's levels; a neck may give more than these."""
+        balanced: dict[str, Tensor] = self.balance({level: pyramid[level] for level in self.rpn.levels})
+        return balanced
 
 
 def balanced_box_head(channels: int, num_classes: int, config: BoxHeadConfig, libra: LibraConfig) -> BoxHead:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from srfgan.models.config import MaskHeadConfig
 from srfgan.models.heads.box_head import SampledBoxes
 from srfgan.models.heads.convs import conv3x3
+from srfgan.models.heads.soft_selection import SoftSelection
 from srfgan.models.ops.losses import binary_sum
 from srfgan.models.ops.masks import mask_targets
 from srfgan.models.ops.pooling import pool_boxes
@@ -26,6 +27,7 @@ class MaskHead(nn.Module):
         num_classes: without background.
         config: sizes; masks have twice its resolution.
         attention: module that keeps the shape, after the convolutions.
+        selection: pools the boxes; by default each is pooled from one level, by its size.
     """
 
     def __init__(
@@ -34,8 +36,11 @@ class MaskHead(nn.Module):
         num_classes: int,
         config: MaskHeadConfig,
         attention: nn.Module | None = None,
+        *,
+        selection: SoftSelection | None = None,
     ) -> None:
         super().__init__()
+        self.selection = selection
         self.config = config
         widths = [channels] + [config.channels] * config.num_convs
         self.convs = nn.ModuleList(conv3x3(before, after, config.norm) for before, after in pairwise(widths))
@@ -50,7 +55,8 @@ class MaskHead(nn.Module):
 
     def forward(self, maps: dict[str, Tensor], boxes: Sequence[Tensor], labels: Tensor) -> Tensor:
         """Mask logits (R, M, M) of `boxes` of all images, each in the channel of its label (R,)."""
-        return self.predict(pool_boxes(maps, boxes, self.config.resolution), labels)
+        pool = pool_boxes if self.selection is None else self.selection
+        return self.predict(pool(maps, boxes, self.config.resolution), labels)
 
     def predict(self, pooled: Tensor, labels: Tensor) -> Tensor:
         """As `forward`, of the boxes' features (R, C, M / 2, M / 2)."""
@@ -82,11 +88,16 @@ class MaskHead(nn.Module):
         boxes = [sample.foreground for sample in samples]
         labels = torch.cat([sample.foreground_labels for sample in samples])
         logits = self(maps, boxes, labels)
-        truth = [
-            mask_targets(target.masks or [], part, matched, logits.shape[-1])
+        return {"loss_mask": mask_loss(logits, to_device(self.truth(targets, foreground), logits.device))}
+
+    def truth(self, targets: Sequence[Target], foreground: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+        """Masks (F, M, M) in 0..1 of the foreground boxes, drawn by the host."""
+        side = 2 * self.config.resolution
+        masks = [
+            mask_targets(target.masks or [], part, matched, side)
             for target, (part, matched) in zip(targets, foreground, strict=True)
         ]
-        return {"loss_mask": mask_loss(logits, to_device(torch.cat(truth), logits.device))}
+        return torch.cat(masks)
 
     def add_masks(self, maps: dict[str, Tensor], detections: Sequence[Detections]) -> None:
         """Set `mask_probs` of the detections of every image."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from srfgan.models.config import InferenceConfig
 from srfgan.models.heads.box_head import BoxHead, foreground_on_host
 from srfgan.models.heads.cascade_head import CascadeBoxHead
+from srfgan.models.heads.consistent_supervision import ConsistentSupervision
 from srfgan.models.heads.mask_head import MaskHead
 from srfgan.models.heads.rpn import RegionProposals
 from srfgan.models.ops.boxes import Size
@@ -25,6 +26,7 @@ class TwoStageHead(nn.Module):
         mask: as `box`; None for detectors without masks.
         pool_levels: these levels, neighbours, finest first.
         inference: what becomes a detection.
+        supervision: more losses, on the neck's maps before fusion.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class TwoStageHead(nn.Module):
         mask: MaskHead | None,
         pool_levels: Sequence[str],
         inference: InferenceConfig,
+        supervision: ConsistentSupervision | None = None,
     ) -> None:
         super().__init__()
         self.rpn = rpn
@@ -41,6 +44,7 @@ class TwoStageHead(nn.Module):
         self.mask = mask
         self.pool_levels = tuple(pool_levels)
         self.inference = inference
+        self.supervision = supervision
 
     def losses(
         self, pyramid: dict[str, Tensor], sizes: Sequence[Size], targets: Sequence[Target]
@@ -49,12 +53,14 @@ class TwoStageHead(nn.Module):
         proposals, losses = self.rpn.propose(pyramid, sizes, targets)
         maps = maps_for_pooling(pyramid, self.pool_levels)
         samples = self.box.sample(proposals, targets)
-        if self.mask is None:
-            return losses | self.box.losses(maps, samples, targets, sizes)
         # Copied before a GPU has the heads to run, so that the host need not wait for them to draw the masks.
-        foreground = foreground_on_host(samples)
+        foreground = foreground_on_host(samples) if self.mask is not None else []
         losses |= self.box.losses(maps, samples, targets, sizes)
-        return losses | self.mask.losses(maps, samples, targets, foreground)
+        if self.mask is not None:
+            losses |= self.mask.losses(maps, samples, targets, foreground)
+        if self.supervision is not None:
+            losses |= self.supervision.losses(pyramid, samples, targets, sizes, foreground)
+        return losses
 
     def detect(self, pyramid: dict[str, Tensor], sizes: Sequence[Size]) -> list[Detections]:
         """Detections of each image, best first; masks as `mask_probs`, not pasted."""

@@ -53,10 +53,19 @@ def top_down(
     features: Mapping[str, Tensor], lateral: nn.ModuleDict, upsample: nn.Module
 ) -> dict[str, Tensor]:
     """Each level's lateral map plus the upsampled sum of the level above; finest first, as `lateral`."""
+    return fused(lateral_maps(features, lateral), upsample)
+
+
+def lateral_maps(features: Mapping[str, Tensor], lateral: nn.ModuleDict) -> dict[str, Tensor]:
+    """Each level's lateral map alone, finest first."""
+    return {level: conv(features[level.replace("p", "res")]) for level, conv in lateral.items()}
+
+
+def fused(laterals: Mapping[str, Tensor], upsample: nn.Module) -> dict[str, Tensor]:
+    """Each of the maps, finest first, plus the upsampled sum of the level above."""
     merged: dict[str, Tensor] = {}
     above: Tensor | None = None
-    for level in reversed(list(lateral)):
-        x: Tensor = lateral[level](features[level.replace("p", "res")])
+    for level, x in reversed(list(laterals.items())):
         above = x if above is None else x + upsample_to(upsample, above, x)
         merged[level] = above
     return dict(reversed(merged.items()))

@@ -62,6 +62,8 @@ def require_expressible(model: ModelConfig) -> None:
             f"--format detectron2 has no {model.backbone.name}: only this project's named backbones have names there. "
             "Export it as onnx or pt2."
         )
+    if model.neck.name == "augfpn":
+        raise InputError("--format detectron2 has no AugFPN; export it as onnx or pt2.")
     if bifpn_wiring(model) == "adelaidet":
         raise InputError(
             "--format detectron2 has no BiFPN of the wiring 'adelaidet'; export it as onnx or pt2."

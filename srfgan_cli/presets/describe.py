@@ -27,7 +27,7 @@ _DETECTORS = {
     "centermask": "CenterMask",
     "sparse_rcnn": "Sparse R-CNN",
 }
-_NECKS = {"fpn": "FPN", "pafpn": "PAFPN", "bifpn": "BiFPN"}
+_NECKS = {"fpn": "FPN", "pafpn": "PAFPN", "bifpn": "BiFPN", "augfpn": "AugFPN"}
 
 
 def describe(config: Config) -> str:

@@ -100,7 +100,13 @@ def test_names_of_published_weights(name, convolutions, norm):
 @pytest.mark.parametrize("count", [0, 1])
 @pytest.mark.parametrize(
     ("name", "norm", "upsampler"),
-    [("pafpn", "none", "afi"), ("pafpn", "bn", "nn"), ("fpn", "bn", "srf")],
+    [
+        ("pafpn", "none", "afi"),
+        ("pafpn", "bn", "nn"),
+        ("fpn", "bn", "srf"),
+        ("augfpn", "none", "srf"),
+        ("augfpn", "bn", "nn"),
+    ],
 )
 def test_every_parameter_gets_a_gradient_with_and_without_boxes(name, norm, upsampler, count):
     config = model_config(

@@ -20,7 +20,7 @@ from srfgan.models.backbones.swin import shift_mask
 from srfgan.models.config import DETECTORS
 from srfgan.models.discriminator import Discriminator
 from srfgan.models.ops import masks
-from srfgan.models.ops.graph_pooling import graph_max_pool
+from srfgan.models.ops.graph_pooling import graph_max_pool, graph_smoothed
 from srfgan.models.upsamplers import UPSAMPLERS
 from srfgan.models.upsamplers.seam import doubled
 from srfgan_cli.training.adversarial import as_judge
@@ -142,14 +142,14 @@ def everything():
     patch = MaskPatch(np.ones((9, 7), np.uint8), np.array([30.0, 10, 90, 60]))
     some = Target(boxes, torch.tensor([0, 2, 1]), [outline, patch, outline])
     none = Target(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), [])
-    for detector in DETECTORS:
+    for detector, neck in [*((detector, "fpn") for detector in DETECTORS), ("mask_rcnn", "augfpn")]:
         torch.manual_seed(0)
         model = build_detector(
             model_config(
                 detector,
                 num_classes=5,
                 backbone={"name": "r10", "norm": "bn", "freeze_at": 0},
-                neck={"channels": 64, "upsampler": "nn"},
+                neck={"name": neck, "channels": 64, "upsampler": "nn"},
                 inference={"score_threshold": 0.0, "detections_per_image": 7},
                 box_head={"fc_dim": 32},
                 mask_head={"channels": 16, "num_convs": 1},
@@ -167,6 +167,7 @@ def everything():
                 rpn._suppress_each = rpn._suppress_together  # a GPU's way
                 rpn.propose(model.pyramid(batch), sizes)
     graph_max_pool(torch.rand(2, 16, 8, 12), (4, 3))
+    graph_smoothed(torch.rand(2, 16, 8, 12), 3)
     for name in UPSAMPLERS:
         doubled(build_upsampler(name, 16), torch.rand(2, 16, 3, 5), torch.rand(2, 16, 6, 9))
     for paste in (masks._paste_one_by_one, masks._paste_together):

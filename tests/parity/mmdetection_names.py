@@ -38,6 +38,41 @@ LIBRA: Table = (
 )
 
 
+_MASK_RCNN: Table = (
+    ("rpn_head.rpn_conv.", "head.rpn.conv."),
+    ("rpn_head.rpn_cls.", "head.rpn.objectness."),
+    ("rpn_head.rpn_reg.", "head.rpn.deltas."),
+    *(
+        row
+        for theirs, ours in (("roi_head.", "head."), ("auxiliary_", "head.supervision."))
+        for row in (
+            (f"{theirs}bbox_head.shared_fcs.{{layer}}.", f"{ours}box.fcs.{{layer}}."),
+            (f"{theirs}bbox_head.fc_cls.", f"{ours}box.classes."),
+            (f"{theirs}bbox_head.fc_reg.", f"{ours}box.deltas."),
+            (f"{theirs}mask_head.convs.{{layer}}.conv.", f"{ours}mask.convs.{{layer}}."),
+            (f"{theirs}mask_head.upsample.", f"{ours}mask.up."),
+            (f"{theirs}mask_head.conv_logits.", f"{ours}mask.logits."),
+        )
+    ),
+)
+AUGFPN: Table = (
+    ("neck.lateral_convs.{level}.conv.", "neck.lateral.p{level+2}."),
+    ("neck.fpn_convs.{level}.conv.", "neck.output.p{level+2}."),
+    ("neck.high_lateral_conv.{context}.", "neck.augment.reduce.{context}."),
+    *(
+        (f"{theirs}.{layer}.", f"{ours}.fusion.{name}.")
+        for theirs, ours in (
+            ("neck.high_lateral_conv_attention", "neck.augment"),
+            ("roi_head.bbox_roi_extractor.spatial_attention_conv", "head.box.selection"),
+            ("roi_head.mask_roi_extractor.spatial_attention_conv", "head.mask.selection"),
+        )
+        for layer, name in ((0, "hidden"), (2, "weights"))
+    ),
+    *_MASK_RCNN,
+)
+"""Its authors' names inside of mmdetection's Mask R-CNN, as the case has them."""
+
+
 def ours(name: str, table: Table) -> str:
     """Our name of a parameter; `table` has all but the ResNet's, whose are torchvision's."""
     found = (

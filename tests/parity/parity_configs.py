@@ -23,6 +23,8 @@ def kind_of_case(spec: dict[str, Any], arrays: set[str]) -> str:
         return "discriminator"
     if "results" in spec:
         return "regularizers"
+    if any("high_lateral_conv" in name for name in names):
+        return "augfpn"
     if spec["source"]["repository"] == "open-mmlab/mmdetection":
         return "atss" if "bbox_head.atss_cls.weight" in names else "libra_rcnn"
     if not any("det_boxes" in name for name in arrays):

@@ -1,4 +1,4 @@
-"""Libra R-CNN as a file: its levels are pooled to sizes that a graph knows as symbols, odd ones too."""
+"""Libra R-CNN and AugFPN as files: maps are pooled to sizes that a graph knows as symbols, odd ones too."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from torch import nn
 from srfgan.models import build_detector
 from srfgan_cli.export.check import agree, check_images, compare_on
 from srfgan_cli.export.contract import contract
-from srfgan_cli.export.graph import OUTPUT_NAMES, smallest_side, trace
+from srfgan_cli.export.graph import output_names, smallest_side, trace
 from srfgan_cli.export.onnx_file import open_onnx, write_onnx
 from srfgan_cli.export.pt2_file import open_pt2, write_pt2
 from srfgan_cli.presets import load_preset
@@ -18,16 +18,18 @@ CHANGES = ["model.backbone.name=r10", "model.num_classes=3", "model.inference.sc
 @pytest.mark.parametrize(
     ("write", "read", "name"), [(write_onnx, open_onnx, "a.onnx"), (write_pt2, open_pt2, "a.pt2")]
 )
+@pytest.mark.parametrize("preset", ["libra_rcnn_r18_fpn_nn", "mask_rcnn_r18_augfpn_nn"])
 @pytest.mark.slow
-def test_a_file_finds_what_pytorch_finds(write, read, name, tmp_path):
+def test_a_file_finds_what_pytorch_finds(preset, write, read, name, tmp_path):
     if write is write_onnx:
         pytest.importorskip("onnxruntime")
-    config = load_preset("libra_rcnn_r18_fpn_nn", CHANGES)
+    config = load_preset(preset, CHANGES)
     torch.manual_seed(0)
     detector = build_detector(config.model).eval()
     nn.init.normal_(detector.head.rpn.objectness.weight, std=0.3)
     nn.init.normal_(detector.head.box.classes.weight, std=0.3)
-    metadata, names = contract(config, None, OUTPUT_NAMES[:3]), OUTPUT_NAMES[:3]
+    names = output_names(config.model)
+    metadata = contract(config, None, names)
     program = trace(detector)
     if write is write_onnx:
         write(program, names, metadata, tmp_path / name)
