@@ -15,6 +15,7 @@ from srfgan.models.backbones.resnet import ResNet, build_resnet
 from srfgan.models.backbones.swin import Swin
 from srfgan.models.backbones.timm_backbone import TimmBackbone
 from srfgan.models.backbones.timm_names import with_own_pixels
+from srfgan.models.backbones.trident import TridentResNet
 from srfgan.models.backbones.vovnet import VoVNet
 from srfgan.models.config import (
     ATSSConfig,
@@ -32,6 +33,7 @@ from srfgan.models.config import (
     PANetConfig,
     RetinaNetConfig,
     SparseRCNNConfig,
+    TridentNetConfig,
     TwoStageConfig,
 )
 from srfgan.models.detector import Detector, Head
@@ -40,6 +42,7 @@ from srfgan.models.errors import InputError, kind_of
 from srfgan.models.heads.adaptive_pooling import AdaptiveBoxHead
 from srfgan.models.heads.atss_head import ATSSHead
 from srfgan.models.heads.box_head import BoxHead
+from srfgan.models.heads.c5_head import C5BoxHead
 from srfgan.models.heads.cascade_head import CascadeBoxHead
 from srfgan.models.heads.centermask_head import CenterMaskHead
 from srfgan.models.heads.consistent_supervision import ConsistentSupervision
@@ -53,12 +56,14 @@ from srfgan.models.heads.retinanet_head import RetinaNetHead
 from srfgan.models.heads.rpn import RegionProposals
 from srfgan.models.heads.soft_selection import SoftSelection
 from srfgan.models.heads.sparse_head import SparseHead
+from srfgan.models.heads.trident_head import TridentHead
 from srfgan.models.heads.two_stage import TwoStageHead
 from srfgan.models.necks.augfpn import AugmentedPyramid
 from srfgan.models.necks.bifpn_wirings import build_bifpn
 from srfgan.models.necks.extra_levels import ConvLevels, PooledLevel
 from srfgan.models.necks.fpn import FeaturePyramid
 from srfgan.models.necks.pafpn import PathAggregation, PathAugmentation
+from srfgan.models.necks.single_level import SingleLevel
 from srfgan.models.upsamplers import GENERATORS, UPSAMPLERS
 
 RES_LEVELS = tuple(LEVELS)
@@ -72,11 +77,14 @@ def build_detector(config: ModelConfig) -> Detector:
     """
     _check_config(config, ModelConfig, "build_detector", "as load_preset(name).model has it")
     config = with_own_pixels(config)
-    used = [name for name in RES_LEVELS if name.replace("res", "p") in config.levels]
-    backbone = build_backbone(config.backbone, used)
-    widths = {name: backbone.channels[name] for name in used}
-    neck = build_neck(config.neck, widths, build_coarser_levels(config, widths["res5"]))
-    detector = Detector(config, backbone=backbone, neck=neck, head=build_head(config))
+    if isinstance(config, TridentNetConfig):
+        detector = build_tridentnet(config)
+    else:
+        used = [name for name in RES_LEVELS if name.replace("res", "p") in config.levels]
+        backbone = build_backbone(config.backbone, used)
+        widths = {name: backbone.channels[name] for name in used}
+        neck = build_neck(config.neck, widths, build_coarser_levels(config, widths["res5"]))
+        detector = Detector(config, backbone=backbone, neck=neck, head=build_head(config))
     # The layout of the feature maps, so that no convolution reorders its weight in every call.
     return detector.to(memory_format=torch.channels_last)
 
@@ -127,8 +135,18 @@ def build_coarser_levels(config: ModelConfig, res5_channels: int) -> PooledLevel
     )
 
 
+def build_tridentnet(config: TridentNetConfig) -> Detector:
+    """A detector without a neck: RPN and boxes on res4 of every branch, and the backbone's res5 in the box head."""
+    trident, (level,) = config.trident, config.levels
+    backbone = TridentResNet(build_resnet(config.backbone), trident.dilations, trident.test_branch)
+    rpn = RegionProposals(backbone.channels["res4"], config.anchors, config.levels, config.rpn)
+    box = C5BoxHead(backbone.res5, backbone.channels["res5"], config.num_classes, config.c5_head)
+    head = TridentHead(rpn, box, trident, level, config.inference)
+    return Detector(config, backbone=backbone, neck=SingleLevel("res4"), head=head)
+
+
 def build_head(config: ModelConfig) -> Head:
-    """The detector's head; a detector of one's own has its line here."""
+    """The head of a detector with a neck; a detector of one's own has its line here."""
     channels, classes, inference = config.neck.channels, config.num_classes, config.inference
     match config:
         case LibraRCNNConfig():

@@ -37,6 +37,7 @@ from srfgan.models.config.masks import MaskHeadConfig
 from srfgan.models.config.panet import PANetConfig
 from srfgan.models.config.retinanet import RetinaNetConfig, RetinaNetHeadConfig
 from srfgan.models.config.sparse_rcnn import SparseHeadConfig, SparseRCNNConfig
+from srfgan.models.config.tridentnet import C5HeadConfig, TridentConfig, TridentNetConfig
 from srfgan.models.config.two_stage import (
     BoxHeadConfig,
     CascadeConfig,
@@ -61,6 +62,7 @@ __all__ = [
     "BackboneName",
     "BiFPNConfig",
     "BoxHeadConfig",
+    "C5HeadConfig",
     "CascadeConfig",
     "CascadeMaskRCNNConfig",
     "CascadeRCNNConfig",
@@ -87,6 +89,8 @@ __all__ = [
     "SparseHeadConfig",
     "SparseRCNNConfig",
     "StrictConfig",
+    "TridentConfig",
+    "TridentNetConfig",
     "TwoStageConfig",
     "UpsamplerName",
     "own_sections",

@@ -150,6 +150,7 @@ class ModelConfig(StrictConfig):
         finest: the finest pyramid level that its boxes come from; a BiFPN has none finer than p3.
         pooled: how many levels RoI heads pool from, the finest ones.
         coarser_from: the map that convolutions make p6 and p7 of; None: p6 is p5, pooled.
+        has_pyramid: whether it has a neck, in which something is upsampled.
         has_masks: whether it predicts masks.
         has_mask_scores: whether it ranks its masks by scores of their own.
         inference_in_training: keys of `inference` that also decide what a training learns from.
@@ -159,6 +160,7 @@ class ModelConfig(StrictConfig):
     finest: ClassVar[int] = 2
     pooled: ClassVar[int] = 4
     coarser_from: ClassVar[Literal["res5", "p5"] | None] = None
+    has_pyramid: ClassVar[bool] = True
     has_masks: ClassVar[bool] = False
     has_mask_scores: ClassVar[bool] = False
     inference_in_training: ClassVar[tuple[str, ...]] = ()

@@ -15,6 +15,7 @@ from srfgan.models.config.libra_rcnn import LibraRCNNConfig
 from srfgan.models.config.panet import PANetConfig
 from srfgan.models.config.retinanet import RetinaNetConfig
 from srfgan.models.config.sparse_rcnn import SparseRCNNConfig
+from srfgan.models.config.tridentnet import TridentNetConfig
 from srfgan.models.config.two_stage import (
     CascadeMaskRCNNConfig,
     CascadeRCNNConfig,
@@ -29,6 +30,7 @@ _OneOfThem = Annotated[
     | CascadeMaskRCNNConfig
     | PANetConfig
     | LibraRCNNConfig
+    | TridentNetConfig
     | RetinaNetConfig
     | FCOSConfig
     | ATSSConfig
@@ -43,7 +45,8 @@ DETECTORS: dict[str, type[ModelConfig]] = {
 DEFAULT = "mask_rcnn"
 """The detector of a mapping that names none."""
 
-_SECTIONS = {name: cls.model_fields.keys() - ModelConfig.model_fields for name, cls in DETECTORS.items()}
+_SHARED = set.intersection(*(set(cls.model_fields) for cls in DETECTORS.values()))
+_SECTIONS = {name: cls.model_fields.keys() - _SHARED for name, cls in DETECTORS.items()}
 _EVERY_SECTION = frozenset().union(*_SECTIONS.values())
 _SECTIONS_OF_0_1 = frozenset(
     ("anchors", "box_head", "cascade", "centermask", "fcos", "mask_head", "retinanet", "rpn", "sparse_rcnn")

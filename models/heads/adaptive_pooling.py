@@ -48,7 +48,8 @@ class AdaptiveBoxHead(BoxHead):
 
     def __init__(self, channels: int, num_classes: int, config: BoxHeadConfig, levels: int) -> None:
         super().__init__(channels, num_classes, config)
-        layers = self.convs if len(self.convs) else self.fcs
+        self._starts_linear = not config.num_convs
+        layers = self.fcs if self._starts_linear else self.convs
         others = (_first_layer(channels, config) for _ in range(levels - 1))
         self.first = FusedLevels([layers.pop(0), *others])
 
@@ -58,7 +59,7 @@ class AdaptiveBoxHead(BoxHead):
 
     def predict(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
         """As `BoxHead.predict`, of features (L, R, C, M, M)."""
-        return super().predict(self.first(pooled if self.config.num_convs else pooled.flatten(2)))
+        return super().predict(self.first(pooled.flatten(2) if self._starts_linear else pooled))
 
 
 def _first_layer(channels: int, config: BoxHeadConfig) -> nn.Module:

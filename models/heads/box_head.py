@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from srfgan.models.config import BoxHeadConfig, InferenceConfig
+from srfgan.models.config import BoxHeadConfig, C5HeadConfig, InferenceConfig
 from srfgan.models.heads.convs import conv3x3
 from srfgan.models.heads.soft_selection import SoftSelection
 from srfgan.models.ops.boxes import Size, clip_boxes, decode_boxes, encode_boxes, is_nonempty
@@ -78,13 +78,18 @@ class BoxHead(nn.Module):
         sampler: chooses what is learnt from; by default at random.
         box_loss: the sum over predicted and wanted deltas, both (F, 4).
         selection: pools the boxes; by default each is pooled from one level, by its size.
+
+    Attributes:
+        learns_truth: whether the ground-truth boxes are among the proposals that it learns on.
     """
+
+    learns_truth = True
 
     def __init__(
         self,
         channels: int,
         num_classes: int,
-        config: BoxHeadConfig,
+        config: BoxHeadConfig | C5HeadConfig,
         *,
         weights: Sequence[float] = BOX_WEIGHTS,
         foreground_from: float = 0.5,
@@ -102,19 +107,26 @@ class BoxHead(nn.Module):
         self.sampler = sampler or _at_random
         self.box_loss = box_loss
         self.selection = selection
-        widths = [channels] + [config.conv_channels] * config.num_convs
-        self.convs = nn.ModuleList(conv3x3(before, after, config.norm) for before, after in pairwise(widths))
-        features = [widths[-1] * config.resolution**2] + [config.fc_dim] * config.num_fcs
-        fcs = [nn.Linear(before, after) for before, after in pairwise(features)]
-        self.fcs = nn.ModuleList(fcs)
-        self.classes = nn.Linear(config.fc_dim, num_classes + 1)
-        self.deltas = nn.Linear(config.fc_dim, 4 if class_agnostic else num_classes * 4)
-        for layer in fcs:
+        width = self._add_layers(channels)
+        self.classes = nn.Linear(width, num_classes + 1)
+        self.deltas = nn.Linear(width, 4 if class_agnostic else num_classes * 4)
+        for layer in self.fcs:
+            assert isinstance(layer, nn.Linear)
             nn.init.kaiming_uniform_(layer.weight, a=1)
             nn.init.zeros_(layer.bias)
         for layer, std in ((self.classes, 0.01), (self.deltas, 0.001)):
             nn.init.normal_(layer.weight, std=std)
             nn.init.zeros_(layer.bias)
+
+    def _add_layers(self, channels: int) -> int:
+        """Add what lies between pooled boxes of `channels` and the last layers, which read as many as it returns."""
+        config = self.config
+        assert isinstance(config, BoxHeadConfig)
+        widths = [channels] + [config.conv_channels] * config.num_convs
+        self.convs = nn.ModuleList(conv3x3(before, after, config.norm) for before, after in pairwise(widths))
+        features = [widths[-1] * config.resolution**2] + [config.fc_dim] * config.num_fcs
+        self.fcs = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(features))
+        return features[-1]
 
     def forward(self, maps: dict[str, Tensor], boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Class logits and deltas, as `predict`, of `boxes` (R_i, 4) of all images."""
@@ -140,9 +152,11 @@ class BoxHead(nn.Module):
     @torch.no_grad()
     def sample(self, proposals: Sequence[Tensor], targets: Sequence[Target]) -> list[SampledBoxes]:
         """Label the proposals (R_i, 4) and the ground-truth boxes of each image, and sample from them."""
-        candidates = [
-            torch.cat([boxes, target.boxes]) for boxes, target in zip(proposals, targets, strict=True)
-        ]
+        candidates = list(proposals)
+        if self.learns_truth:
+            candidates = [
+                torch.cat([boxes, target.boxes]) for boxes, target in zip(proposals, targets, strict=True)
+            ]
         matches = self._match(candidates, targets)
         count, fraction = self.config.samples_per_image, self.config.positive_fraction
         chosen = self.sampler(candidates, targets, matches, count, fraction)

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from srfgan.models.config import AnchorConfig, RPNConfig
 from srfgan.models.ops.anchors import cell_anchors, flatten_map, grid_anchors
-from srfgan.models.ops.boxes import Size, clip_boxes, decode_boxes, encode_boxes, is_nonempty
+from srfgan.models.ops.boxes import Size, clip_boxes, decode_boxes, encode_boxes, is_nonempty, within_sides
 from srfgan.models.ops.convolution import Conv2d
 from srfgan.models.ops.losses import binary_sum, l1_sum
-from srfgan.models.ops.matching import match_boxes
+from srfgan.models.ops.matching import IGNORED, match_boxes, touches
 from srfgan.models.ops.nms import nms
 from srfgan.models.ops.sampling import sample_candidates
 from srfgan.models.ops.suppression import Suppression
@@ -28,7 +28,7 @@ class RegionProposals(nn.Module):
 
     Args:
         channels: width of the pyramid.
-        anchors: one size per level, every ratio at every position.
+        anchors: one size per level, or all of them on a single one; every ratio at every position.
         levels: names of the pyramid's levels, finest first; p2 has stride 4, p3 stride 8 and so on.
         config: how many candidates and proposals are kept, and how anchors are sampled.
         negatives_per_positive: the most sampled anchors without an object for each one with an object; the losses are
@@ -46,14 +46,16 @@ class RegionProposals(nn.Module):
     ) -> None:
         super().__init__()
         self.negatives_per_positive = negatives_per_positive
-        num_anchors = len(anchors.ratios)
         self.config = config
         self.levels = tuple(levels)
+        sizes = [[size] for size in anchors.sizes] if len(self.levels) > 1 else [anchors.sizes]
+        num_anchors = len(anchors.ratios) * len(sizes[0])
         self.conv = Conv2d(channels, channels, 3, padding=1)
         self.objectness = nn.Conv2d(channels, num_anchors, 1)
         self.deltas = nn.Conv2d(channels, num_anchors * 4, 1)
-        for level, size in zip(self.levels, anchors.sizes, strict=True):
-            self.register_buffer(f"cell_{level}", cell_anchors(size, anchors.ratios), persistent=False)
+        for level, of_level in zip(self.levels, sizes, strict=True):
+            cells = torch.cat([cell_anchors(size, anchors.ratios) for size in of_level])  # (A, 4)
+            self.register_buffer(f"cell_{level}", cells, persistent=False)
         for layer in (self.conv, self.objectness, self.deltas):
             nn.init.normal_(layer.weight, std=0.01)
             assert layer.bias is not None
@@ -65,7 +67,11 @@ class RegionProposals(nn.Module):
         return [self.objectness(x) for x in hidden], [self.deltas(x) for x in hidden]
 
     def propose(
-        self, pyramid: dict[str, Tensor], sizes: Sequence[Size], targets: Sequence[Target] | None = None
+        self,
+        pyramid: dict[str, Tensor],
+        sizes: Sequence[Size],
+        targets: Sequence[Target] | None = None,
+        ranges: Tensor | None = None,
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
         """Proposals of each image and, with `targets`, the losses.
 
@@ -73,6 +79,8 @@ class RegionProposals(nn.Module):
             pyramid: its levels, (N, C, H, W) each.
             sizes: height and width of each image before padding; proposals are clipped to it.
             targets: ground truth of each image, or None at test time.
+            ranges: (N, 2) smallest and largest side of the boxes that each image is about, or None: of all. Others are
+                not proposed, and neither an object nor background where they are (TridentNet paper, section 4.2).
 
         Returns:
             (R, 4) float32 boxes without gradient, best first, for each image; and `loss_rpn_cls`,
@@ -84,11 +92,11 @@ class RegionProposals(nn.Module):
         flat_logits = [flatten_map(level, 1).squeeze(-1) for level in logits]  # (N, H * W * A) each
         flat_deltas = [flatten_map(level, 4) for level in deltas]  # (N, H * W * A, 4) each
         with torch.no_grad():
-            proposals = self._select(flat_logits, flat_deltas, anchors, sizes)
+            proposals = self._select(flat_logits, flat_deltas, anchors, sizes, ranges)
         if targets is None:
             return proposals, {}
         losses = self._losses(
-            torch.cat(flat_logits, 1), torch.cat(flat_deltas, 1), torch.cat(anchors), targets
+            torch.cat(flat_logits, 1), torch.cat(flat_deltas, 1), torch.cat(anchors), targets, ranges
         )
         return proposals, losses
 
@@ -100,7 +108,12 @@ class RegionProposals(nn.Module):
         ]
 
     def _select(
-        self, logits: list[Tensor], deltas: list[Tensor], anchors: list[Tensor], sizes: Sequence[Size]
+        self,
+        logits: list[Tensor],
+        deltas: list[Tensor],
+        anchors: list[Tensor],
+        sizes: Sequence[Size],
+        ranges: Tensor | None,
     ) -> list[Tensor]:
         """Best candidates of each level, decoded, clipped, suppressed within the level; best of all levels."""
         before = self.config.pre_nms_topk_train if self.training else self.config.pre_nms_topk_test
@@ -109,7 +122,13 @@ class RegionProposals(nn.Module):
         for level_logits, level_deltas, level_anchors in zip(logits, deltas, anchors, strict=True):
             scores, index = level_logits.float().topk(min(before, level_logits.shape[1]), dim=1)
             chosen = level_deltas.gather(1, index[..., None].expand(-1, -1, 4))  # (N, K, 4)
-            candidates.append((scores, decode_boxes(chosen, level_anchors[index], _WEIGHTS)))
+            boxes = decode_boxes(chosen, level_anchors[index], _WEIGHTS)  # (N, K, 4)
+            if (
+                ranges is not None
+            ):  # a box of the wrong size becomes an empty one, which is dropped as others are
+                boxes = _clipped(boxes, sizes)
+                boxes = torch.where(within_sides(boxes, ranges[:, None])[..., None], boxes, 0)
+            candidates.append((scores, boxes))
         one_by_one = logits[0].device.type in ("cpu", "meta") or torch.compiler.is_exporting()
         suppress = self._suppress_each if one_by_one else self._suppress_together
         return suppress(candidates, sizes, after)
@@ -141,8 +160,7 @@ class RegionProposals(nn.Module):
         lowest = torch.finfo(candidates[0][0].dtype).min
         scores = torch.stack([_filled(level, count, lowest) for level, _ in candidates], dim=1)  # (N, L, K)
         boxes = torch.stack([_filled(level, count, 0) for _, level in candidates], dim=1)  # (N, L, K, 4)
-        limits = to_device(torch.tensor([(w, h, w, h) for h, w in sizes]).to(boxes.dtype), boxes.device)
-        boxes = torch.minimum(boxes.clamp(min=0), limits[:, None, None])
+        boxes = _clipped(boxes.flatten(1, 2), sizes).view(boxes.shape)
         suppression = Suppression(boxes.flatten(0, 1), is_nonempty(boxes).flatten(0, 1), self.config.nms_iou)
         settled, kept = 0, [0]
         while not settled:
@@ -161,7 +179,12 @@ class RegionProposals(nn.Module):
         return scores[keep], boxes[keep]
 
     def _losses(
-        self, logits: Tensor, deltas: Tensor, anchors: Tensor, targets: Sequence[Target]
+        self,
+        logits: Tensor,
+        deltas: Tensor,
+        anchors: Tensor,
+        targets: Sequence[Target],
+        ranges: Tensor | None,
     ) -> dict[str, Tensor]:
         loss_cls, loss_loc = [], []
         matches = [
@@ -174,6 +197,10 @@ class RegionProposals(nn.Module):
             )
             for target in targets
         ]
+        if ranges is not None:
+            for (_, labels), target, sides in zip(matches, targets, ranges, strict=True):
+                foreign = target.boxes, ~within_sides(target.boxes, sides)
+                labels.masked_fill_(touches(*foreign, anchors, above=_NEGATIVE_BELOW), IGNORED)
         sampled_of = sample_candidates(
             [labels for _, labels in matches],
             self.config.samples_per_image,
@@ -196,6 +223,12 @@ class RegionProposals(nn.Module):
             "loss_rpn_cls": torch.stack(loss_cls).sum() / normalizer,
             "loss_rpn_loc": torch.stack(loss_loc).sum() / normalizer,
         }
+
+
+def _clipped(boxes: Tensor, sizes: Sequence[Size]) -> Tensor:
+    """`boxes` (N, K, 4) within the N images."""
+    limits = to_device(torch.tensor([(w, h, w, h) for h, w in sizes]).to(boxes.dtype), boxes.device)  # (N, 4)
+    return torch.minimum(boxes.clamp(min=0), limits[:, None])
 
 
 def _filled(level: Tensor, count: int, value: float) -> Tensor:

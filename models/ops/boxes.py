@@ -20,6 +20,12 @@ def box_area(boxes: Tensor) -> Tensor:
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
+def within_sides(boxes: Tensor, sides: Tensor) -> Tensor:
+    """Whether the root of the area of each of `boxes` (..., 4) lies between two `sides` (..., 2), both included."""
+    side = box_area(boxes).clamp(min=0).sqrt()
+    return (side >= sides[..., 0]) & (side <= sides[..., 1])
+
+
 def box_iou(first: Tensor, second: Tensor) -> Tensor:
     """Pairwise intersection over union (M, N) of boxes (M, 4) and (N, 4); 0 where nothing intersects."""
     x0, y0, x1, y1 = first[:, None].unbind(-1)  # (M, 1) each

@@ -51,6 +51,14 @@ def best_overlaps(truth: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat([part.values for part in best]), torch.cat([part.indices for part in best])
 
 
+def touches(truth: Tensor, chosen: Tensor, candidates: Tensor, *, above: float) -> Tensor:
+    """Whether each of `candidates` (N, 4) overlaps any `chosen` (M,) bool of `truth` (M, 4) by an IoU `above` this."""
+    if len(truth) == 0:
+        return torch.zeros(len(candidates), dtype=torch.bool, device=candidates.device)
+    parts = [(iou * chosen[:, None]).amax(dim=0) > above for iou in _iou_in_parts(truth, candidates)]
+    return torch.cat(parts)
+
+
 def _iou_in_parts(truth: Tensor, candidates: Tensor) -> Iterator[Tensor]:
     for part in candidates.split(max(1, _MAX_PAIRS // len(truth))):
         yield box_iou(truth, part)

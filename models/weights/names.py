@@ -141,6 +141,12 @@ DETECTRON2: Table = (
     ("backbone.pafpn_output{level}.", "neck.path_output.p{level}."),
     ("backbone.pafpn_downsample{level}.", "neck.downsample.p{level}."),
     ("backbone.top_block.p{level}.", "neck.top.p{level}."),
+    # Without a neck, the backbone is not within another, and the box head has its res5.
+    ("backbone.stem.conv1.", "backbone.body.conv1."),
+    ("backbone.res{stage+1}.{block}.shortcut.", "backbone.body.layer{stage}.{block}.downsample.0."),
+    ("backbone.res{stage+1}.", "backbone.body.layer{stage}."),
+    ("roi_heads.res5.{block}.shortcut.", "backbone.body.layer4.{block}.downsample.0."),
+    ("roi_heads.res5.", "backbone.body.layer4."),
     ("head.cls_subnet.", "head.subnets.class_tower."),
     ("head.bbox_subnet.", "head.subnets.box_tower."),
     ("head.cls_score.", "head.subnets.classes."),

@@ -10,9 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
+from torchvision.ops import FrozenBatchNorm2d
 
 from srfgan.models.config import ModelConfig
 from srfgan.models.detector import Detector
+from srfgan.models.heads.c5_head import C5BoxHead
 
 INPUT_NAME = "image"
 OUTPUT_NAMES = ("boxes", "scores", "labels", "masks", "mask_scores")
@@ -79,6 +81,7 @@ def trace(detector: Detector) -> ExportedProgram:
     """
     # Rows first: torch.export would guard the strides of channels-last maps, which depend on the size.
     detector = copy.deepcopy(detector).to(memory_format=torch.contiguous_format)
+    _freeze_norms_of_boxes(detector)
     graph = DetectorGraph(detector).eval()
     shapes = ({1: Dim.AUTO, 2: Dim.AUTO},)
     with torch.no_grad(), warnings.catch_warnings():
@@ -88,6 +91,21 @@ def trace(detector: Detector) -> ExportedProgram:
         program = torch.export.export(graph, (example,), dynamic_shapes=shapes, strict=False)
     _forget_source(program)
     return program
+
+
+def _freeze_norms_of_boxes(detector: Detector) -> None:
+    """Give what a C5 head runs on boxes frozen batch norms: others ask whether there are any, which no graph knows."""
+    box = getattr(detector.head, "box", None)
+    if not isinstance(box, C5BoxHead):
+        return
+    for parent in list(box.res5.modules()):
+        for name, norm in list(parent.named_children()):
+            if type(norm) is nn.BatchNorm2d:
+                frozen = FrozenBatchNorm2d(norm.num_features, eps=norm.eps)
+                state = norm.state_dict()
+                state.pop("num_batches_tracked")
+                frozen.load_state_dict(state)
+                setattr(parent, name, frozen)
 
 
 def _forget_source(program: ExportedProgram) -> None:

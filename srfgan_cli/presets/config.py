@@ -361,6 +361,15 @@ class Config(StrictConfig):
         return [load_rows()[name] for name in self.rows]
 
     @model_validator(mode="after")
+    def _a_pyramid_for_the_first_stages(self) -> Config:
+        if not self.model.has_pyramid and (self.stages != ["finetune"] or self.finetune.reuse != "none"):
+            raise ValueError(
+                f"{self.model.detector} has no pyramid in which anything is upsampled: stages must be [finetune] and "
+                f"finetune.reuse none, got {self.stages} and {self.finetune.reuse}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _levels_that_the_neck_gives(self) -> Config:
         for name, stage in (("pretrain", self.pretrain), ("extract", self.extract)):
             absent = [level for level in stage.adversarial.levels if level not in self.model.levels]

@@ -21,13 +21,14 @@ _DETECTORS = {
     "cascade_mask_rcnn": "Cascade Mask R-CNN",
     "panet": "PANet",
     "libra_rcnn": "Libra R-CNN",
+    "tridentnet": "TridentNet",
     "retinanet": "RetinaNet",
     "fcos": "FCOS",
     "atss": "ATSS",
     "centermask": "CenterMask",
     "sparse_rcnn": "Sparse R-CNN",
 }
-_NECKS = {"fpn": "FPN", "pafpn": "PAFPN", "bifpn": "BiFPN", "augfpn": "AugFPN"}
+_NECKS = {"fpn": "FPN", "pafpn": "PAFPN", "bifpn": "BiFPN", "augfpn": "AugFPN", "c4": "C4"}
 
 
 def describe(config: Config) -> str:
@@ -39,8 +40,9 @@ def recipe(config: Config) -> str:
     """The experiment in one line, from nothing but its config, so that it is true whatever was changed."""
     neck = config.model.neck
     detector = _DETECTORS.get(config.model.detector, config.model.detector)
-    upsampler = "nearest neighbour" if neck.upsampler == "nn" else neck.upsampler
-    said = [f"{detector} {_title(config.model.backbone.name)}-{_NECKS.get(neck.name, neck.name)}", upsampler]
+    said = [f"{detector} {_title(config.model.backbone.name)}-{_NECKS.get(neck.name, neck.name)}"]
+    if config.model.has_pyramid:
+        said.append("nearest neighbour" if neck.upsampler == "nn" else neck.upsampler)
     return ", ".join([*said, *_taken_over(config), _length(config), *_peculiarities(config)])
 
 

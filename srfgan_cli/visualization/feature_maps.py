@@ -66,7 +66,7 @@ def level_maps(
             methods that neither holds get fixed random weights.
 
     Raises:
-        InputError: an unknown method or level.
+        InputError: an unknown method or level, or a detector without a pyramid.
     """
     check_level(model, level)
     swaps = swaps_of(model, methods, generators)
@@ -136,8 +136,10 @@ def check_level(model: Detector, level: str) -> None:
     """Whether a detector has a pyramid level.
 
     Raises:
-        InputError: it has not.
+        InputError: it has not, or has no pyramid at all.
     """
+    if not model.config.has_pyramid:
+        raise InputError(f"a {model.config.detector} has no pyramid, and nothing in it is upsampled")
     levels = model.config.levels
     if level not in levels:
         raise InputError(f"no pyramid level {level!r} in this detector; choose from {', '.join(levels)}")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from detector_configs import fitting
 
 from srfgan import PRESETS_DIR
 from srfgan.models.config import DETECTORS, RetinaNetConfig
@@ -607,5 +608,6 @@ def test_an_overlay_is_for_presets_of_any_detector(tmp_path):
 
 @pytest.mark.parametrize("detector", DETECTORS)
 def test_a_preset_shows_only_what_its_detector_has(detector):
-    config = load_preset("mask_rcnn_r18_fpn_nn", [f"model.detector={detector}", "model.neck.channels=64"])
+    over = [f"model.detector={detector}", *fitting(["model.neck.channels=64"], detector)]
+    config = load_preset("mask_rcnn_r18_fpn_nn", over)
     assert set(yaml.safe_load(dump_yaml(config))["model"]) == set(DETECTORS[detector].model_fields)

@@ -7,6 +7,7 @@ import copy
 
 import pytest
 import torch
+from detector_configs import fitting
 from pretended_cuda import CUDA, PretendedTensor, held
 from small_runs import HOST, SIZES, small_batch, small_detector
 
@@ -18,7 +19,7 @@ from srfgan_cli.presets.config import TTAConfig
 GPU = World(CUDA)
 IMAGES, LEVELS = len(SIZES), 5
 TTA = TTAConfig(short_sides=[64, 96], max_side=160)
-VIEWS = 4
+VIEWS, BRANCHES = 4, 3
 
 COUNTS = ("transfer.rows_where", "to host")
 NMS = ("nms.nms", "nms")
@@ -40,6 +41,12 @@ WAITS = {
     "mask_rcnn": {**TWO_STAGES, **MASKS, COUNTS: 2, RESULTS: 3 * IMAGES},
     "cascade_mask_rcnn": {**TWO_STAGES, **MASKS, COUNTS: 4, RESULTS: 3 * IMAGES},
     "panet": {**TWO_STAGES, **MASKS, RESULTS: 3 * IMAGES},
+    "tridentnet": {
+        **TWO_STAGES,
+        NMS: IMAGES * (BRANCHES + 1),
+        ("box_head.select_detections", "nonzero"): IMAGES * BRANCHES,
+        RESULTS: 3 * IMAGES,
+    },
     "retinanet": {**DENSE, COUNTS: IMAGES, RESULTS: 3 * IMAGES},
     "fcos": {**DENSE, COUNTS: IMAGES, RESULTS: 3 * IMAGES},
     "atss": {**DENSE, COUNTS: IMAGES, RESULTS: 3 * IMAGES},
@@ -77,6 +84,7 @@ def _alike(one, other, pixels: float) -> bool:
         ("mask_rcnn", "fpn"),
         ("cascade_mask_rcnn", "fpn"),
         ("panet", "pafpn"),
+        ("tridentnet", ""),
         ("libra_rcnn", "fpn"),
         ("retinanet", "pafpn"),
         ("fcos", "bifpn"),
@@ -86,7 +94,7 @@ def _alike(one, other, pixels: float) -> bool:
     ],
 )
 def test_an_evaluation(cuda, detector, neck):
-    model = small_detector(f"model.detector={detector}", f"model.neck.name={neck}")
+    model = small_detector(*fitting([f"model.detector={detector}", f"model.neck.name={neck}"], detector))
     moved = copy.deepcopy(model).to(CUDA)
     found = found_by(moved, GPU)
     assert dict(cuda.waits) == WAITS[detector]

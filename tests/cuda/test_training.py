@@ -8,6 +8,7 @@ import math
 
 import pytest
 import torch
+from detector_configs import fitting
 from pretended_cuda import CUDA, PretendedTensor
 from small_runs import HOST, SIZES, measured, preset, small_trainer, tensors_of
 
@@ -33,6 +34,7 @@ WAITS = {
     "cascade_mask_rcnn": {**PROPOSALS, **MASKS, COUNTS: 8},
     # Every box is of every level.
     "panet": {**PROPOSALS, **MASKS, COUNTS: 2},
+    "tridentnet": {**PROPOSALS, COUNTS: 2},
     "libra_rcnn": {**PROPOSALS, COUNTS: 3},
     "retinanet": {},
     "fcos": {},
@@ -91,6 +93,7 @@ SPREAD = [
     ("mask_rcnn", "fpn", "afi"),
     ("cascade_mask_rcnn", "pafpn", "deconv"),
     ("panet", "pafpn", "bilinear"),
+    ("tridentnet", "", ""),
     ("libra_rcnn", "fpn", "srf"),
     ("retinanet", "pafpn", "pixelshuffle"),
     ("fcos", "bifpn", "bicubic"),
@@ -101,7 +104,8 @@ SPREAD = [
 
 
 def network(detector: str, neck: str, upsampler: str) -> list[str]:
-    return [f"model.detector={detector}", f"model.neck.name={neck}", f"model.neck.upsampler={upsampler}"]
+    over = [f"model.detector={detector}", f"model.neck.name={neck}", f"model.neck.upsampler={upsampler}"]
+    return fitting(over, detector)
 
 
 @pytest.mark.parametrize(("detector", "neck", "upsampler"), SPREAD)

@@ -34,6 +34,7 @@ DETECTORS = [
     "mask_rcnn",
     "cascade_mask_rcnn",
     "panet",
+    "tridentnet",
     "libra_rcnn",
     "retinanet",
     "fcos",

@@ -47,7 +47,7 @@ def decided(detector):
     ]
     for box in getattr(head.box, "stages", [head.box]):
         layers += [(box.classes, 4.0), (box.deltas, 4.0)]
-    if head.mask is not None:
+    if getattr(head, "mask", None) is not None:
         layers.append((head.mask.logits, 3.0))
     for layer, std in layers:
         nn.init.normal_(layer.weight, std=std / layer.weight[0].numel() ** 0.5)

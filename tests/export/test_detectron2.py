@@ -150,6 +150,7 @@ def test_an_r50_config_says_what_detectron2s_own_baseline_says():
             "has no PAFPN of the wiring 'paper'",
         ),
         ("panet_r18_pafpn", [], "--format detectron2 has no panet"),
+        ("tridentnet_r18_c4", [], "--format detectron2 has no tridentnet"),
     ],
 )
 def test_what_cannot_be_written_is_one_message(srfgan, tmp_path, preset, arguments, message):

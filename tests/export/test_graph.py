@@ -13,7 +13,14 @@ onnxruntime = pytest.importorskip("onnxruntime")
 
 
 @pytest.mark.parametrize(
-    "preset", ["mask_rcnn_r18_fpn", "faster_rcnn_r18_fpn", "cascade_mask_rcnn_r18_fpn", "panet_r18_pafpn"]
+    "preset",
+    [
+        "mask_rcnn_r18_fpn",
+        "faster_rcnn_r18_fpn",
+        "cascade_mask_rcnn_r18_fpn",
+        "panet_r18_pafpn",
+        "tridentnet_r18_c4",
+    ],
 )
 @pytest.mark.parametrize("order", ["RGB", "BGR"])
 def test_the_graph_prepares_images_as_the_detector_does(trained, pictures, preset, order):

@@ -37,6 +37,8 @@ def detector_name(names: Shapes) -> str:
     masks = any(name.startswith("roi_heads.mask_head.") for name in names)
     if any(name.startswith("Conv_Body.panet_buttomup") for name in names):
         return "panet"
+    if "roi_heads.res5.0.conv1.weight" in names:
+        return "tridentnet"
     if "init_proposal_boxes.weight" in names:
         return "sparse_rcnn"
     if any(name.startswith("proposal_generator.fcos_head.") for name in names):
@@ -92,10 +94,33 @@ def panet_config(spec: dict[str, Any]) -> ModelConfig:
     return parse_model(config)
 
 
+def tridentnet_config(
+    spec: dict[str, Any], test_branch: int | None, threshold: float | None = None
+) -> ModelConfig:
+    """detectron2's TridentNet, which knows no ranges."""
+    facts = spec["hyperparameters"]
+    before, after = facts["rpn.pre_nms_topk"], facts["rpn.post_nms_topk"]
+    config = {
+        "detector": "tridentnet",
+        "pixel": _pixel(spec),
+        "backbone": backbone_of(spec),
+        "trident": {"scale_aware": False, "test_branch": test_branch},
+        "rpn": {
+            "pre_nms_topk_train": before["train"],
+            "pre_nms_topk_test": before["test"],
+            "post_nms_topk_train": after["train"],
+            "post_nms_topk_test": after["test"],
+        },
+        "c5_head": {"samples_per_image": facts["box_head.samples_per_image"]},
+        "inference": {"score_threshold": threshold or spec["score_threshold_test"]},
+    }
+    return parse_model(config)
+
+
 def backbone_of(spec: dict[str, Any]) -> dict[str, Any]:
     """As `BackboneConfig` has it."""
     names, facts = spec["parameters"], spec.get("hyperparameters", {})
-    inside = [name for name in names if ".bottom_up." in name]
+    inside = [name for name in names if re.match(r"backbone\.(bottom_up|res\d)\.", name)]
     if any("patch_embed" in name for name in inside):
         width = next(shape for name, shape in names.items() if name.endswith("patch_embed.proj.weight"))[0]
         return {"name": {96: "swin_t", 192: "swin_l"}[width], "freeze_at": 0, "stride_in_1x1": False}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from srfgan.models.config import ModelConfig, own_sections, parse_model
+from srfgan.models.config import DETECTORS, ModelConfig, own_sections, parse_model
 
 
 def model_config(detector: str = "mask_rcnn", **sections: Any) -> ModelConfig:
@@ -28,6 +28,11 @@ def small_mask_rcnn(upsampler: str, **sections: Any) -> ModelConfig:
 def fitting(overrides: Iterable[str], detector: str) -> list[str]:
     """Of overrides `model.section.key=value` those whose section this detector has; the others as they are."""
     return [text for text in overrides if not _is_foreign(text.partition("=")[0].split("."), detector)]
+
+
+def stages_of(detector: str) -> list[str]:
+    """Overrides of a preset of all stages: a detector without a pyramid has only the last."""
+    return [] if DETECTORS[detector].has_pyramid else ["stages=[finetune]", "finetune.reuse=none"]
 
 
 def _is_foreign(keys: list[str], detector: str) -> bool:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from detector_configs import fitting
+from detector_configs import fitting, stages_of
 from torch import Tensor, nn
 
 from srfgan.models import build_detector, build_discriminator, build_generator
@@ -32,6 +32,7 @@ SMALL = [
     "model.atss.anchor_strides=4.0",
     "model.rpn.pre_nms_topk_train=100",
     "model.rpn.pre_nms_topk_test=100",
+    "model.trident.ranges=[[0,40],[20,60],[40,null]]",
     "model.sparse_rcnn.num_proposals=10",
     "model.sparse_rcnn.stages=2",
     "model.inference.score_threshold=0",
@@ -50,7 +51,8 @@ def preset(*more: str):
     chosen = [text.removeprefix("model.detector=") for text in more if text.startswith("model.detector=")]
     detector = chosen[-1] if chosen else "mask_rcnn"
     channels = ["model.neck.channels=64"] if detector in ("fcos", "atss", "centermask") else []
-    return load_preset("mask_rcnn_r18_fpn", [*fitting(SMALL, detector), *channels, *more])
+    over = [*fitting(SMALL, detector), *channels, *stages_of(detector), *more]
+    return load_preset("mask_rcnn_r18_fpn", over)
 
 
 def small_batch() -> Batch:

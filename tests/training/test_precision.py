@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from detector_configs import fitting
+from detector_configs import fitting, stages_of
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -24,6 +24,7 @@ DETECTORS = (
     "mask_rcnn",
     "cascade_mask_rcnn",
     "panet",
+    "tridentnet",
     "libra_rcnn",
     "retinanet",
     "fcos",
@@ -81,7 +82,8 @@ def preset(*more: str):
         "pretrain.adversarial.levels=[p3,p4]",
         "extract.adversarial.levels=[p3,p4]",
     ]
-    return load_preset("mask_rcnn_r18_fpn", [*fitting(small, *(chosen or ["mask_rcnn"])), *more])
+    detector = chosen[0] if chosen else "mask_rcnn"
+    return load_preset("mask_rcnn_r18_fpn", [*fitting(small, detector), *stages_of(detector), *more])
 
 
 def batch() -> Batch:

@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from detector_configs import fitting
+from detector_configs import fitting, stages_of
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
@@ -257,13 +257,15 @@ def test_images_too_small_for_the_generator_are_refused(config, batch):
 
 
 @pytest.mark.parametrize(
-    "detector", ["cascade_mask_rcnn", "panet", "libra_rcnn", "fcos", "atss", "centermask", "sparse_rcnn"]
+    "detector",
+    ["cascade_mask_rcnn", "panet", "tridentnet", "libra_rcnn", "fcos", "atss", "centermask", "sparse_rcnn"],
 )
 def test_gradients_come_with_their_weights_strides(config, batch, detector, unwrapped):
     """DDP's buffers follow the weights; it copies, and warns of, gradients of other strides."""
     small = ["model.neck.channels=64", "model.sparse_rcnn.stages=1", "model.box_head.fc_dim=32"]
     levels = [f"{stage}.adversarial.levels=[p3]" for stage in ("pretrain", "extract")]
-    changes = [*fitting(small, detector), *levels, "model.num_classes=3", f"model.detector={detector}"]
+    changes = [*fitting(small, detector), *levels, *stages_of(detector), "model.num_classes=3"]
+    changes.append(f"model.detector={detector}")
     model = build_detector(load_preset("mask_rcnn_r18_fpn", changes).model).train()
     World(torch.device("cpu"), size=2).parallel(model)
     outline = Polygons((np.array([[8.0, 8], [60, 8], [60, 70]]),))
