@@ -1,4 +1,4 @@
-"""Libra R-CNN and AugFPN as files: maps are pooled to sizes that a graph knows as symbols, odd ones too."""
+"""Detectors as files whose graphs know sizes as symbols only: of pooled maps, odd ones too, and of lists of boxes."""
 
 import pytest
 import torch
@@ -18,7 +18,9 @@ CHANGES = ["model.backbone.name=r10", "model.num_classes=3", "model.inference.sc
 @pytest.mark.parametrize(
     ("write", "read", "name"), [(write_onnx, open_onnx, "a.onnx"), (write_pt2, open_pt2, "a.pt2")]
 )
-@pytest.mark.parametrize("preset", ["libra_rcnn_r18_fpn_nn", "mask_rcnn_r18_augfpn_nn"])
+@pytest.mark.parametrize(
+    "preset", ["libra_rcnn_r18_fpn_nn", "mask_rcnn_r18_augfpn_nn", "panet_r18_pafpn_nn", "tridentnet_r18_c4"]
+)
 @pytest.mark.slow
 def test_a_file_finds_what_pytorch_finds(preset, write, read, name, tmp_path):
     if write is write_onnx:
