@@ -10,7 +10,12 @@ from torch import Tensor
 from srfgan.models.errors import InputError
 from srfgan_cli.data.shapes import example_image
 from srfgan_cli.presets.library import did_you_mean
-from srfgan_cli.visualization.feature_maps import check_level, check_methods, swaps_of
+from srfgan_cli.visualization.feature_maps import (
+    check_level,
+    check_methods,
+    require_upsampling,
+    swaps_of,
+)
 from srfgan_cli.visualization.gradcam import Evidence, View, best_detection, evidence, same_object, views
 from srfgan_cli.visualization.gradcam_panel import Shown, gradcam_panel
 from srfgan_cli.visualization.pictures import save_panel, the_one_image
@@ -84,6 +89,8 @@ def _subjects(request: Request, methods: Sequence[str]) -> list[Subject]:
             "name one file for all, or one for each in the same order."
         )
     subjects = [trained_subject(request, path) for path in files]
+    for subject in subjects:
+        require_upsampling(subject.detector)
     if len(files) > 1:
         for method, subject in zip(methods, subjects, strict=True):
             own = subject.detector.config.neck.upsampler

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from srfgan.models.detector import Detector
 from srfgan.models.errors import InputError
 from srfgan.models.factory import build_upsampler
+from srfgan.models.necks.single_level import SingleLevel
 from srfgan.models.upsamplers import UPSAMPLERS
 
 METHODS = tuple(UPSAMPLERS)
@@ -85,6 +86,18 @@ def level_maps(
     return LevelMaps(maps, swaps.untrained)
 
 
+def require_upsampling(model: Detector) -> None:
+    """Refuse a detector without a pyramid.
+
+    Raises:
+        InputError: it is one.
+    """
+    if isinstance(model.neck, SingleLevel):
+        raise InputError(
+            f"{model.config.detector} has no pyramid to upsample in, so there are no methods to compare."
+        )
+
+
 def swaps_of(
     model: Detector, methods: Sequence[str], generators: Mapping[str, nn.Module] | None = None
 ) -> Swaps:
@@ -96,9 +109,10 @@ def swaps_of(
         generators: trained ones by method.
 
     Raises:
-        InputError: an unknown method, none, or one twice.
+        InputError: an unknown method, none, or one twice; or nothing in the detector is upsampled.
     """
     check_methods(methods)
+    require_upsampling(model)
     trained = dict(generators or {})
     trained[model.config.neck.upsampler] = model.neck.get_submodule("upsample")
     modules = {name: trained.get(name) or _untrained(name, model.config.neck.channels) for name in methods}

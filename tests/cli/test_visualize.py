@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from small_runs import preset
+from trained_runs import save_run
 
 from srfgan.models import build_detector
 from srfgan_cli.data.shapes import CATEGORY_IDS, ensure_shapes
@@ -206,3 +207,10 @@ def test_images_without_annotations_have_no_truth(srfgan, shapes):
     assert refused.code == 2 and "is no annotated image of its folders (test2017/)" in " ".join(
         refused.err.split()
     )
+
+
+@pytest.mark.parametrize("what", ["gradcam", "P2"])
+def test_a_detector_that_upsamples_nothing_has_no_methods_to_compare(srfgan, tmp_path, what):
+    folder = save_run(tmp_path / "run", "model.detector=tridentnet")
+    done = srfgan("visualize", what, "--weights", folder / "model.pt", "--methods", "nn,bilinear")
+    assert done.code == 2 and "tridentnet has no pyramid" in done.err and "Traceback" not in done.err

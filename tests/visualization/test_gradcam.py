@@ -43,7 +43,7 @@ class HalfBlind(nn.Module):
         return (left if self.side == "left" else ~left).to(x)
 
 
-@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("name", [name for name in DETECTORS if name != "tridentnet"])  # it upsamples nothing
 def test_the_map_lies_where_the_detector_looks(name, image):
     """Plain Grad-CAM's would not: the maps are as strong in the other half."""
     detector = small_detector(f"model.detector={name}")
