@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping
 
 from timm.layers.conv2d_same import Conv2dSame
 from torch import nn
-from torchvision.ops import FrozenBatchNorm2d
 
-from srfgan.models.ops.conv_norm import ConvNorm, take_activation
+from srfgan.models.ops.conv_norm import ConvNorm, as_frozen, take_activation
 
 
 def settle_norms(body: nn.Module, joints: Mapping[str, str], is_frozen: Callable[[str], bool]) -> None:
@@ -23,7 +22,7 @@ def settle_norms(body: nn.Module, joints: Mapping[str, str], is_frozen: Callable
     norms = {name: module for name, module in body.named_modules() if isinstance(module, nn.BatchNorm2d)}
     for name, norm in norms.items():
         activation = take_activation(norm)
-        settled = _frozen(norm) if is_frozen(name) else norm
+        settled = as_frozen(norm) if is_frozen(name) else norm
         conv = body.get_submodule(convs[name]) if name in convs else None
         if isinstance(conv, nn.Conv2d) and _can_be_joined(conv):
             body.set_submodule(convs[name], _joined(conv, settled))
@@ -32,13 +31,6 @@ def settle_norms(body: nn.Module, joints: Mapping[str, str], is_frozen: Callable
             body.set_submodule(name, settled)
         else:
             body.set_submodule(name, nn.Sequential(settled, activation))
-
-
-def _frozen(norm: nn.BatchNorm2d) -> FrozenBatchNorm2d:
-    frozen = FrozenBatchNorm2d(norm.num_features, norm.eps)
-    kept = frozen.state_dict()
-    frozen.load_state_dict(kept | {name: value for name, value in norm.state_dict().items() if name in kept})
-    return frozen
 
 
 def _can_be_joined(conv: nn.Conv2d) -> bool:

@@ -71,16 +71,13 @@ class BranchedConv(ConvNorm):
         """(B * N, C, H, W) to (B * N, C', H', W'), one branch after the other."""
         one = self.test_branch is not None and not self.training
         dilations = self.dilations[self.test_branch :][:1] if one else self.dilations
-        weight, shift = self.weight, self.bias
-        if isinstance(self.norm, FrozenBatchNorm2d):
-            weight, shift = self._weight_and_shift(self.norm)
+        frozen = isinstance(self.norm, FrozenBatchNorm2d)
+        weight, shift = self._weight_and_shift(self.norm) if frozen else (self.weight, self.bias)
         maps = [
             F.conv2d(
                 part, weight, shift, self.stride, padding=dilation, dilation=dilation, groups=self.groups
             )
             for part, dilation in zip(x.chunk(len(dilations)), dilations, strict=True)
         ]
-        y = torch.cat(maps)
-        if not isinstance(self.norm, FrozenBatchNorm2d):
-            y = self.norm(y)
-        return y
+        joined = torch.cat(maps)
+        return joined if frozen else self.norm(joined)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from srfgan.models.necks.fpn import fused, lateral_convs, lateral_maps, pyramid_conv
+from srfgan.models.necks.fpn import FeaturePyramid, fused, lateral_maps
 from srfgan.models.ops.convolution import Conv2d
 from srfgan.models.ops.graph_pooling import smoothed
 
@@ -15,19 +15,8 @@ _TENTHS = (1, 2, 3)
 """Sides of the pooled contexts, of the map's own (the paper's alpha 0.1, 0.2 and 0.3)."""
 
 
-class AugmentedPyramid(nn.Module):
-    """FPN with residual feature augmentation; while training it also gives its maps before they are added up.
-
-    Args:
-        in_channels: channels of the backbone levels that are used, `{"res2": 256, ...}`, finest first.
-        channels: width of the pyramid.
-        upsample: any upsampler, plain or guided by the lateral maps (`models.upsamplers`); one for all levels.
-        top: maps of the backbone and the pyramid, by name, to the levels above p5.
-        norm: `none` (convolutions with biases) or `bn` (BatchNorm after each of FPN's convolutions).
-
-    Attributes:
-        upsample: that module; for the learned ones, G.
-    """
+class AugmentedPyramid(FeaturePyramid):
+    """FPN with residual feature augmentation; while training it also gives its maps before they are added up."""
 
     def __init__(
         self,
@@ -37,14 +26,8 @@ class AugmentedPyramid(nn.Module):
         top: nn.Module,
         norm: str = "none",
     ) -> None:
-        super().__init__()
-        self.lateral = lateral_convs(in_channels, channels, norm)
-        self.output = nn.ModuleDict(
-            {level: pyramid_conv(channels, channels, 3, norm) for level in self.lateral}
-        )
+        super().__init__(in_channels, channels, upsample, top, norm)
         self.augment = ResidualAugmentation(list(in_channels.values())[-1], channels)
-        self.upsample = upsample
-        self.top = top
 
     def forward(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Backbone maps to {"p2": (N, C, H/4, W/4), ..., "p6": (N, C, H/64, W/64)}, or p3..p7; training, m2..m5 too."""

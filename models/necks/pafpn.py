@@ -11,7 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from srfgan.models.necks.fpn import lateral_convs, pyramid_conv, top_down
+from srfgan.models.necks.fpn import FeaturePyramid, lateral_convs, pyramid_conv, top_down
 
 
 class PathAggregation(nn.Module):
@@ -61,11 +61,8 @@ class PathAggregation(nn.Module):
         return pyramid | coarser
 
 
-class PathAugmentation(nn.Module):
-    """FPN's outputs P2..P5, then N2 = P2, N(i+1) = ReLU(3x3 of (P(i+1) + ReLU(stride-2 3x3 of N(i)))).
-
-    The arguments and `upsample` are as of `PathAggregation`.
-    """
+class PathAugmentation(FeaturePyramid):
+    """FPN's outputs P2..P5, then N2 = P2, N(i+1) = ReLU(3x3 of (P(i+1) + ReLU(stride-2 3x3 of N(i))))."""
 
     def __init__(
         self,
@@ -75,18 +72,14 @@ class PathAugmentation(nn.Module):
         top: nn.Module,
         norm: str = "none",
     ) -> None:
-        super().__init__()
-        self.lateral = lateral_convs(in_channels, channels, norm)
-        levels = list(self.lateral)
-        self.output = nn.ModuleDict({level: pyramid_conv(channels, channels, 3, norm) for level in levels})
+        super().__init__(in_channels, channels, upsample, top, norm)
+        coarser = list(self.lateral)[1:]
         self.downsample = nn.ModuleDict(
-            {level: pyramid_conv(channels, channels, 3, norm, stride=2) for level in levels[1:]}
+            {level: pyramid_conv(channels, channels, 3, norm, stride=2) for level in coarser}
         )
         self.path_output = nn.ModuleDict(
-            {level: pyramid_conv(channels, channels, 3, norm) for level in levels[1:]}
+            {level: pyramid_conv(channels, channels, 3, norm) for level in coarser}
         )
-        self.upsample = upsample
-        self.top = top
 
     def forward(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Backbone maps to {"p2": (N, C, H/4, W/4), ..., "p6": (N, C, H/64, W/64)}, or p3..p7."""

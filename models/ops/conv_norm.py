@@ -134,6 +134,14 @@ def join_children(parent: nn.Module, *, frozen_norm: bool) -> None:
         conv_name = name
 
 
+def as_frozen(norm: nn.BatchNorm2d) -> FrozenBatchNorm2d:
+    """A batch norm as it stands in evaluation mode, with values that no longer change."""
+    frozen = FrozenBatchNorm2d(norm.num_features, norm.eps)
+    kept = frozen.state_dict()
+    frozen.load_state_dict(kept | {name: value for name, value in norm.state_dict().items() if name in kept})
+    return frozen
+
+
 def take_activation(norm: nn.BatchNorm2d) -> nn.Module:
     """The activation that timm's joint layers hold in a norm, taken out of it; an identity where there is none."""
     activation = getattr(norm, "act", None)

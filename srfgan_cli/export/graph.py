@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
-from torchvision.ops import FrozenBatchNorm2d
 
 from srfgan.models.config import ModelConfig
 from srfgan.models.detector import Detector
 from srfgan.models.heads.c5_head import C5BoxHead
+from srfgan.models.ops.conv_norm import as_frozen
 
 INPUT_NAME = "image"
 OUTPUT_NAMES = ("boxes", "scores", "labels", "masks", "mask_scores")
@@ -101,11 +101,7 @@ def _freeze_norms_of_boxes(detector: Detector) -> None:
     for parent in list(box.res5.modules()):
         for name, norm in list(parent.named_children()):
             if type(norm) is nn.BatchNorm2d:
-                frozen = FrozenBatchNorm2d(norm.num_features, eps=norm.eps)
-                state = norm.state_dict()
-                state.pop("num_batches_tracked")
-                frozen.load_state_dict(state)
-                setattr(parent, name, frozen)
+                setattr(parent, name, as_frozen(norm))
 
 
 def _forget_source(program: ExportedProgram) -> None:

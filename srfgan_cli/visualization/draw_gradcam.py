@@ -13,7 +13,7 @@ from srfgan_cli.presets.library import did_you_mean
 from srfgan_cli.visualization.feature_maps import (
     check_level,
     check_methods,
-    require_upsampling,
+    check_pyramid,
     swaps_of,
 )
 from srfgan_cli.visualization.gradcam import Evidence, View, best_detection, evidence, same_object, views
@@ -90,7 +90,7 @@ def _subjects(request: Request, methods: Sequence[str]) -> list[Subject]:
         )
     subjects = [trained_subject(request, path) for path in files]
     for subject in subjects:
-        require_upsampling(subject.detector)
+        check_pyramid(subject.detector)
     if len(files) > 1:
         for method, subject in zip(methods, subjects, strict=True):
             own = subject.detector.config.neck.upsampler

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from srfgan.models.detector import Detector
 from srfgan.models.errors import InputError
 from srfgan.models.factory import build_upsampler
-from srfgan.models.necks.single_level import SingleLevel
 from srfgan.models.upsamplers import UPSAMPLERS
 
 METHODS = tuple(UPSAMPLERS)
@@ -86,18 +85,6 @@ def level_maps(
     return LevelMaps(maps, swaps.untrained)
 
 
-def require_upsampling(model: Detector) -> None:
-    """Refuse a detector without a pyramid.
-
-    Raises:
-        InputError: it is one.
-    """
-    if isinstance(model.neck, SingleLevel):
-        raise InputError(
-            f"{model.config.detector} has no pyramid to upsample in, so there are no methods to compare."
-        )
-
-
 def swaps_of(
     model: Detector, methods: Sequence[str], generators: Mapping[str, nn.Module] | None = None
 ) -> Swaps:
@@ -112,7 +99,7 @@ def swaps_of(
         InputError: an unknown method, none, or one twice; or nothing in the detector is upsampled.
     """
     check_methods(methods)
-    require_upsampling(model)
+    check_pyramid(model)
     trained = dict(generators or {})
     trained[model.config.neck.upsampler] = model.neck.get_submodule("upsample")
     modules = {name: trained.get(name) or _untrained(name, model.config.neck.channels) for name in methods}
@@ -146,14 +133,23 @@ def check_methods(methods: Sequence[str]) -> None:
         raise InputError(f"--methods {','.join(methods)}: names a method twice")
 
 
+def check_pyramid(model: Detector) -> None:
+    """Whether a detector has a pyramid.
+
+    Raises:
+        InputError: it has not.
+    """
+    if not model.config.has_pyramid:
+        raise InputError(f"a {model.config.detector} has no pyramid, and nothing in it is upsampled")
+
+
 def check_level(model: Detector, level: str) -> None:
     """Whether a detector has a pyramid level.
 
     Raises:
         InputError: it has not, or has no pyramid at all.
     """
-    if not model.config.has_pyramid:
-        raise InputError(f"a {model.config.detector} has no pyramid, and nothing in it is upsampled")
+    check_pyramid(model)
     levels = model.config.levels
     if level not in levels:
         raise InputError(f"no pyramid level {level!r} in this detector; choose from {', '.join(levels)}")
