@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from srfgan_cli.analysis.curves import RECALLS, class_curves, mean_ap
+from srfgan_cli.analysis.curves import average_precision, class_curves, mean_ap
 from srfgan_cli.analysis.matches import Matches
 
 RESAMPLES = 400
@@ -73,8 +73,5 @@ class _Sorted:
             right = np.cumsum(weight * correct)
             all_ = np.cumsum(weight)
             precision = np.divide(right, all_, out=np.zeros_like(right), where=all_ > 0)
-            envelope = np.maximum.accumulate(precision[::-1])[::-1]
-            at = np.searchsorted(right / count, RECALLS, side="left")
-            inside = at < len(envelope)
-            values.append(100 * envelope[at[inside]].sum() / len(RECALLS))
+            values.append(average_precision(precision, right / count))
         return float(np.mean(values)) if values else 0.0

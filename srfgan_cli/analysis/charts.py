@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from srfgan_cli.analysis.curves import Curve
 from srfgan_cli.analysis.errors import KINDS
 from srfgan_cli.analysis.judgement import Judgement
+from srfgan_cli.visualization.chart_style import as_png, tidy
 from srfgan_cli.visualization.text import chart_fonts, chart_text, shortened
 
 _LINES = 8
@@ -46,8 +45,8 @@ def curves_chart(judgement: Judgement) -> bytes:
     right.set(xlabel="score from which detections count", xlim=(0, 1), ylim=(0, 1.02))
     right.legend(fontsize=8, frameon=False)
     for axes in (left, right):
-        _tidy(axes)
-    return _png(figure)
+        tidy(axes)
+    return as_png(figure)
 
 
 def errors_chart(judgements: list[Judgement]) -> bytes:
@@ -67,8 +66,8 @@ def errors_chart(judgements: list[Judgement]) -> bytes:
     axes.margins(x=0.12)
     if len(judgements) > 1:
         axes.legend(fontsize=8, frameon=False)
-    _tidy(axes)
-    return _png(figure)
+    tidy(axes)
+    return as_png(figure)
 
 
 def confusion_chart(judgement: Judgement) -> bytes | None:
@@ -94,22 +93,9 @@ def confusion_chart(judgement: Judgement) -> bytes | None:
                 colour = "white" if shares[row, column] > 0.55 else "black"
                 axes.text(column, row, str(count), ha="center", va="center", fontsize=7.5, color=colour)
     figure.colorbar(image, ax=axes, label="share of the row", shrink=0.7)
-    return _png(figure)
+    return as_png(figure)
 
 
 def _steps(axes: Axes, one: Curve, **style: Any) -> None:
     if len(one.score):
         axes.step(one.recall, one.precision, where="post", **style)
-
-
-def _tidy(axes: Axes) -> None:
-    axes.grid(visible=True, alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=8)
-
-
-def _png(figure: Figure) -> bytes:
-    FigureCanvasAgg(figure)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()

@@ -44,11 +44,30 @@ class Curve:
         """Average precision in percent as COCO has it; None without objects."""
         if not self.objects:
             return None
-        if not len(self.score):
-            return 0.0
-        envelope = np.maximum.accumulate(self.precision[::-1])[::-1]
-        at = np.searchsorted(self.recall, RECALLS, side="left")
-        return 100 * float(np.where(at < len(envelope), envelope[at.clip(max=len(envelope) - 1)], 0).mean())
+        return average_precision(self.precision, self.recall)
+
+    @property
+    def at_best(self) -> dict[str, float | None]:
+        """`score_threshold`, `precision`, `recall` and `F1` (0..1) where F1 is highest; None without detections."""
+        best = self.best
+        values = {
+            "score_threshold": self.score,
+            "precision": self.precision,
+            "recall": self.recall,
+            "F1": self.f1,
+        }
+        return {name: None if best is None else float(value[best]) for name, value in values.items()}
+
+
+def average_precision(precision: np.ndarray, recall: np.ndarray) -> float:
+    """In percent as COCO has it: the highest precision from each of 101 recalls on; 0 where that is not reached.
+
+    Args:
+        precision, recall: (K,) 0..1, best score first.
+    """
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    at = np.searchsorted(recall, RECALLS, side="left")
+    return 100 * float(envelope[at[at < len(envelope)]].sum() / len(RECALLS))
 
 
 def curve(score: np.ndarray, correct: np.ndarray, objects: int) -> Curve:

@@ -73,14 +73,10 @@ class Judgement:
 
     def as_json(self, index: CocoIndex) -> dict[str, Any]:
         """Plain data; rates in percent, None where there is nothing to divide by."""
-        best = self.pooled.best
         document: dict[str, Any] = {
             "iou": 0.5,
             "AP50": _rounded(mean_ap(self.classes)),
-            "score_threshold": round(self.threshold, 4),
-            "precision": None if best is None else _percent(self.pooled.precision[best]),
-            "recall": None if best is None else _percent(self.pooled.recall[best]),
-            "F1": None if best is None else _percent(self.pooled.f1[best]),
+            **_at_best(self.pooled),
             "errors": {
                 kind: {"count": self.errors.counts[kind], "AP50": _rounded(cost)}
                 for kind, cost in self.errors.cost.items()
@@ -157,20 +153,24 @@ def _compare(
 
 
 def _threshold(pooled: Curve) -> float:
-    best = pooled.best
-    return 0.0 if best is None else float(pooled.score[best])
+    return pooled.at_best["score_threshold"] or 0.0
 
 
 def _class_as_json(name: str, one: Curve) -> dict[str, Any]:
-    best = one.best
-    at = {} if best is None else {"precision": one.precision, "recall": one.recall, "F1": one.f1}
     return {
         "name": name,
         "objects": one.objects,
         "detections": len(one.score),
         "AP50": _rounded(one.ap),
-        "score_threshold": None if best is None else round(float(one.score[best]), 4),
-    } | {key: None if best is None else _percent(values[best]) for key, values in at.items()}
+        **_at_best(one),
+    }
+
+
+def _at_best(one: Curve) -> dict[str, float | None]:
+    """The score from which its F1 is highest, and what it has there, in percent."""
+    rates = one.at_best
+    score = rates.pop("score_threshold")
+    return {"score_threshold": _rounded(score)} | {name: _percent(value) for name, value in rates.items()}
 
 
 def _other_as_json(other: Other, names: Sequence[str]) -> dict[str, Any]:
@@ -191,12 +191,11 @@ def _other_as_json(other: Other, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _slice_as_json(one: Slice) -> dict[str, Any]:
-    recall = one.recall
-    return {"name": one.name, "objects": one.objects, "recall": None if recall is None else _percent(recall)}
+    return {"name": one.name, "objects": one.objects, "recall": _percent(one.recall)}
 
 
-def _percent(value: float) -> float:
-    return round(100 * float(value), 2)
+def _percent(value: float | None) -> float | None:
+    return None if value is None else round(100 * value, 2)
 
 
 def _rounded(value: float | None) -> float | None:

@@ -10,7 +10,9 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from srfgan_cli.data.coco import CocoIndex
+from srfgan_cli.data.rle import with_bytes
 from srfgan_cli.evaluation.coco import Task, ground_truth
+from srfgan_cli.evaluation.matching import choose
 from srfgan_cli.evaluation.results import Result
 
 IOU = 0.5
@@ -86,7 +88,8 @@ def match(
     found: list[list[tuple[int, float, Any]]] = [[] for _ in sizes]
     for result in results:
         score = result["mask_score"] if task == "mask" and "mask_score" in result else result["score"]
-        found[numbers[result["image_id"]]].append((labels[result["category_id"]], score, result[region]))
+        place = with_bytes(result[region]) if task == "mask" else result[region]
+        found[numbers[result["image_id"]]].append((labels[result["category_id"]], score, place))
     parts = [
         _match_image(image, found[image], objects[image], sizes[image], region, max_detections)
         for image in range(len(sizes))
@@ -104,13 +107,14 @@ def _match_image(
 ) -> dict[str, np.ndarray]:
     """One image's part of `Matches`, its objects numbered from 0."""
     label, score, kept = _ranked(found, limit)
-    regions = [_encoded(found[at][2]) for at in kept]
+    regions = [found[at][2] for at in kept]
     objects = [one for one in truth if not one["iscrowd"]]
     crowds = [one for one in truth if one["iscrowd"]]
     kinds = np.array([one["category_id"] - 1 for one in objects], np.int64)
     iou = _overlaps(regions, [_region(one, region, size) for one in objects], crowd=False)  # (D, G)
     same = label[:, None] == kinds[None]
-    chosen, taken = _choose(iou * same)
+    chosen = choose(iou * same, IOU)
+    taken = np.isin(np.arange(len(objects)), chosen)
     own, own_at = _largest(iou * same)
     other, other_at = _largest(iou * ~same)
     in_crowd = _overlaps(regions, [_region(one, region, size) for one in crowds], crowd=True)
@@ -155,21 +159,6 @@ def _ranked(found: list[tuple[int, float, Any]], limit: int) -> tuple[np.ndarray
     return label[places], score[places], places
 
 
-def _choose(iou: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What each detection is, of IoUs (D, G) with objects of its class; and (G,) which objects are taken."""
-    chosen = np.full(len(iou), -1)
-    left = iou.copy()
-    if left.shape[1]:
-        for row in range(len(left)):
-            best = int(left[row].argmax())
-            if left[row, best] >= IOU:
-                chosen[row] = best
-                left[:, best] = 0
-    taken = np.zeros(iou.shape[1], bool)
-    taken[chosen[chosen >= 0]] = True
-    return chosen, taken
-
-
 def _largest(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The largest of each row (D, G), and where; 0 and -1 where all are 0."""
     if not values.shape[1]:
@@ -197,12 +186,6 @@ def _region(one: dict[str, Any], region: str, size: list[int]) -> Any:
     outline = one["segmentation"]
     codes = coco_mask.frPyObjects(outline, height, width)
     return coco_mask.merge(codes) if isinstance(outline, list) else codes
-
-
-def _encoded(region: Any) -> Any:
-    if not isinstance(region, dict):
-        return region
-    return {"size": region["size"], "counts": region["counts"].encode("ascii")}
 
 
 def _together(parts: Sequence[dict[str, np.ndarray]], classes: int) -> Matches:

@@ -107,11 +107,10 @@ def _scores(report: Report) -> str:
 
 
 def _threshold(one: Judgement) -> str:
-    best = one.pooled.best
-    if best is None:
+    at_best = one.pooled.at_best
+    if at_best["F1"] is None:
         return "There is no detection."
-    values = (one.pooled.f1[best], one.pooled.precision[best], one.pooled.recall[best])
-    f1, precision, recall = (f"{100 * float(value):.1f} %" for value in values)
+    f1, precision, recall = (_share(at_best[name]) for name in ("F1", "precision", "recall"))
     return (
         f"From a score of {one.threshold:.2f} on, F1 is highest: {f1}, with {precision} of the detections right and "
         f"{recall} of the objects found. What follows takes that score."
@@ -263,4 +262,4 @@ def _number(value: float | None) -> str:
 
 
 def _share(value: float | None) -> str:
-    return "" if value is None else f"{100 * float(value):.1f} %"
+    return "" if value is None else f"{100 * value:.1f} %"

@@ -99,7 +99,7 @@ def evaluate(
 
         config = config_of(weights, None, overrides)
 
-    from srfgan_cli.evaluation.evaluate_preset import EvaluationOptions, evaluate_preset
+    from srfgan_cli.evaluation.evaluate_preset import EvaluationOptions, evaluate_preset, open_scored
     from srfgan_cli.machine.devices import parse_devices
     from srfgan_cli.machine.launcher import launch
 
@@ -108,19 +108,22 @@ def evaluate(
         code = launch(chosen, launcher, nnodes, rdzv_endpoint)
         if code is not None:
             raise typer.Exit(code)
-    scored = evaluate_preset(
-        config,
-        chosen,
-        EvaluationOptions(
-            split=split,
-            data_root=data_root,
-            weights=weights,
-            results_from=from_,
-            output_dir=output_dir,
-            batch_size=batch_size,
-            precision=precision or "fp32",
-        ),
+    options = EvaluationOptions(
+        split=split,
+        data_root=data_root,
+        weights=weights,
+        results_from=from_,
+        output_dir=output_dir,
+        batch_size=batch_size,
+        precision=precision or "fp32",
     )
+    data = open_scored(config, options)
+    judged = report or against is not None
+    if judged:
+        from srfgan_cli.analysis.judge_results import judge_results, run_to_compare
+
+        other = run_to_compare(data.index, against)
+    scored = evaluate_preset(config, chosen, options, data)
     if scored is None:
         return
     from srfgan_cli.evaluation.table import report_table
@@ -129,7 +132,5 @@ def evaluate(
     (stderr if json else stdout).print(report_table(scored, per_class=per_class))
     if json:
         print_json(scored.as_json(per_class=per_class))
-    if report or against is not None:
-        from srfgan_cli.analysis.judge_preset import judge_preset
-
-        stderr.print(f"Report: {judge_preset(config, data_root, split, scored, against)}")
+    if judged:
+        stderr.print(f"Report: {judge_results(data, scored, other)}")

@@ -124,6 +124,11 @@ def encode_mask(mask: np.ndarray, corner: tuple[int, int], size: tuple[int, int]
     return compressed(runs, size)
 
 
+def with_bytes(code: dict[str, Any]) -> dict[str, Any]:
+    """A compressed RLE as pycocotools' own functions take it, its `counts` in bytes."""
+    return {"size": code["size"], "counts": code["counts"].encode("ascii")}
+
+
 def compressed(runs: np.ndarray, size: tuple[int, int]) -> dict[str, Any]:
     """COCO's compressed RLE of run lengths over an image of this height and width: {"size": [H, W], "counts": str}."""
     height, width = size

@@ -125,10 +125,7 @@ def evaluate_results(
     """
     if not index.annotated:
         raise InputError(f"{index.path}: has no annotations, so results cannot be scored here")
-    sizes = {
-        image: (h, w) for image, (h, w) in zip(index.image_ids.tolist(), index.sizes.tolist(), strict=True)
-    }
-    found = read_results(path, image_sizes=sizes, category_ids=index.categories.ids)
+    found = read_results_of(index, path)
     tasks = _tasks(
         index, has_boxes=not found or "bbox" in found[0], has_masks="segmentation" in (found or [{}])[0]
     )
@@ -148,6 +145,14 @@ def evaluate_results(
         reference=reference,
         results=path,
     )
+
+
+def read_results_of(index: CocoIndex, path: Path) -> list[Result]:
+    """The results in a file, of images of this data set; see `read_results`."""
+    sizes = {
+        image: (h, w) for image, (h, w) in zip(index.image_ids.tolist(), index.sizes.tolist(), strict=True)
+    }
+    return read_results(path, image_sizes=sizes, category_ids=index.categories.ids)
 
 
 def predict(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from srfgan_cli.data.coco import CocoIndex
+from srfgan_cli.data.dataset import DetectionDataset
 from srfgan_cli.data.layout import Split
 from srfgan_cli.data.open import open_split
 from srfgan_cli.evaluation.evaluate import evaluate, evaluate_results, results_name
@@ -39,25 +40,35 @@ class EvaluationOptions:
     precision: Precision = "fp32"
 
 
-def evaluate_preset(config: Config, devices: Devices, options: EvaluationOptions) -> Report | None:
-    """Score a preset's detector, or a results file; every process of the run calls it.
-
-    Returns:
-        The report on the main process, None on the others.
+def open_scored(config: Config, options: EvaluationOptions) -> DetectionDataset:
+    """The data to score on.
 
     Raises:
-        InputError: data, weights, results or output that cannot be used.
+        InputError: it cannot be used.
     """
-    tta = config.evaluation.tta
-    dataset = open_split(
+    return open_split(
         config.data,
         options.data_root,
         options.split,
         training=False,
         masks=False,
-        resize=not tta.enabled,
+        resize=not config.evaluation.tta.enabled,
         count_unusable=config.evaluation.count_unusable,
     )
+
+
+def evaluate_preset(
+    config: Config, devices: Devices, options: EvaluationOptions, dataset: DetectionDataset
+) -> Report | None:
+    """Score a preset's detector, or a results file, on what `open_scored` gave; every process of the run calls it.
+
+    Returns:
+        The report on the main process, None on the others.
+
+    Raises:
+        InputError: weights, results or output that cannot be used.
+    """
+    tta = config.evaluation.tta
     reference = _reference(config, options)
     max_detections = config.evaluation.max_detections
     if options.results_from is not None:

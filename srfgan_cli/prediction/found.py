@@ -14,6 +14,7 @@ from torch import Tensor
 from srfgan.models.errors import InputError
 from srfgan.models.structures import Detections
 from srfgan_cli.data.categories import CategoryMap
+from srfgan_cli.data.rle import with_bytes
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Prediction:
             return None
         if not self.segmentations:
             return torch.zeros(0, *self.size, dtype=torch.bool)
-        decoded = coco_mask.decode([_as_bytes(code) for code in self.segmentations])  # (H, W, R)
+        decoded = coco_mask.decode([with_bytes(code) for code in self.segmentations])  # (H, W, R)
         return torch.from_numpy(np.ascontiguousarray(decoded.transpose(2, 0, 1))).bool()
 
     def select(self, index: Tensor | Sequence[int]) -> Prediction:
@@ -108,7 +109,3 @@ class Prediction:
             class_id=self.labels.numpy(),
             data={"class_name": np.array(self.names, dtype=str)},
         )
-
-
-def _as_bytes(code: dict[str, Any]) -> dict[str, Any]:
-    return {"size": code["size"], "counts": code["counts"].encode("ascii")}

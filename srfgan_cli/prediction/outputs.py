@@ -7,8 +7,7 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
-from itertools import count
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -23,6 +22,7 @@ from srfgan_cli.machine.files import write_atomically
 from srfgan_cli.prediction.found import Prediction
 from srfgan_cli.screen.console import visible
 from srfgan_cli.visualization.detections import draw
+from srfgan_cli.visualization.outputs import numbered
 
 Kind = Literal["pictures", "results", "csv", "crops"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -51,7 +51,7 @@ def new_folder(wanted: Path | None) -> Path:
     Raises:
         InputError: it holds something already, or cannot be made.
     """
-    folder = wanted or next(path for path in _numbered("predictions") if not path.exists())
+    folder = wanted or next(path for path in map(Path, numbered("predictions")) if not path.exists())
     try:
         folder.mkdir(parents=True, exist_ok=True)
         filled = any(folder.iterdir())
@@ -154,7 +154,7 @@ class Outputs:
         """A path in the folder that nothing else has: `a.jpg`, `a-2.jpg`, ..."""
         place = self.folder / folder
         free = next(
-            path for path in _numbered(name, suffix) if f"{folder}/{path}".casefold() not in self._taken
+            path for path in numbered(f"{name}{suffix}") if f"{folder}/{path}".casefold() not in self._taken
         )
         self._taken.add(f"{folder}/{free}".casefold())
         try:
@@ -166,8 +166,3 @@ class Outputs:
 
 def _save(picture: Image.Image, path: Path) -> None:
     write_atomically(path, lambda file: picture.save(file, "JPEG", quality=_QUALITY))
-
-
-def _numbered(name: str, suffix: str = "") -> Iterator[Path]:
-    yield Path(f"{name}{suffix}")
-    yield from (Path(f"{name}-{number}{suffix}") for number in count(2))

@@ -86,13 +86,24 @@ class Predictor:
         check_options(score_threshold, batch_size, tiles, overlap)
         given = as_list(images)
         pixels = (as_pixels(image, f"images[{at}]", self.max_pixels) for at, image in enumerate(given))
-        found: list[Prediction] = []
-        for batch in batches(pixels, 1 if tiles else batch_size):
-            if tiles:
-                found += [self.in_tiles(batch[0], tiles, overlap, score_threshold, batch_size)]
-            else:
-                found += self.whole(batch, score_threshold)
-        return found
+        return [
+            found
+            for batch in batches(pixels, 1 if tiles else batch_size)
+            for found in self.detect(batch, score_threshold, batch_size, tiles, overlap)
+        ]
+
+    def detect(
+        self,
+        images: Sequence[Tensor],
+        score_threshold: float,
+        batch_size: int,
+        tiles: int | None,
+        overlap: float,
+    ) -> list[Prediction]:
+        """As `predict`, of a batch of images, (3, H, W) uint8 RGB, that need no check."""
+        if tiles is None:
+            return self.whole(images, score_threshold)
+        return [self.in_tiles(image, tiles, overlap, score_threshold, batch_size) for image in images]
 
     def whole(self, images: Sequence[Tensor], score_threshold: float) -> list[Prediction]:
         """Detections in a batch of images, (3, H, W) RGB in 0..255, of any sizes."""

@@ -185,15 +185,9 @@ class _Work:
 
     def _detect(self, images: Sequence[Tensor]) -> list[Prediction]:
         options = self.request
-        if options.tiles is None:
-            found = self.predictor.whole(images, options.score_threshold)
-        else:
-            found = [
-                self.predictor.in_tiles(
-                    image, options.tiles, options.overlap, options.score_threshold, options.batch_size
-                )
-                for image in images
-            ]
+        found = self.predictor.detect(
+            images, options.score_threshold, options.batch_size, options.tiles, options.overlap
+        )
         if self.wanted is None:
             return found
         return [one.select(torch.isin(one.labels, self.wanted)) for one in found]

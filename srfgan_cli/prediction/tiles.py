@@ -18,7 +18,7 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from srfgan.models.ops.nms import nms_within_classes
-from srfgan_cli.data.rle import encode_mask
+from srfgan_cli.data.rle import encode_mask, with_bytes
 from srfgan_cli.prediction.found import Prediction
 
 _SAME = 0.5
@@ -222,8 +222,7 @@ class _Pieces:
         right, bottom = max(tile.right for tile in tiles), max(tile.bottom for tile in tiles)
         window = np.zeros((bottom - top, right - left), bool)
         for piece, tile in zip(group, tiles, strict=True):
-            code = self.codes[piece]
-            pixels = coco_mask.decode({"size": code["size"], "counts": code["counts"].encode("ascii")})
+            pixels = coco_mask.decode(with_bytes(self.codes[piece]))
             part = window[tile.top - top : tile.bottom - top, tile.left - left : tile.right - left]
             part |= pixels.astype(bool)
         return encode_mask(window, (left, top), size)

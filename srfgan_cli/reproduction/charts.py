@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from srfgan.models.errors import InputError
 from srfgan_cli.machine.files import write_atomically
 from srfgan_cli.reproduction.graph import Graph
 from srfgan_cli.reproduction.jobs import JobFolder
+from srfgan_cli.visualization.chart_style import as_png, tidy
 from srfgan_cli.visualization.curves import curves, from_zero
 from srfgan_cli.visualization.palette import with_palette
 from srfgan_cli.visualization.text import chart_fonts, chart_text
@@ -73,11 +73,11 @@ def _differences(rows: Sequence[Mapping[str, Any]]) -> bytes:
             _draw_row(axes, line, row["difference"].get(task), row["printed_difference"].get(task))
         axes.axvline(0, color=SOFT, linewidth=1)
         axes.set_xlabel(f"{task} AP, difference to the baseline", fontsize=9)
-        _tidy(axes)
+        tidy(axes)
     panels[0].set_yticks(range(len(shown)), labels, fontsize=9, fontfamily=chart_fonts(names))
     panels[0].set_ylim(len(shown) - 0.5, -0.5)
     _legend(panels[-1], printed=any(row["printed_difference"] for row in shown))
-    return _png(figure)
+    return as_png(figure)
 
 
 def _draw_row(axes: Axes, line: int, measured: Mapping[str, Any] | None, printed: float | None) -> None:
@@ -136,18 +136,5 @@ def _training(histories: Mapping[str, Sequence[tuple[int, float]]]) -> bytes:
     axes.set_ylabel("box AP, percent, mean over seeds", fontsize=9)
     font = {"size": 8, "family": chart_fonts(list(histories))}
     axes.legend(prop=font, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    _tidy(axes)
-    return _png(figure)
-
-
-def _tidy(axes: Axes) -> None:
-    axes.grid(visible=True, alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=8)
-
-
-def _png(figure: Figure) -> bytes:
-    FigureCanvasAgg(figure)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+    tidy(axes)
+    return as_png(figure)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from srfgan.models.ops.boxes import box_area, box_iou
 from srfgan.models.structures import Detections
+from srfgan_cli.evaluation.matching import choose
 
 SAME_FROM = 0.5
 """IoU from which a detection and an object of its class are one, as in COCO's AP50."""
@@ -116,14 +117,9 @@ def match(found: Detections, objects: Detections) -> Tensor:
     """The object (R,) int64 that each detection is, each object once; -1 for none."""
     overlaps = box_iou(found.boxes, objects.boxes)  # (R, G)
     overlaps[found.labels[:, None] != objects.labels[None]] = 0
-    places = torch.full((len(found),), -1)
-    if not len(objects):
-        return places
-    for index in found.scores.argsort(descending=True, stable=True).tolist():
-        best = int(overlaps[index].argmax())
-        if overlaps[index, best] >= SAME_FROM:
-            places[index] = best
-            overlaps[:, best] = 0
+    order = found.scores.argsort(descending=True, stable=True)  # (R,)
+    places = torch.empty(len(found), dtype=torch.int64)
+    places[order] = torch.from_numpy(choose(overlaps[order].numpy(), SAME_FROM))
     return places
 
 

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from srfgan.models.errors import InputError
+from srfgan_cli.visualization.chart_style import tidy
 from srfgan_cli.visualization.text import chart_text
 
 _LOG_FROM = 8.0
@@ -147,9 +148,7 @@ def from_zero(axes: Axes) -> None:
 
 
 def _tidy(axes: Axes) -> None:
-    axes.grid(visible=True, alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=8)
+    tidy(axes)
     axes.set_xlabel("iteration", fontsize=9)
 
 

@@ -27,7 +27,7 @@ def picture_names(images: Sequence[Path]) -> list[str]:
     names = []
     for path in images:
         wanted = path.stem if stems[_folded(path.stem)] == 1 else path.name
-        name = next(name for name in _numbered(f"{wanted}.png") if _folded(name) not in taken)
+        name = next(name for name in numbered(f"{wanted}.png") if _folded(name) not in taken)
         taken.add(_folded(name))
         names.append(name)
     return names
@@ -51,7 +51,7 @@ def save_beside(picture: Image.Image, wanted: Path, *, of: str, images: Collecti
     mark = hashlib.sha256(os.fsencode(of)).hexdigest()[:32]
     path = next(
         path
-        for path in map(wanted.with_name, _numbered(wanted.name))
+        for path in map(wanted.with_name, numbered(wanted.name))
         if not os.path.lexists(path) or (_mark_of(path) == mark and not _is_any(path, images))
     )
     text = PngInfo()
@@ -94,7 +94,8 @@ def is_picture_name(path: Path) -> bool:
     return Image.registered_extensions().get(path.suffix.lower()) in Image.SAVE
 
 
-def _numbered(name: str) -> Iterator[str]:
+def numbered(name: str) -> Iterator[str]:
+    """A file's or folder's name, and the next ones if it is taken: `a.png`, `a-2.png`, `a-3.png`, ..."""
     path = Path(name)
     yield name
     yield from (f"{path.stem}-{number}{path.suffix}" for number in count(2))

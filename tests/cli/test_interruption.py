@@ -194,7 +194,9 @@ def test_the_generators_stages_killed_at_any_moment_equal_ones_never_killed(driv
 
 
 EARLY = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # scripts' jobs in the background are started without these
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 import srfgan_cli.runs.plan
 from srfgan_cli.main import run
 
