@@ -21,7 +21,12 @@ from srfgan_cli.screen.options import (
     Preset,
     Rendezvous,
     Set,
+    TrainImages,
+    TrainJson,
+    ValImages,
+    ValJson,
     Weights,
+    data_overrides,
 )
 
 Split = Annotated[
@@ -63,6 +68,10 @@ def evaluate(
     set_: Set = None,
     split: Split = "val",
     data_root: DataRoot = None,
+    train_json: TrainJson = None,
+    train_images: TrainImages = None,
+    val_json: ValJson = None,
+    val_images: ValImages = None,
     dataset: Dataset = None,
     max_detections: MaxDetections = None,
     per_class: PerClass = False,
@@ -85,7 +94,14 @@ def evaluate(
         raise InputError(NOTHING_NAMED)
     if from_ is not None and weights is not None:
         raise InputError("--from scores a file of results: --weights would not be used. Give one of the two.")
-    overrides = [] if dataset is None else [f"data.dataset={dataset}"]
+    overrides = data_overrides(
+        data_root=data_root,
+        dataset=dataset,
+        train_json=train_json,
+        train_images=train_images,
+        val_json=val_json,
+        val_images=val_images,
+    )
     if max_detections is not None:
         overrides += [f"evaluation.max_detections={max_detections}"]
         overrides += [f"model.inference.detections_per_image={max_detections}"]

@@ -20,7 +20,12 @@ from srfgan_cli.screen.options import (
     LauncherName,
     Precision,
     Set,
+    TrainImages,
+    TrainJson,
     Unlabeled,
+    ValImages,
+    ValJson,
+    data_overrides,
     utf8_path,
 )
 
@@ -85,6 +90,10 @@ def reproduce(
     overlay: Overlay = None,
     set_: Set = None,
     data_root: DataRoot = None,
+    train_json: TrainJson = None,
+    train_images: TrainImages = None,
+    val_json: ValJson = None,
+    val_images: ValImages = None,
     dataset: Dataset = None,
     unlabeled: Unlabeled = None,
     scale: Scale = 1.0,
@@ -108,20 +117,28 @@ def reproduce(
     from srfgan_cli.reproduction.slots import deal_out
 
     wanted = table_rows(table, [name.strip() for name in rows.strip(",").split(",")] if rows else [])
-    overrides = tuple(_overrides(dataset, batch_size, precision) + (set_ or []))
-    built_in = load_preset(wanted[0].preset, overrides, overlay).data.dataset == "shapes"
+    where = data_overrides(
+        data_root=data_root,
+        dataset=dataset,
+        train_json=train_json,
+        train_images=train_images,
+        val_json=val_json,
+        val_images=val_images,
+    )
+    overrides = (*where, *_overrides(batch_size, precision), *(set_ or []))
+    data = load_preset(wanted[0].preset, overrides, overlay).data
     settings = Settings(
         scale,
         seeds,
         evaluations,
         overlay,
         overrides,
-        data="shapes" if built_in else data_identity(data_root),
+        data=data_identity(data, data_root),
         unlabeled=folder_identity(unlabeled) if unlabeled else "",
     )
     graph = build_graph(wanted, settings, lambda key: job_folder(output_dir, key).began)
     prefix = ("srun", "--kill-on-bad-exit=1") if launcher == "slurm" else ()
-    machine = Machine(None if built_in else data_root, unlabeled, devices, launcher, prefix)
+    machine = Machine(None if data.dataset == "shapes" else data_root, unlabeled, devices, launcher, prefix)
     machines = deal_out(machine, jobs)
     if dry_run:
         _show(graph, machine, output_dir, json)
@@ -168,10 +185,10 @@ def _show(graph: Graph, machine: Machine, output_dir: Path, json: bool) -> None:
     stdout.print(planned_table(runs))
 
 
-def _overrides(dataset: str | None, batch_size: int | None, precision: str | None) -> list[str]:
-    values = {"data.dataset": dataset}
+def _overrides(batch_size: int | None, precision: str | None) -> list[str]:
+    values: dict[str, int | str | None] = {}
     for stage in ("pretrain", "extract", "finetune"):
-        values |= {f"{stage}.solver.batch_size": batch_size, f"{stage}.solver.precision": precision}  # type: ignore[dict-item]
+        values |= {f"{stage}.solver.batch_size": batch_size, f"{stage}.solver.precision": precision}
     return [f"{key}={value}" for key, value in values.items() if value is not None]
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from srfgan.models.errors import InputError
-from srfgan_cli.screen.options import Devices, Preset, Set
+from srfgan_cli.screen.options import Devices, Preset, Set, ValImages, ValJson, data_overrides
+
+if TYPE_CHECKING:
+    from srfgan_cli.data.layout import Layout
 
 LEVELS = ("P2", "P3", "P4", "P5", "P6", "P7")
 
@@ -54,9 +57,7 @@ Threshold = Annotated[
 ]
 DataRoot = Annotated[
     Path | None,
-    typer.Option(
-        "--data-root", help="compare: the images' data set in COCO layout, for the truth.", metavar="DIR"
-    ),
+    typer.Option("--data-root", help="compare: the images' data set, for the truth.", metavar="DIR"),
 ]
 Output = Annotated[
     Path | None,
@@ -76,6 +77,8 @@ def visualize(
     class_: Class = None,
     layer: Layer = None,
     data_root: DataRoot = None,
+    val_json: ValJson = None,
+    val_images: ValImages = None,
     score_threshold: Threshold = 0.5,
     set_: Set = None,
     devices: Devices = "auto",
@@ -92,6 +95,8 @@ def visualize(
         ("--class", class_, "gradcam"),
         ("--layer", layer, "gradcam"),
         ("--data-root", data_root, "compare"),
+        ("--val-json", val_json, "compare"),
+        ("--val-images", val_images, "compare"),
     ):
         if given is not None and what != of:
             raise InputError(f"{option} is an option of visualize {of}, not of visualize {what}.")
@@ -112,8 +117,19 @@ def visualize(
     elif what == "detections":
         draw_detections(request, score_threshold)
     elif what == "compare":
-        draw_comparisons(request, score_threshold, data_root)
+        draw_comparisons(request, score_threshold, _data(data_root, val_json, val_images))
     else:
         raise InputError(
             f"visualize {what}: choose a level ({', '.join(LEVELS)}), gradcam, detections or compare."
         )
+
+
+def _data(data_root: Path | None, val_json: Path | None, val_images: Path | None) -> Layout | None:
+    """The data set that options name, if they do."""
+    from srfgan_cli.data.given import all_splits
+    from srfgan_cli.presets import load_preset
+
+    overrides = data_overrides(val_json=val_json, val_images=val_images)
+    if data_root is None and not overrides:
+        return None
+    return all_splits(load_preset("mask_rcnn_r50_fpn", overrides).data, data_root)

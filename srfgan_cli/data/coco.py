@@ -6,9 +6,12 @@ never copy them.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -76,20 +79,27 @@ class CocoIndex:
     runs_of: Tensor
 
     @classmethod
-    def load(
+    def load(cls, path: Path, image_folder: Path | None = None, **options: Any) -> CocoIndex:
+        """Read and check a json; arguments as for `of`."""
+        return cls.of(read_records(path), image_folder, **options)
+
+    @classmethod
+    def of(
         cls,
-        path: Path,
+        records: Records,
         image_folder: Path | None = None,
         *,
+        check: str | None = None,
         outside: bool = False,
         max_pixels: int = MAX_PIXELS,
         count_unusable: bool = False,
     ) -> CocoIndex:
-        """Read and check a json.
+        """Check what was read.
 
         Args:
-            path: the json file.
+            records: of one split.
             image_folder: where its images are; missing ones are an error. None: not looked at.
+            check: the arguments of `srfgan data check` that show the whole list of what is wrong, if there are any.
             outside: images may be outside that folder.
             max_pixels: larger images are an error.
             count_unusable: keep annotations of no area or outside their image, which is for scores alone.
@@ -97,14 +107,13 @@ class CocoIndex:
         Raises:
             InputError: a file or data set that cannot be used, with the first offenders.
         """
-        records = read_records(path)
         files = (
             []
             if image_folder is None
             else file_kinds(records, image_folder, outside=outside, max_pixels=max_pixels)
         )
         checked = check_records(records, files, count_unusable=count_unusable)
-        checked.report.raise_if_fatal()
+        checked.report.raise_if_fatal(check)
         return build_index(records, checked, left_out=0 if count_unusable else int(checked.unusable.sum()))
 
     def __len__(self) -> int:
@@ -114,6 +123,14 @@ class CocoIndex:
         """Path of the image at this row, relative to the image folder."""
         start, end = self.name_first[image : image + 2].tolist()
         return bytes(self.name_bytes[start:end].numpy()).decode(errors="surrogatepass")
+
+    def digest(self) -> str:
+        """A sha256 of the images' names and sizes, the annotations and the classes."""
+        found = sha256(json.dumps(self.categories.to_records()).encode())
+        for value in vars(self).values():
+            if isinstance(value, Tensor):
+                found.update(value.numpy().data)
+        return found.hexdigest()
 
     def rows(self, image: int) -> range:
         """The annotations of the image at this row."""

@@ -101,8 +101,12 @@ class Report:
             "problems": problems,
         } | ({"overview": self.overview.as_json()} if self.overview else {})
 
-    def raise_if_fatal(self) -> None:
-        """Raise an InputError that names the first offenders of every fatal kind."""
+    def raise_if_fatal(self, check: str | None = None) -> None:
+        """Raise an InputError that names the first offenders of every fatal kind.
+
+        Args:
+            check: the arguments of `srfgan data check` that show them all, if there are any.
+        """
         lines = [
             f"  {problem.kind} ({problem.count}): {'; '.join(problem.first[:3])}"
             + ("; ..." if problem.count > 3 else "")
@@ -110,5 +114,7 @@ class Report:
             if problem.fate == "stops"
         ]
         if lines:
-            hint = f"put this right first; `srfgan data check {self.path.parent.parent}` shows the whole list"
+            hint = "put this right first" + (
+                f"; `srfgan data check {check}` shows the whole list" if check else ""
+            )
             raise InputError("\n".join([f"{self.path}: the data set cannot be used:", *lines, f"  {hint}"]))

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from shlex import quote
 
 _ROBOFLOW_JSON = "_annotations.coco.json"
-_ROBOFLOW = {"train": "train", "val": "valid", "test": "test"}
-"""Our splits by Roboflow's names."""
 
 
 def advice(root: Path) -> str | None:
@@ -25,20 +22,7 @@ def _roboflow(root: Path) -> str | None:
         return (
             f"this is one split of Roboflow's COCO export; give the folder above it, {root.resolve().parent}"
         )
-    splits = {
-        ours: theirs for ours, theirs in _ROBOFLOW.items() if (root / theirs / _ROBOFLOW_JSON).is_file()
-    }
-    if not splits:
-        return None
-    commands = [f"cd {quote(str(root.resolve()))}", "mkdir -p annotations"]
-    for ours, theirs in splits.items():
-        name = f"image_info_{ours}2017" if ours == "test" else f"instances_{ours}2017"
-        commands += [
-            f"ln -s {theirs} {ours}2017",
-            f"ln -s ../{theirs}/{_ROBOFLOW_JSON} annotations/{name}.json",
-        ]
-    lines = "\n  ".join(commands)
-    return f"this is Roboflow's COCO export; these commands give it COCO's layout beside its own:\n  {lines}"
+    return None
 
 
 def _yolo(root: Path) -> str | None:

@@ -14,9 +14,9 @@ from threading import Lock
 from srfgan_cli.data.check import check_records, describe_image
 from srfgan_cli.data.findings import SHOWN, Fate, Problem, Report
 from srfgan_cli.data.images import Decoded, ImageError, decode
-from srfgan_cli.data.layout import find_split, present_splits
+from srfgan_cli.data.layout import Layout, present_splits
 from srfgan_cli.data.places import file_kinds
-from srfgan_cli.data.records import Records, read_records
+from srfgan_cli.data.records import Records
 from srfgan_cli.data.tally import tally
 from srfgan_cli.presets.config import DataConfig
 from srfgan_cli.screen.console import stderr
@@ -30,27 +30,30 @@ Finding = tuple[str, Fate, str]
 
 
 def check_root(root: Path, config: DataConfig | None = None) -> list[Report]:
-    """Check every split of a data set in COCO layout, with a progress bar on stderr.
+    """Check every split of the data set in a folder; `check_layout` with whatever layout it has."""
+    return check_layout(present_splits(root), config)
+
+
+def check_layout(layout: Layout, config: DataConfig | None = None) -> list[Report]:
+    """Check every split of a data set, with a progress bar on stderr.
 
     Args:
-        root: the folder.
+        layout: where the splits are.
         config: which image files may be used; the defaults where there is none.
 
     Returns:
         By split, what is wrong with it; with an overview of what it holds.
 
     Raises:
-        InputError: `root` has not the layout, or a json has not COCO's structure.
+        InputError: a json has not COCO's structure.
     """
     config = config or DataConfig()
     reports = []
-    present, without_images = present_splits(root)
-    for split in without_images:
-        stderr.print(f"{root}: not checked: {split}, which has annotations but no {split}2017/")
+    for split, lacking in layout.absent.items():
+        stderr.print(f"not checked: {split}, {lacking}")
     with progress_bar() as progress:
-        for split in present:
-            files = find_split(root, split)
-            records = read_records(files.json)
+        for files in layout.splits.values():
+            records = files.read()
             kinds = file_kinds(records, files.images, outside=config.outside, max_pixels=config.max_pixels)
             checked = check_records(records, kinds)
             task = progress.add_task(f"reading {files.images.name}", total=checked.report.images)

@@ -7,8 +7,8 @@ from pathlib import Path
 from srfgan.models.errors import InputError
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.dataset import DetectionDataset
-from srfgan_cli.data.layout import Split, find_split
-from srfgan_cli.data.shapes import ensure_shapes
+from srfgan_cli.data.given import split_files
+from srfgan_cli.data.layout import Split
 from srfgan_cli.data.transforms import CropPolicy, OriginalSize, ResizePolicy
 from srfgan_cli.presets.config import DataConfig
 
@@ -27,7 +27,7 @@ def open_split(
 
     Args:
         config: which data set and how images are resized.
-        root: `--data-root`; needed for `coco`, not used for `shapes`.
+        root: `--data-root`; for `coco`, needed where `config` does not name the split's files.
         split: `train`, `val` or `test`; `shapes` has no `test`.
         training: draw crops, sizes and flips, and leave out images without targets if `config` says so; otherwise every
             image, at the one test size.
@@ -38,23 +38,17 @@ def open_split(
     Raises:
         InputError: the folder, the json or the data in it cannot be used.
     """
-    if config.dataset == "shapes":
-        root = ensure_shapes(config.shapes_train, config.shapes_val, config.shapes_size)
-    if root is None:
-        raise InputError(
-            "no data: give --data-root DIR, a folder in COCO layout (train2017/, val2017/,"
-            " annotations/instances_*.json), or --dataset shapes"
-        )
-    files = find_split(root, split)
-    index = CocoIndex.load(
-        files.json,
+    files = split_files(config, root, split)
+    index = CocoIndex.of(
+        files.read(),
         files.images,
+        check=files.check,
         outside=config.outside,
         max_pixels=config.max_pixels,
         count_unusable=count_unusable,
     )
     if training and not index.annotated:
-        raise InputError(f"{files.json}: there is no 'annotations' key, so nothing to train on")
+        raise InputError(f"{files.path}: there is no 'annotations' key, so nothing to train on")
     return DetectionDataset(
         index,
         files.images,

@@ -82,11 +82,24 @@ class CropConfig(StrictConfig):
         return self
 
 
+class SplitConfig(StrictConfig):
+    """A split whose files have names of their own."""
+
+    annotations: str = Field(min_length=1)
+    """A json in COCO's format (`--train-json`, `--val-json`)."""
+    images: str = Field(min_length=1)
+    """The folder of its images (`--train-images`, `--val-images`)."""
+
+
 class DataConfig(StrictConfig):
     """Which images, and how they are cropped and resized."""
 
     dataset: Literal["coco", "shapes"] = "coco"
-    """`coco`: a folder in COCO layout (`--data-root`); `shapes`: generated on the spot."""
+    """`coco`: of the user (`--data-root`, or `train` and `val`); `shapes`: generated on the spot."""
+    train: SplitConfig | None = None
+    """The training images, where they are named instead of found in `--data-root`."""
+    val: SplitConfig | None = None
+    """The images to score on, likewise."""
     categories: list[str] | None = None
     """Names of the data's classes, by label: a run's config.yaml says with which it trains. Nothing reads it."""
     shapes_train: int = Field(400, ge=1, le=1_000_000)
@@ -117,6 +130,14 @@ class DataConfig(StrictConfig):
     through links. The folder itself may be a link."""
     max_pixels: int = Field(100_000_000, ge=1)
     """Images of more pixels are refused: reading takes some ten bytes of memory a pixel, in every loading process."""
+
+    @model_validator(mode="after")
+    def _one_data_set(self) -> DataConfig:
+        if self.dataset == "shapes" and (self.train or self.val):
+            raise ValueError(
+                "data.train and data.val name files, but data.dataset is the built-in shapes; --dataset coco takes them"
+            )
+        return self
 
 
 class SolverConfig(StrictConfig):

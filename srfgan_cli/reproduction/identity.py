@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from srfgan.models.errors import InputError
-from srfgan_cli.presets.config import Config
+from srfgan_cli.data.given import split_files
+from srfgan_cli.presets.config import Config, DataConfig
 from srfgan_cli.presets.library import flatten
 from srfgan_cli.runs.folder import FREE_TO_CHANGE
 
@@ -53,20 +54,15 @@ def _belongs(key: str, sections: Sequence[str]) -> bool:
     return any(key == part or key.startswith(f"{part}.") or key.endswith(f".{part}") for part in sections)
 
 
-def data_identity(root: Path | None) -> str:
-    """Tells data sets in COCO layout apart without reading them: the annotation files' names and sizes.
+def data_identity(data: DataConfig, root: Path | None) -> str:
+    """Tells data sets apart without reading them: the annotation files' names and sizes.
 
     Raises:
-        InputError: no data set, or not in COCO layout.
+        InputError: no data set, or in no layout that is known.
     """
-    from srfgan_cli.data.layout import find_split
-
-    if root is None:
-        raise InputError(
-            "no data: give --data-root DIR, a folder in COCO layout (train2017/, val2017/,"
-            " annotations/instances_*.json), or --dataset shapes"
-        )
-    files = [find_split(root, split).json for split in ("train", "val")]
+    if data.dataset == "shapes":
+        return "shapes"
+    files = [split_files(data, root, split).path for split in ("train", "val")]
     return "; ".join(f"{file.name} {file.stat().st_size}" for file in files)
 
 

@@ -16,6 +16,12 @@ from srfgan_cli.presets.library import dump_yaml, flatten, load_preset
 
 RUNS_DIR = Path("runs")
 FREE_TO_CHANGE = (
+    "data.train",
+    "data.train.annotations",
+    "data.train.images",
+    "data.val",
+    "data.val.annotations",
+    "data.val.images",
     "data.workers",
     "data.outside",
     "data.max_pixels",
@@ -28,7 +34,8 @@ FREE_TO_CHANGE = (
     "num_classes",
     "categories",
 )
-"""Keys (or their last parts) that a resumed run may have otherwise than when it began; the last two are the data's."""
+"""Keys (or their last parts) that a resumed run may have otherwise than when it began. Data may lie elsewhere: what it
+holds is compared (`Run.check_data`), and the last two keys are the data's."""
 
 
 @dataclass(frozen=True)
@@ -103,16 +110,18 @@ class Run:
                 f"{self.folder} holds an unfinished run. --resume continues it, --overwrite starts it anew."
             )
 
-    def begin(self, config: Config, files: Mapping[str, Path]) -> None:
+    def begin(self, config: Config, files: Mapping[str, Path], data: tuple[Path, str]) -> None:
         """Make the folder, without what an old run left, and write the config and what the run starts from.
 
         Args:
             files: checkpoints of other runs, by the options that name them.
+            data: what it trains on, and the digest of its content.
 
         Raises:
             InputError: the folder cannot be made.
         """
-        sources = json.dumps(_identified(files), indent=2) + "\n"  # some may be the old run's own
+        begun = _identified(files) | {"data": {"file": str(data[0]), "sha256": data[1]}}
+        sources = json.dumps(begun, indent=2) + "\n"  # some may be the old run's own
         self.clear()
         write_atomically(self.config, lambda file: file.write(dump_yaml(config).encode()))
         write_atomically(self.sources, lambda file: file.write(sources.encode()))
@@ -164,13 +173,7 @@ class Run:
         """
         if not self.sources.is_file():
             return  # begun by a version that kept no record
-        try:
-            began = json.loads(self.sources.read_bytes())
-            dict(began)
-        except (OSError, ValueError, TypeError):
-            raise InputError(
-                f"--resume: {self.sources} is damaged. --overwrite starts the run anew."
-            ) from None
+        began = self._began()
         changed = [
             f"{name}: {_described(began.get(name))} -> {_described(now)}"
             for name, now in _identified(files).items()
@@ -181,6 +184,34 @@ class Run:
                 f"--resume: {self.folder} was started from other files than these. Changed: {'; '.join(changed)}. "
                 "Name files of the same content, or --overwrite to start anew."
             )
+
+    def check_data(self, path: Path, digest: str) -> None:
+        """Whether this is the data that the run in the folder was started with, wherever it lies now.
+
+        Args:
+            path: what it was read from.
+            digest: of its content.
+
+        Raises:
+            InputError: it has changed.
+        """
+        began = self._began().get("data")
+        if began is not None and began.get("sha256") != digest:
+            raise InputError(
+                f"--resume: {self.folder} was started with other data than {path} is now: its images, annotations or "
+                "classes have changed. Train on the same data, or --overwrite to start anew."
+            )
+
+    def _began(self) -> dict[str, Any]:
+        """What the run was started from; nothing where a version began it that kept no record."""
+        if not self.sources.is_file():
+            return {}
+        try:
+            return dict(json.loads(self.sources.read_bytes()))
+        except (OSError, ValueError, TypeError):
+            raise InputError(
+                f"--resume: {self.sources} is damaged. --overwrite starts the run anew."
+            ) from None
 
 
 def continued(began: Config, now: Config) -> Config:

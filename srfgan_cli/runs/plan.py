@@ -15,7 +15,7 @@ from srfgan_cli.runs.folder import Run
 from srfgan_cli.runs.graph import SourceName, needed_sources, source_presets
 from srfgan_cli.runs.published import PUBLISHED, published_file
 from srfgan_cli.screen.console import print_json, stderr, stdout, styled
-from srfgan_cli.screen.options import StageName, TrainOptions
+from srfgan_cli.screen.options import StageName, TrainOptions, data_overrides
 
 _WHAT = {
     "guide": "the trained plain detector F",
@@ -228,13 +228,20 @@ def _with_self_training(config: Config, options: TrainOptions) -> Config:
 
 def _overrides(options: TrainOptions) -> list[str]:
     values: dict[str, Any] = {
-        "data.dataset": options.dataset,
         "seed": options.seed,
         f"{options.stage}.solver.batch_size": options.batch_size,
         f"{options.stage}.solver.precision": options.precision,
         f"{options.stage}.solver.compile": options.compile,
     }
-    return [f"{key}={value}" for key, value in values.items() if value is not None]
+    data = data_overrides(
+        data_root=options.data_root,
+        dataset=options.dataset,
+        train_json=options.train_json,
+        train_images=options.train_images,
+        val_json=options.val_json,
+        val_images=options.val_images,
+    )
+    return [*data, *(f"{key}={value}" for key, value in values.items() if value is not None)]
 
 
 def _sources(config: Config, options: TrainOptions) -> dict[str, Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json as jsonlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from inspect import Parameter, Signature
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 from typer import BadParameter, Option
+
+from srfgan.models.errors import InputError
 
 DatasetName = Literal["coco", "shapes"]
 PrecisionName = Literal["fp32", "tf32", "bf16", "fp16"]
@@ -25,7 +28,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def utf8_path(path: Path | None) -> Path | None:
-    """The folder of a run, if TensorBoard can write there: it hangs on a name that is not UTF-8.
+    """A path that runs can have or name: TensorBoard hangs on one that is not UTF-8, and YAML cannot hold it.
 
     Raises:
         BadParameter: the name is not.
@@ -56,8 +59,48 @@ DataRoot = Annotated[
     Path | None,
     Option(
         "--data-root",
-        help="COCO layout: train2017/, val2017/, annotations/.",
+        help="COCO layout: train2017/, val2017/, annotations/; or Roboflow's of its COCO export.",
         metavar="DIR",
+        rich_help_panel="Data",
+    ),
+]
+TrainJson = Annotated[
+    Path | None,
+    Option(
+        "--train-json",
+        help="The training images' annotations, in COCO's format, of any name.",
+        metavar="FILE",
+        callback=utf8_path,
+        rich_help_panel="Data",
+    ),
+]
+TrainImages = Annotated[
+    Path | None,
+    Option(
+        "--train-images",
+        help="The folder of --train-json's images.",
+        metavar="DIR",
+        callback=utf8_path,
+        rich_help_panel="Data",
+    ),
+]
+ValJson = Annotated[
+    Path | None,
+    Option(
+        "--val-json",
+        help="The annotations to score on, as --train-json.",
+        metavar="FILE",
+        callback=utf8_path,
+        rich_help_panel="Data",
+    ),
+]
+ValImages = Annotated[
+    Path | None,
+    Option(
+        "--val-images",
+        help="The folder of --val-json's images.",
+        metavar="DIR",
+        callback=utf8_path,
         rich_help_panel="Data",
     ),
 ]
@@ -233,6 +276,10 @@ class TrainOptions:
     weights: Weights = None
     set_: Set = None
     data_root: DataRoot = None
+    train_json: TrainJson = None
+    train_images: TrainImages = None
+    val_json: ValJson = None
+    val_images: ValImages = None
     dataset: Dataset = None
     unlabeled: Unlabeled = None
     teacher: Teacher = None
@@ -252,6 +299,39 @@ class TrainOptions:
     overwrite: Overwrite = False
     dry_run: DryRun = False
     json: Json = False
+
+
+def data_overrides(
+    *,
+    data_root: Path | None = None,
+    dataset: DatasetName | None = None,
+    train_json: Path | None = None,
+    train_images: Path | None = None,
+    val_json: Path | None = None,
+    val_images: Path | None = None,
+) -> list[str]:
+    """What the options of a command that say where its data is change in `data` of its preset.
+
+    A data set that is given on the command line takes the place of the files that a preset names.
+
+    Raises:
+        InputError: a json without its folder of images, or a folder without its json.
+    """
+    overrides = [] if dataset is None else [f"data.dataset={dataset}"]
+    elsewhere = data_root is not None or dataset is not None
+    for split, file, images in (("train", train_json, train_images), ("val", val_json, val_images)):
+        if (file is None) != (images is None):
+            given, lacking = ("json", "images") if images is None else ("images", "json")
+            raise InputError(
+                f"--{split}-{given} needs --{split}-{lacking}: a split is a COCO json and the folder of its images."
+            )
+        if file is not None:
+            # JSON is YAML, whatever characters the paths have.
+            named = jsonlib.dumps({"annotations": str(file), "images": str(images)})
+            overrides.append(f"data.{split}={named}")
+        elif elsewhere:
+            overrides.append(f"data.{split}=null")
+    return overrides
 
 
 def with_train_options(*, without: Sequence[str]) -> Callable[[Command], Command]:

@@ -80,12 +80,25 @@ def train_stage(plan: Plan, devices: Devices) -> Report | None:
         with sole_use(plan.run.folder) if world.is_main else nullcontext():
             if world.is_main:
                 plan.run.check_free(plan.options.resume, plan.options.overwrite)
-            if world.is_main and not plan.options.resume:
-                plan.run.begin(config, plan.files)
+            if world.is_main:
+                _take_up(plan, config, splits.train)
             report = _run(plan, stage, splits, world)
             if world.is_main:
                 _conclude(plan, report)
         return report
+
+
+def _take_up(plan: Plan, config: Config, train: DetectionDataset) -> None:
+    """Make the run's folder, or see that the one that is there was begun with this data.
+
+    Raises:
+        InputError: it was not, or the folder cannot be made.
+    """
+    path, digest = train.index.path, train.index.digest()
+    if plan.options.resume:
+        plan.run.check_data(path, digest)
+    else:
+        plan.run.begin(config, plan.files, (path, digest))
 
 
 def _check_same_folder(plan: Plan, world: World) -> None:

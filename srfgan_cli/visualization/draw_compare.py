@@ -10,6 +10,7 @@ from torch import Tensor
 
 from srfgan.models.errors import InputError
 from srfgan_cli.data.images import read_image
+from srfgan_cli.data.layout import Layout
 from srfgan_cli.data.shapes import example_image
 from srfgan_cli.visualization.agreement import Truth
 from srfgan_cli.visualization.comparison import Contest, comparison_panel
@@ -25,13 +26,13 @@ from srfgan_cli.visualization.request import (
 )
 
 
-def draw_comparisons(request: Request, score_threshold: float, data_root: Path | None) -> list[Path]:
+def draw_comparisons(request: Request, score_threshold: float, data: Layout | None) -> list[Path]:
     """Draw what two trained detectors find into every image side by side, and return the pictures' paths.
 
     Args:
         request: names two files of weights.
         score_threshold: of the detections that are drawn.
-        data_root: the data set of the images, for the truth.
+        data: the data set of the images, for the truth.
 
     Raises:
         InputError: not two detectors of the same classes, images of another data set, or an image that cannot be
@@ -41,7 +42,7 @@ def draw_comparisons(request: Request, score_threshold: float, data_root: Path |
     if len(files) != 2 or files[0] is None:
         raise InputError("visualize compare: name two detectors, --weights FILE,FILE.")
     found = images_of(request)
-    known = None if data_root is None else open_truth(data_root, found.paths)
+    known = None if data is None else open_truth(data, found.paths)
     subjects = [trained_subject(request, path, known.categories if known else None) for path in files]
     check_same_classes(subjects)
     first, second = subjects

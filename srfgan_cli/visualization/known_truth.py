@@ -14,7 +14,7 @@ from srfgan.models.ops.boxes import Size
 from srfgan.models.structures import Target
 from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.data.coco import CocoIndex
-from srfgan_cli.data.layout import find_split, present_splits
+from srfgan_cli.data.layout import Layout
 from srfgan_cli.screen.console import stderr
 from srfgan_cli.visualization.agreement import Truth
 from srfgan_cli.visualization.truth import as_detections
@@ -61,24 +61,26 @@ class KnownTruth:
         return Truth(as_detections(target, (height, width)), index.boxes[crowds], index.labels[crowds])
 
 
-def open_truth(root: Path, images: Sequence[Path]) -> KnownTruth:
+def open_truth(layout: Layout, images: Sequence[Path]) -> KnownTruth:
     """The annotations of the split that images lie in; tells which of them have none.
 
     Args:
-        root: the data set, in COCO layout.
+        layout: where the data set's splits are.
         images: files in one folder.
 
     Raises:
-        InputError: there is no such data set, or none of the images is one of its annotated ones.
+        InputError: none of the images is one of the data set's annotated ones.
     """
     if not images:
-        raise InputError(f"--data-root {root}: name an image of it, or a folder of them, with --image.")
-    splits = [find_split(root, split) for split in present_splits(root)[0]]
+        raise InputError(
+            "For the truth of a data set, name an image of it, or a folder of them, with --image."
+        )
+    splits = list(layout.splits.values())
     for files in splits:
         folder = files.images.resolve()
         if not _place(images[0]).is_relative_to(folder):
             continue
-        index = CocoIndex.load(files.json)
+        index = CocoIndex.of(files.read(), check=files.check)
         if not index.annotated:
             break
         by_place = {Path(os.path.normpath(folder / index.file_name(row))): row for row in range(len(index))}
@@ -88,10 +90,10 @@ def open_truth(root: Path, images: Sequence[Path]) -> KnownTruth:
         unknown = [image.name for image in images if image not in rows]
         if unknown:
             listed = ", ".join(unknown[:_NAMED]) + (", ..." if len(unknown) > _NAMED else "")
-            stderr.print(f"Not in {files.json}, so without truth: {len(unknown)} ({listed})", style="yellow")
+            stderr.print(f"Not in {files.path}, so without truth: {len(unknown)} ({listed})", style="yellow")
         return KnownTruth(index, rows)
     folders = ", ".join(f"{files.images.name}/" for files in splits)
-    raise InputError(f"--data-root {root}: {images[0]} is no annotated image of its folders ({folders}).")
+    raise InputError(f"{images[0]} is no annotated image of the data set's folders ({folders}).")
 
 
 def _place(image: Path) -> Path:

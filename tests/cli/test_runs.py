@@ -1,10 +1,14 @@
 """With which config and files an unfinished run can go on."""
 
+from pathlib import Path
+
 import pytest
 
 from srfgan.models.errors import InputError
 from srfgan_cli.presets import load_preset
 from srfgan_cli.runs.folder import Run
+
+DATA = (Path("train.json"), "3f")
 
 
 @pytest.mark.parametrize(
@@ -18,7 +22,7 @@ from srfgan_cli.runs.folder import Run
 )
 def test_a_run_goes_on_with_its_own_config_only(tmp_path, began, now, changed):
     run = Run(tmp_path / "run")
-    run.begin(load_preset("mask_rcnn_r50_fpn_nn", began), {})
+    run.begin(load_preset("mask_rcnn_r50_fpn_nn", began), {}, DATA)
     config = load_preset("mask_rcnn_r50_fpn_nn", now)
     if changed is None:
         run.check_same(config)
@@ -32,7 +36,7 @@ def test_a_run_goes_on_with_the_content_of_its_own_files_only(tmp_path):
     for path, content in ((guide, b"first"), (moved, b"first"), (other, b"other")):
         path.write_bytes(content)
     run = Run(tmp_path / "run")
-    run.begin(load_preset("mask_rcnn_r18_fpn"), {"guide": guide})
+    run.begin(load_preset("mask_rcnn_r18_fpn"), {"guide": guide}, DATA)
     run.check_sources({"guide": guide})
     run.check_sources({"guide": moved})
     guide.write_bytes(b"new!!")  # of the same name and size

@@ -12,18 +12,20 @@ from srfgan_cli.machine.devices import parse_devices
 from srfgan_cli.training.checkpoint import load_checkpoint
 
 MACHINE = "devices launcher nnodes precision rdzv_endpoint"
-RECIPE = "batch_size data_root dataset iterations preset seed set_"
+NAMED = "train_images train_json val_images val_json"
+RECIPE = f"batch_size data_root dataset iterations preset seed set_ {NAMED}"
 TRAINING = f"{RECIPE} {MACHINE} auto_resume dry_run json max_restarts output_dir overwrite resume"
 OPTIONS = {
     "pretrain": f"{TRAINING} backbone compile guide",
     "extract": f"{TRAINING} compile generator guide weights",
     "finetune": f"{TRAINING} compile extractor generator teacher unlabeled weights",
-    "eval": f"{MACHINE} against batch_size data_root dataset from_ json max_detections output_dir per_class preset "
+    "eval": f"{MACHINE} {NAMED} "
+    "against batch_size data_root dataset from_ json max_detections output_dir per_class preset "
     "report set_ split tta weights",
     "predict": "batch_size classes devices json output overlap precision preset save score_threshold set_ source "
     "strict tiles tta weights",
     "visualize": "class_ data_root devices generator image layer methods output preset score_threshold set_ weights "
-    "what",
+    "val_images val_json what",
     "export": "format_ image json output preset set_ weights",
     "demo": "devices output_dir overwrite seed",
 }

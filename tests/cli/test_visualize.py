@@ -143,7 +143,7 @@ BAD = [
     ("compare --weights PAIR --data-root empty --image IMAGE", "is not in COCO layout"),
     (
         "compare --weights PAIR --data-root SHAPES --image folder",
-        "is no annotated image of its folders (train2017/",
+        "is no annotated image of the data set's folders (train2017/",
     ),
     ("compare --weights PAIR --data-root SHAPES --image broken.jpg", "broken.jpg is no annotated image"),
     (
@@ -204,7 +204,7 @@ def test_images_without_annotations_have_no_truth(srfgan, shapes):
         own / "test2017" / "000002.jpg",
     ]
     refused = srfgan(*options, "--data-root", own)
-    assert refused.code == 2 and "is no annotated image of its folders (test2017/)" in " ".join(
+    assert refused.code == 2 and "is no annotated image of the data set's folders (test2017/)" in " ".join(
         refused.err.split()
     )
 

@@ -9,6 +9,8 @@ from srfgan.models.errors import InputError
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.image_check import check_root
 from srfgan_cli.data.layout import find_split
+from srfgan_cli.data.open import open_split
+from srfgan_cli.presets.config import DataConfig
 
 
 def load(tiny):
@@ -208,7 +210,7 @@ def test_fatal_problems_stop_with_one_message(tiny, change, line):
     change(tiny.content)
     tiny.json.write_text(json.dumps(tiny.content))
     with pytest.raises(InputError) as caught:
-        load(tiny)
+        open_split(DataConfig(), tiny.root, "train", training=True)
     text = str(caught.value)
     assert text.startswith(f"{tiny.json}: the data set cannot be used:\n")
     assert f"\n  {line}\n" in text
@@ -279,9 +281,7 @@ def test_a_split_without_images_is_said_and_left_out(tiny, capsys):
 def test_a_root_without_the_layout_says_what_was_looked_for(tmp_path):
     with pytest.raises(InputError) as caught:
         find_split(tmp_path / "none", "train")
-    assert (
-        str(caught.value) == f"{tmp_path / 'none'}: no such folder; --data-root names a folder in COCO layout"
-    )
+    assert str(caught.value) == f"{tmp_path / 'none'}: no such folder; --data-root names a data set's folder"
     (tmp_path / "images").mkdir()
     (tmp_path / "labels.json").touch()
     with pytest.raises(InputError) as caught:

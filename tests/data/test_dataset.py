@@ -169,5 +169,5 @@ def test_coco_needs_a_root():
         open_split(CONFIG, None, "train", training=True)
     assert str(caught.value) == (
         "no data: give --data-root DIR, a folder in COCO layout (train2017/, val2017/,"
-        " annotations/instances_*.json), or --dataset shapes"
+        " annotations/instances_*.json), --train-json FILE and --train-images DIR, or --dataset shapes"
     )

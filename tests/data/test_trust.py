@@ -1,8 +1,6 @@
 """What a json may hold in any field, and what check, training and scoring make of it alike."""
 
 import json
-import shlex
-import subprocess
 
 import numpy as np
 import pytest
@@ -234,21 +232,6 @@ def test_the_overview_counts_what_is_there(tiny, make_box, make_image, srfgan):
         "60.0 %",
     ):
         assert text in shown
-
-
-def test_roboflows_layout_becomes_cocos_by_the_commands_that_the_message_gives(tiny, tmp_path):
-    root = tmp_path / "from roboflow"
-    for split in ("train", "valid"):
-        tiny.write()
-        (root / split).parent.mkdir(exist_ok=True)
-        tiny.images.rename(root / split)
-        (root / split / "_annotations.coco.json").write_text(json.dumps(tiny.content))
-    with pytest.raises(InputError, match="Roboflow's COCO export") as caught:
-        find_split(root, "train")
-    _, *commands = str(caught.value).split("\n  ")
-    assert shlex.quote(str(root)) in commands[0]
-    subprocess.run("\n".join(commands), shell=True, check=True)
-    assert [report.images for report in check_root(root)] == [3, 3]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import pytest
 
 from srfgan.models.errors import InputError
+from srfgan_cli.presets.config import DataConfig
 from srfgan_cli.presets.library import dump_yaml, load_preset
 from srfgan_cli.presets.tables import load_tables
 from srfgan_cli.reproduction.graph import Settings, build_graph, scaled
@@ -230,9 +231,9 @@ def test_mistakes_are_named(tmp_path):
     with pytest.raises(InputError, match=r"Row table5_srf cannot be run with these settings.*unknown key"):
         graph_of("table5", ["table5_srf"], overrides=["model.nek.channels=8"])
     with pytest.raises(InputError, match="no data: give --data-root"):
-        data_identity(None)
+        data_identity(DataConfig(), None)
     with pytest.raises(InputError, match="not in COCO layout"):
-        data_identity(tmp_path)
+        data_identity(DataConfig(), tmp_path)
 
 
 def test_a_run_on_a_backbone_of_timms_has_one_folder():
