@@ -53,9 +53,9 @@ def root(
 def _register() -> None:
     from srfgan_cli.commands import (
         data,
-        demo,
         evaluate,
         export,
+        fit,
         predict,
         presets,
         reproduce,
@@ -70,7 +70,8 @@ def _register() -> None:
     app.command("predict")(predict.predict)
     app.command("visualize")(visualize.visualize)
     app.command("export")(export.export)
-    app.command("demo")(demo.demo)
+    app.command("fit")(fit.fit)
+    app.command("demo")(fit.demo)
     app.command("reproduce")(reproduce.reproduce)
     app.add_typer(presets.app, name="presets")
     app.add_typer(data.app, name="data")

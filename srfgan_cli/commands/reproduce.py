@@ -26,6 +26,7 @@ from srfgan_cli.screen.options import (
     ValImages,
     ValJson,
     data_overrides,
+    recipe_overrides,
     utf8_path,
 )
 
@@ -125,7 +126,7 @@ def reproduce(
         val_json=val_json,
         val_images=val_images,
     )
-    overrides = (*where, *_overrides(batch_size, precision), *(set_ or []))
+    overrides = (*where, *recipe_overrides(batch_size, precision), *(set_ or []))
     data = load_preset(wanted[0].preset, overrides, overlay).data
     settings = Settings(
         scale,
@@ -157,10 +158,10 @@ def _run(
 ) -> None:
     from srfgan_cli.machine.launcher import INTERRUPTED
     from srfgan_cli.reproduction.report_table import report_table
-    from srfgan_cli.reproduction.run_jobs import Stopped, run_jobs
+    from srfgan_cli.reproduction.run_jobs import Stopped, job_folders, run_jobs
 
     try:
-        outcome = run_jobs(graph, output_dir, machines)
+        outcome = run_jobs(graph, job_folders(graph, output_dir), output_dir, machines)
     except Stopped:
         stderr.print("Interrupted; everything is kept. The same command continues.")
         raise typer.Exit(INTERRUPTED) from None
@@ -177,19 +178,13 @@ def _run(
 def _show(graph: Graph, machine: Machine, output_dir: Path, json: bool) -> None:
     from srfgan_cli.machine.devices import parse_devices
     from srfgan_cli.reproduction.dry_run import planned, planned_table
+    from srfgan_cli.reproduction.run_jobs import job_folders
 
-    runs = planned(graph, output_dir, parse_devices(machine.devices))
+    runs = planned(graph, job_folders(graph, output_dir), parse_devices(machine.devices))
     if json:
         print_json(runs)
         return
     stdout.print(planned_table(runs))
-
-
-def _overrides(batch_size: int | None, precision: str | None) -> list[str]:
-    values: dict[str, int | str | None] = {}
-    for stage in ("pretrain", "extract", "finetune"):
-        values |= {f"{stage}.solver.batch_size": batch_size, f"{stage}.solver.precision": precision}
-    return [f"{key}={value}" for key, value in values.items() if value is not None]
 
 
 def _command() -> str:

@@ -24,6 +24,14 @@ class Devices:
     count: int
     gpu_ids: tuple[int, ...] = ()
 
+    @property
+    def spelled(self) -> str:
+        """These processors as `--devices` names them."""
+        if self.kind == "cpu":
+            return f"cpu:{self.count}"
+        ids = self.gpu_ids or tuple(range(self.count))
+        return ",".join(str(number) for number in ids) + ","
+
     def device(self, local_rank: int = 0) -> torch.device:
         """The device of one of this node's processes."""
         if self.kind == "cpu":

@@ -89,6 +89,17 @@ def stored_config(values: Mapping[str, Any], path: Path, overrides: Iterable[str
     return _validated(_overridden(naming_rows(deepcopy(dict(values)), path), overrides), str(path))
 
 
+def plain_twin(config: Config) -> Config:
+    """The experiment with nearest-neighbour upsampling and one stage, called `<name>_nn`: what it is compared with.
+
+    Raises:
+        InputError: the detector upsamples nothing.
+    """
+    above = _merged(PRESETS_DIR / "_base" / "plain.yaml") | {"name": f"{config.name}_nn"}
+    below = {key: value for key, value in config.model_dump(exclude_none=True).items() if key not in OWN}
+    return _validated(_laid_over(below, above), f"The plain twin of '{config.name}'")
+
+
 def _validated(values: dict[str, Any], where: str) -> Config:
     try:
         config = Config.model_validate(values)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from rich.table import Column, Table
@@ -10,12 +10,11 @@ from rich.table import Column, Table
 from srfgan_cli.machine.devices import Devices
 from srfgan_cli.reproduction.cost import hours, job_gmacs
 from srfgan_cli.reproduction.graph import Graph
-from srfgan_cli.reproduction.run_jobs import job_folders
+from srfgan_cli.reproduction.jobs import JobFolder
 
 
-def planned(graph: Graph, output_dir: Path, devices: Devices) -> list[dict[str, Any]]:
+def planned(graph: Graph, folders: Mapping[str, JobFolder], devices: Devices) -> list[dict[str, Any]]:
     """Every run with its state, images, arithmetic and estimated hours, in the order they run in."""
-    folders = job_folders(graph, output_dir)
     return [
         {
             "run": key,

@@ -90,10 +90,15 @@ class Graph:
     """
 
     rows: list[Entry]
-    seeds: int
+    seeds: int = 1
     jobs: dict[str, Job] = field(default_factory=dict)
     results: dict[tuple[str, int], str] = field(default_factory=dict)
     loaded: dict[str, Config] = field(default_factory=dict, repr=False)
+
+    @property
+    def presets(self) -> list[str]:
+        """What is scored, in order."""
+        return list(dict.fromkeys(preset for preset, _ in self.results))
 
     def ancestors(self, key: str) -> list[Job]:
         """The jobs that one rests on and itself, each once, in order."""
@@ -125,8 +130,14 @@ def build_graph(rows: Sequence[Entry], settings: Settings, began: Began = lambda
     graph = Graph(list(rows), settings.seeds)
     for seed in range(settings.seeds):
         for row in rows:
-            graph.results[row.preset, seed] = _scored_job(graph, row.preset, seed, settings, began)
+            graph.results[row.preset, seed] = scored_job(graph, row.preset, seed, settings, began)
     return graph
+
+
+def detector_job(graph: Graph, row: str, seed: int = 0) -> Job:
+    """The training whose detector a row's score is of."""
+    job = graph.jobs[graph.results[row, seed]]
+    return graph.jobs[job.sources["weights"]] if job.kind == "eval" else job
 
 
 def scaled(config: Config, settings: Settings, seed: int) -> Config:
@@ -146,8 +157,16 @@ def scaled(config: Config, settings: Settings, seed: int) -> Config:
     return config.model_copy(update={**stages, "seed": config.seed + seed})
 
 
-def _scored_job(graph: Graph, preset: str, seed: int, settings: Settings, began: Began) -> str:
-    """The job whose evaluation is the row's: its last stage, or that detector scored once more in another way."""
+def scored_job(
+    graph: Graph, preset: str, seed: int, settings: Settings, began: Began = lambda _: None
+) -> str:
+    """Add what a preset's score rests on; returns the key of the job that gives it.
+
+    It is the preset's last stage, or that detector scored once more in another way.
+
+    Raises:
+        InputError: as `build_graph`.
+    """
     config = _config(graph, preset, seed, settings)
     source = _config(graph, config.sources.detector or preset, seed, settings)
     trained = _training(graph, source, source.stages[-1], seed, settings)
@@ -195,14 +214,19 @@ def _teacher(graph: Graph, config: Config, seed: int, settings: Settings) -> str
 
 def _config(graph: Graph, preset: str, seed: int, settings: Settings) -> Config:
     if preset not in graph.loaded:
-        config = _load(preset, settings)
+        config = load_as_set(preset, settings)
         if preset in AS_MANY_IMAGES:
-            config = _seeing_as_much(config, _load(AS_MANY_IMAGES[preset], settings))
+            config = _seeing_as_much(config, load_as_set(AS_MANY_IMAGES[preset], settings))
         graph.loaded[preset] = config
     return scaled(graph.loaded[preset], settings, seed)
 
 
-def _load(preset: str, settings: Settings) -> Config:
+def load_as_set(preset: str, settings: Settings) -> Config:
+    """A preset as the settings change it, at full scale.
+
+    Raises:
+        InputError: they make it invalid.
+    """
     try:
         config = load_preset(preset, settings.overrides, settings.overlay)
         for stage in config.stages:

@@ -99,6 +99,17 @@ class JobFolder:
         return [record for record in parsed if "iteration" in record]
 
     @property
+    def training_seconds(self) -> float:
+        """Wall-clock time of its logged iterations; starting, scoring and what ran twice are not in it."""
+        timed = [record for record in self.records() if "seconds_per_iteration" in record]
+        iterations = [0, *(record["iteration"] for record in timed)]
+        seconds: float = sum(
+            record["seconds_per_iteration"] * (record["iteration"] - before)
+            for record, before in zip(timed, iterations, strict=False)
+        )
+        return seconds
+
+    @property
     def last_iteration(self) -> int:
         """The last iteration logged, from the end of the log alone; 0 before the first."""
         try:

@@ -17,7 +17,7 @@ from srfgan.models.cost import cost_of
 from srfgan.models.detector import Detector
 from srfgan_cli.data.open import open_split
 from srfgan_cli.machine.files import write_atomically
-from srfgan_cli.reproduction.graph import Graph, Job
+from srfgan_cli.reproduction.graph import Graph, Job, detector_job
 from srfgan_cli.reproduction.jobs import JobFolder
 from srfgan_cli.runs.trained import load_trained
 from srfgan_cli.visualization.feature_maps import level_maps
@@ -102,16 +102,8 @@ def draw_panels(
     return panels
 
 
-def detector_job(graph: Graph, row: str, seed: int = 0) -> Job:
-    """The training whose detector a row's score is of."""
-    job = graph.jobs[graph.results[row, seed]]
-    return graph.jobs[job.sources["weights"]] if job.kind == "eval" else job
-
-
 def _finished_rows(graph: Graph, folders: Mapping[str, JobFolder]) -> list[str]:
-    return [
-        row.preset for row in graph.rows if folders[detector_job(graph, row.preset).key].run.model.is_file()
-    ]
+    return [name for name in graph.presets if folders[detector_job(graph, name).key].run.model.is_file()]
 
 
 def _load(job: Job, folders: Mapping[str, JobFolder]) -> Detector:

@@ -179,12 +179,6 @@ def _run(
 ) -> dict[str, Any]:
     job, folder = graph.jobs[key], folders[key]
     records = folder.records()
-    timed = [r for r in records if "seconds_per_iteration" in r]
-    iterations = [0, *(r["iteration"] for r in timed)]
-    seconds = sum(
-        r["seconds_per_iteration"] * (r["iteration"] - before)
-        for r, before in zip(timed, iterations, strict=False)
-    )
     memory = max((r["peak_memory_gib"] for r in records if "peak_memory_gib" in r), default=None)
     return {
         "run": key,
@@ -196,7 +190,7 @@ def _run(
         "iterations": job.solver.iterations if job.solver else 0,
         "batch_size": job.solver.batch_size if job.solver else 0,
         "images": job.images,
-        "training_seconds": round(seconds, 1),
+        "training_seconds": round(folder.training_seconds, 1),
         "peak_memory_gib": memory,
         "rows": graph.rows_of(key),
         "sources": job.sources,

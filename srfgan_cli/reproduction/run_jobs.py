@@ -46,17 +46,19 @@ def job_folders(graph: Graph, output_dir: Path) -> dict[str, JobFolder]:
     return {key: job_folder(output_dir, key) for key in graph.jobs}
 
 
-def run_jobs(graph: Graph, output_dir: Path, machines: Sequence[Machine]) -> Outcome:
+def run_jobs(
+    graph: Graph, folders: dict[str, JobFolder], output_dir: Path, machines: Sequence[Machine]
+) -> Outcome:
     """Run what is not done yet, one job on each machine at a time; one that fails stops only those that rest on it.
 
     Args:
+        folders: by job, below `output_dir`, which is kept to this process.
         machines: as `deal_out` gives them.
 
     Raises:
         InputError: a folder that cannot be written, or another reproduction at work in it.
         Stopped: by SIGINT, SIGTERM or SIGHUP; the running jobs have ended in order.
     """
-    folders = job_folders(graph, output_dir)
     with (
         _locked(output_dir) as lock,
         overall_progress(graph, folders) as overall,

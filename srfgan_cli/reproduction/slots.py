@@ -37,8 +37,6 @@ def deal_out(machine: Machine, runs: int) -> list[Machine]:
 
 def _named(devices: Devices, slot: int, share: int) -> str:
     """The `share` devices of a slot, as `--devices` names them."""
-    if devices.kind == "cpu":
-        return f"cpu:{share}"
     ids = devices.gpu_ids or tuple(range(devices.count))
     first = slot * share % devices.count
-    return ",".join(str(number) for number in ids[first : first + share]) + ","
+    return replace(devices, count=share, gpu_ids=ids[first : first + share]).spelled

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from inspect import Parameter, Signature
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 from typer import BadParameter, Option
 
@@ -261,6 +261,16 @@ Backbone = Annotated[
     Literal["r18", "r50", "r101"] | None,
     Option("--backbone", help="Short for --preset mask_rcnn_<backbone>_fpn.", rich_help_panel="Recipe"),
 ]
+
+
+def recipe_overrides(
+    batch_size: int | None = None, precision: str | None = None, seed: int | None = None
+) -> list[str]:
+    """Options that reach every stage of an experiment, as `--set` would say them."""
+    values: dict[str, Any] = {"seed": seed}
+    for stage in get_args(StageName):
+        values |= {f"{stage}.solver.batch_size": batch_size, f"{stage}.solver.precision": precision}
+    return [f"{key}={value}" for key, value in values.items() if value is not None]
 
 
 @dataclass(frozen=True)

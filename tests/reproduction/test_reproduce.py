@@ -180,10 +180,11 @@ def test_an_interrupt_reaches_the_tasks_that_srun_has_started(tmp_path, monkeypa
     (tmp_path / "srun").write_text(SRUN)
     (tmp_path / "srun").chmod(0o755)
     graph = build_graph(table_rows("table5", ["table5_nn"]), Settings())
+    folders = job_folders(graph, tmp_path)
     _signal_when([tmp_path / "started"], signal.SIGINT)
     with pytest.raises(Stopped):
-        run_jobs(graph, tmp_path, [Machine(prefix=(str(tmp_path / "srun"),))])
-    (folder,) = job_folders(graph, tmp_path).values()
+        run_jobs(graph, folders, tmp_path, [Machine(prefix=(str(tmp_path / "srun"),))])
+    (folder,) = folders.values()
     assert folder.log.read_text() == "saved\n"
 
 

@@ -1,4 +1,4 @@
-"""The demo's pictures: the P2 panel, ground truth beside both detectors, and the training curves."""
+"""The page's pictures: the panel of the pyramid, ground truth beside both detectors, and the training curves."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from torchvision.transforms.v2.functional import to_pil_image
 from srfgan.models.detector import Detector
 from srfgan.models.errors import InputError
 from srfgan.models.structures import Detections
+from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.data.dataset import DetectionDataset
 from srfgan_cli.data.open import open_split
 from srfgan_cli.data.shapes import example_image
 from srfgan_cli.presets.config import Config
+from srfgan_cli.presets.library import load_preset
 from srfgan_cli.runs.folder import Run
 from srfgan_cli.runs.trained import load_trained
 from srfgan_cli.visualization.curves import curves
@@ -31,9 +33,8 @@ from srfgan_cli.visualization.truth import as_detections
 EXAMPLES = 4
 """The first images of the val split are shown, so that nothing is picked by how well it went."""
 SCORE_THRESHOLD = 0.3
-METHODS = ("nn", "bilinear", "srf")
 PANEL_SIDE = 256
-"""Pixels of the panel's scene: twice what the detector was trained with, so that its maps have detail to show."""
+"""Pixels of the built-in data's scene: twice what the demo trains with, so that its maps have detail to show."""
 
 _STRIP_WIDTH = 1560
 _GAP = 12
@@ -42,53 +43,63 @@ _TITLE = 44
 
 @dataclass(frozen=True)
 class Pictures:
-    """Files of the demo's pictures.
+    """Files of the page's pictures.
 
     Attributes:
-        panel: P2 of the trained target detector by three methods.
+        panel: the finest level of the trained target detector by three methods.
+        level: which that is, as `P2`.
         examples: one strip per val image: ground truth, baseline, method.
         curves: losses by step name.
-        parameters: of the two detectors, by step name.
     """
 
     panel: Path
+    level: str
     examples: tuple[Path, ...]
     curves: dict[str, Path]
-    parameters: dict[str, int]
 
 
-def draw_pictures(config: Config, runs: Mapping[str, Run], folder: Path, device: torch.device) -> Pictures:
+def draw_pictures(
+    config: Config, runs: Mapping[str, Run], folder: Path, data_root: Path | None, device: torch.device
+) -> tuple[Pictures, int]:
     """Draw everything from finished runs.
 
     Args:
         config: the method's.
         runs: by step name; `baseline` and `finetune` hold the detectors.
         folder: where the files go.
+        data_root: where the data set is a folder.
         device: `cpu` or `cuda`.
 
+    Returns:
+        The pictures, and how many images the val split has.
+
     Raises:
-        InputError: a run cannot be read, or a picture not be written.
+        InputError: a run or the data cannot be read, or a picture not be written.
     """
-    val = open_split(config.data, None, "val", training=False)
-    trained = {
-        name: load_trained(config, runs[name].model, val.categories) for name in ("baseline", "finetune")
+    val = open_split(config.data, data_root, "val", training=False)
+    plain, method = (_trained(runs[name], val.categories).to(device) for name in ("baseline", "finetune"))
+    upsampler, level = config.model.neck.upsampler, method.config.levels[0]
+    scene = example_image(PANEL_SIDE) if config.data.dataset == "shapes" else val[(0, 0)].image
+    methods = list(dict.fromkeys(("nn", "bilinear", upsampler)))
+    files = {
+        f"{level}.png": p2_panel(scene, level_maps(method, scene, methods, level=level).maps, level=level)
     }
-    plain, method = (trained[name].detector.to(device) for name in ("baseline", "finetune"))
-    scene = example_image(PANEL_SIDE)
-    files = {"p2.png": p2_panel(scene, level_maps(method, scene, METHODS).maps)}
     for number in range(min(EXAMPLES, len(val))):
-        files[f"detections-{number + 1}.jpg"] = example(val, number, {"nn": plain, "srf": method})
+        files[f"detections-{number + 1}.jpg"] = example(val, number, {"nn": plain, upsampler: method})
     for name, run in runs.items():
         files[f"curves-{name}.png"] = with_palette(curves({name: run.metrics}))
     paths = _saved(files, folder)
-    return Pictures(
-        panel=paths["p2.png"],
+    drawn = Pictures(
+        panel=paths[f"{level}.png"],
+        level=level.upper(),
         examples=tuple(path for name, path in paths.items() if name.startswith("detections")),
         curves={name: paths[f"curves-{name}.png"] for name in runs},
-        parameters={
-            name: sum(p.numel() for p in each.detector.parameters()) for name, each in trained.items()
-        },
     )
+    return drawn, len(val)
+
+
+def _trained(run: Run, categories: CategoryMap) -> Detector:
+    return load_trained(load_preset(run.config), run.model, categories).detector
 
 
 def example(val: DetectionDataset, number: int, detectors: Mapping[str, Detector]) -> Image.Image:

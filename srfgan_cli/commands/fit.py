@@ -1,0 +1,188 @@
+"""`srfgan fit` and `srfgan demo`: the whole method beside a plain detector, with a page that shows both."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from srfgan_cli.screen.console import print_json, print_path, stderr, stdout
+from srfgan_cli.screen.options import (
+    BatchSize,
+    DataRoot,
+    Dataset,
+    Devices,
+    DryRun,
+    Json,
+    LauncherName,
+    Overwrite,
+    Precision,
+    Seed,
+    Set,
+    TrainImages,
+    TrainJson,
+    ValImages,
+    ValJson,
+    data_overrides,
+    recipe_overrides,
+    utf8_path,
+)
+
+if TYPE_CHECKING:
+    from srfgan_cli.fit.experiment import Experiment
+    from srfgan_cli.reproduction.graph import Settings
+    from srfgan_cli.reproduction.jobs import Machine
+
+Preset = Annotated[
+    str,
+    typer.Option(
+        "--preset",
+        help="The method's preset, or your own YAML file.",
+        metavar="NAME",
+        rich_help_panel="Recipe",
+    ),
+]
+Scale = Annotated[
+    float,
+    typer.Option("--scale", min=1e-6, help="Factor on every schedule, as 0.1.", rich_help_panel="Schedule"),
+]
+Launcher = Annotated[
+    LauncherName,
+    typer.Option(
+        "--launcher", help="How runs start their processes; `slurm`: by srun.", rich_help_panel="Machine"
+    ),
+]
+FitDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--output-dir",
+        help="Default: runs/fit/<preset>.",
+        metavar="DIR",
+        callback=utf8_path,
+        rich_help_panel="Output",
+    ),
+]
+DemoDir = Annotated[
+    Path,
+    typer.Option(
+        "--output-dir",
+        help="Where everything goes.",
+        metavar="DIR",
+        callback=utf8_path,
+        rich_help_panel="Output",
+    ),
+]
+
+
+def fit(
+    preset: Preset,
+    set_: Set = None,
+    data_root: DataRoot = None,
+    train_json: TrainJson = None,
+    train_images: TrainImages = None,
+    val_json: ValJson = None,
+    val_images: ValImages = None,
+    dataset: Dataset = None,
+    scale: Scale = 1.0,
+    batch_size: BatchSize = None,
+    seed: Seed = None,
+    devices: Devices = "auto",
+    launcher: Launcher = "auto",
+    precision: Precision = None,
+    output_dir: FitDir = None,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Train the method and its plain twin on your data, and show gain and price. The same command continues."""
+    from srfgan_cli.fit.experiment import plan_experiment
+    from srfgan_cli.presets import load_preset
+    from srfgan_cli.reproduction.graph import Settings
+    from srfgan_cli.reproduction.identity import data_identity
+    from srfgan_cli.reproduction.jobs import Machine
+
+    where = data_overrides(
+        data_root=data_root,
+        dataset=dataset,
+        train_json=train_json,
+        train_images=train_images,
+        val_json=val_json,
+        val_images=val_images,
+    )
+    overrides = (*where, *recipe_overrides(batch_size, precision, seed), *(set_ or []))
+    data = load_preset(preset, overrides).data
+    identity = data_identity(data, data_root)
+    settings = Settings(scale=scale, evaluations=1, overrides=overrides, data=identity)
+    experiment = plan_experiment(preset, settings)
+    folder = output_dir or Path("runs/fit") / experiment.method
+    prefix = ("srun", "--kill-on-bad-exit=1") if launcher == "slurm" else ()
+    machine = Machine(None if data.dataset == "shapes" else data_root, None, devices, launcher, prefix)
+    if dry_run:
+        _show(experiment, machine, folder, json)
+    else:
+        _run(experiment, settings, machine, folder, overwrite=overwrite, json=json)
+
+
+def demo(
+    output_dir: DemoDir = Path("srfgan-demo"),
+    seed: Seed = None,
+    devices: Devices = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """The whole method in about six minutes on a CPU: `srfgan fit` on built-in data, shortened as it must be."""
+    from srfgan_cli.fit.experiment import plan_experiment
+    from srfgan_cli.fit.pace import demo_scale, one_device
+    from srfgan_cli.fit.record import recorded
+    from srfgan_cli.reproduction.graph import Settings
+    from srfgan_cli.reproduction.jobs import Machine
+
+    device = one_device(devices)
+    began = {} if overwrite else recorded(output_dir)
+    scale = began.get("scale") or demo_scale(device)
+    if scale < 1:
+        stderr.print(
+            f"To take about six minutes on this machine, every schedule is {scale:.0%} of the demo's."
+        )
+    settings = Settings(
+        scale=scale, evaluations=1, overrides=tuple(recipe_overrides(seed=seed)), data="shapes"
+    )
+    # Layers so small mostly make threads wait for each other: two made a step 3 to 20 times slower than one (measured).
+    machine = Machine(devices=device.spelled, threads=1 if device.kind == "cpu" else None)
+    _run(plan_experiment("demo", settings), settings, machine, output_dir, overwrite=overwrite, json=False)
+
+
+def _run(
+    experiment: Experiment, settings: Settings, machine: Machine, folder: Path, *, overwrite: bool, json: bool
+) -> None:
+    from srfgan_cli.fit.documents import comparison_table, write_report
+    from srfgan_cli.fit.numbers import summarize
+    from srfgan_cli.fit.run_fit import RunFailed, run_fit
+    from srfgan_cli.machine.launcher import INTERRUPTED
+    from srfgan_cli.reproduction.run_jobs import Stopped
+
+    try:
+        fitted = run_fit(experiment, settings, machine, folder, overwrite=overwrite)
+    except Stopped:
+        stderr.print("Interrupted; everything is kept. The same command continues.")
+        raise typer.Exit(INTERRUPTED) from None
+    except RunFailed:
+        stderr.print("What was done is kept; the same command tries again.")
+        raise typer.Exit(1) from None
+    page = write_report(fitted, folder)
+    if json:
+        print_json(summarize(fitted))
+        return
+    stderr.print(comparison_table(fitted))
+    print_path(page)
+
+
+def _show(experiment: Experiment, machine: Machine, folder: Path, json: bool) -> None:
+    from srfgan_cli.machine.devices import parse_devices
+    from srfgan_cli.reproduction.dry_run import planned, planned_table
+
+    runs = planned(experiment.graph, experiment.folders(folder), parse_devices(machine.devices))
+    if json:
+        print_json(runs)
+        return
+    stdout.print(planned_table(runs))

@@ -1,0 +1,65 @@
+"""What a finished fit leaves: index.html, summary.json, and a table on the terminal."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from string import Template
+
+from rich.table import Table
+
+from srfgan_cli.fit.numbers import gain, summarize
+from srfgan_cli.fit.page import page_values
+from srfgan_cli.fit.run_fit import Fitted
+from srfgan_cli.machine.files import write_atomically
+
+TEMPLATE = Path(__file__).with_name("page.html")
+
+
+def write_report(fitted: Fitted, output_dir: Path) -> Path:
+    """Write index.html and summary.json; returns the page.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    frame = Template(TEMPLATE.read_text(encoding="utf-8"))
+    page = output_dir / "index.html"
+    _write(page, frame.substitute(page_values(fitted)))
+    _write(output_dir / "summary.json", json.dumps(summarize(fitted), indent=2) + "\n")
+    return page
+
+
+def comparison_table(fitted: Fitted) -> Table:
+    """The two detectors' AP, their difference, and what one image costs them."""
+    table = Table(title=f"{fitted.data}, validation split")
+    table.add_column("top-down path")
+    for task in fitted.tasks:
+        table.add_column(f"{task} AP", justify="right")
+    for unit in ("M parameters", "GMAC", "ms"):
+        table.add_column(unit, justify="right")
+    for which, name in (("plain", "nearest neighbour"), ("method", f"generator ({fitted.method})")):
+        cost, scores = fitted.costs[which], fitted.scores[which]
+        aps = [_number(scores[task].get("AP")) for task in fitted.tasks]
+        table.add_row(name, *aps, f"{cost.parameters / 1e6:.1f}", f"{cost.gmacs:.1f}", f"{cost.ms:.0f}")
+    plain, method = (fitted.costs[which] for which in ("plain", "method"))
+    gains = [gain(fitted, task, "AP") for task in fitted.tasks]
+    ratios = [
+        method.parameters / plain.parameters,
+        method.gmacs / max(plain.gmacs, 1e-9),
+        method.ms / max(plain.ms, 1e-9),
+    ]
+    table.add_row(
+        "gain, and price as a ratio",
+        *("-" if value is None else f"{value:+.1f}" for value in gains),
+        *(f"{ratio:.2f}" for ratio in ratios),
+        style="dim",
+    )
+    return table
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+def _write(path: Path, text: str) -> None:
+    write_atomically(path, lambda file: file.write(text.encode(errors="backslashreplace")))

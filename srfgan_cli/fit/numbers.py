@@ -1,0 +1,37 @@
+"""The measured numbers as one document, for scripts (`summary.json`)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from srfgan_cli.fit.run_fit import Fitted
+from srfgan_cli.screen.pages import versions
+
+
+def summarize(fitted: Fitted) -> dict[str, Any]:
+    """The document: scores in percent and costs of `plain` and `method`, what each step took, and what they rest on."""
+    steps = fitted.steps
+    return {
+        "preset": fitted.config.name,
+        "upsampler": fitted.method,
+        "scores": fitted.scores,
+        "gain": {task: gain(fitted, task, "AP") for task in fitted.tasks},
+        "costs": {which: asdict(cost) for which, cost in fitted.costs.items()},
+        "seconds": {name: round(step.seconds, 1) for name, step in steps.items()}
+        | {"total": round(fitted.seconds, 1)},
+        "iterations": {name: step.solver.iterations for name, step in steps.items()},
+        "images_seen": {name: step.job.images for name, step in steps.items()},
+        "data": fitted.data,
+        "val_images": fitted.images,
+        "scale": fitted.scale,
+        "seed": fitted.config.seed,
+        "device": fitted.device,
+        "versions": versions(),
+    }
+
+
+def gain(fitted: Fitted, task: str, metric: str) -> float | None:
+    """The method's score less the plain detector's, in points; None where one has none."""
+    plain, method = (fitted.scores[which][task].get(metric) for which in ("plain", "method"))
+    return None if plain is None or method is None else round(method - plain, 2)

@@ -1,0 +1,198 @@
+"""The texts and tables of the page of `srfgan fit` and `demo`; `page.html` is their frame."""
+
+from __future__ import annotations
+
+import shlex
+from html import escape
+
+from srfgan_cli.fit.numbers import gain
+from srfgan_cli.fit.pictures import SCORE_THRESHOLD
+from srfgan_cli.fit.run_fit import METRICS, Fitted
+from srfgan_cli.screen.pages import STYLE, duration, figure, inlined, signed, versions
+
+ROWS = ("plain", "method")
+
+
+def page_values(fitted: Fitted) -> dict[str, str]:
+    """The HTML of every placeholder in `page.html`."""
+    steps, pictures, config = fitted.steps, fitted.pictures, fitted.config
+    task = fitted.tasks[0] if fitted.tasks else "box"
+    plain, method = (fitted.scores[row].get(task, {}).get("AP") or 0.0 for row in ROWS)
+    return {
+        "style": STYLE.read_text(encoding="utf-8"),
+        "headline": f"{task.capitalize()} AP {plain:.1f} with nearest neighbour, {method:.1f} with the generator",
+        "preset": escape(config.name),
+        "upsampler": escape(fitted.method),
+        "total": duration(fitted.seconds).replace(" ", "&nbsp;"),
+        "device": escape(fitted.device),
+        "scores": _scores_table(fitted),
+        "verdict": verdict(fitted),
+        "fairness": _fairness(fitted),
+        "price": _price_table(fitted),
+        "size": "{} x {}".format(*fitted.costs["method"].size),
+        "data": _data(fitted),
+        "steps": _steps_rows(fitted),
+        "level": pictures.level,
+        "panel": inlined(pictures.panel),
+        "threshold": f"{SCORE_THRESHOLD:g}",
+        "examples": "\n".join(
+            figure(path, f"Validation image {number}: ground truth, nn, {fitted.method}", "wide")
+            for number, path in enumerate(pictures.examples, start=1)
+        ),
+        "curves": "\n".join(
+            figure(path, f"Losses of the step: {steps[name].title}") for name, path in pictures.curves.items()
+        ),
+        "commands": _commands(fitted),
+        "use": _use(fitted),
+        "versions": escape(", ".join(f"{name} {version}" for name, version in versions().items())),
+    }
+
+
+def verdict(fitted: Fitted) -> str:
+    """Whether the method came out above the plain detector, plainly, and how far to trust it."""
+    gains = {task: gain(fitted, task, "AP") or 0.0 for task in fitted.tasks}
+    by = ", ".join(f"{signed(value)} {task} AP" for task, value in gains.items())
+    if all(value > 0 for value in gains.values()):
+        result = f"The detector with the generator is ahead: {by}."
+    elif any(value > 0 for value in gains.values()):
+        result = f"In this run neither detector is ahead in both: the generator's has {by}."
+    else:
+        result = (
+            f"In this run the detector with the generator is <strong>not</strong> above the baseline: {by}."
+        )
+    few = ": a point or two either way can be chance" if fitted.images < 1000 else ""
+    return (
+        f"{result} It is one run, scored on {fitted.images:,} images{few}. Several seeds, with intervals, are "
+        "<code>srfgan reproduce</code>'s."
+    )
+
+
+def _fairness(fitted: Fitted) -> str:
+    """In what the comparison is not one of upsampling alone."""
+    plain, method = (fitted.costs[row].parameters / 1e6 for row in ROWS)
+    images = {name: step.job.images for name, step in fitted.steps.items()}
+    own = _each(images["baseline"], images["finetune"])
+    extra = sum(count for name, count in images.items() if name in ("pretrain", "extract"))
+    said = (
+        f"The comparison favours <code>{escape(fitted.method)}</code> in its parameters: {method:.1f} million to the "
+        f"baseline's {plain:.1f}."
+    )
+    if not extra:
+        return f"{said} Both detectors were trained on {own}."
+    return (
+        f"{said} And while both detectors end with their own training on {own}, stages 1 and 2 show parts of it "
+        f"{extra:,} more and let them learn from a trained plain detector. How much of a difference is the generator's "
+        "own, one such comparison cannot tell; the papers' ablations can."
+    )
+
+
+def _each(plain: int, method: int) -> str:
+    return f"{plain:,} images each" if plain == method else f"{plain:,} (plain) and {method:,} images"
+
+
+def _data(fitted: Fitted) -> str:
+    if fitted.config.data.dataset == "shapes":
+        data = fitted.config.data
+        return (
+            f"On the built-in data set <code>shapes</code>: {data.shapes_train} training and {data.shapes_val} "
+            f"validation images of {data.shapes_size} px, six classes told apart by outline alone, with overlaps, "
+            "textures and distractors."
+        )
+    return f"On <code>{escape(fitted.data)}</code>, scored on the {fitted.images:,} images of its validation split."
+
+
+def _names(fitted: Fitted) -> dict[str, str]:
+    return {"plain": "nearest neighbour", "method": f"generator ({escape(fitted.method)})"}
+
+
+def _scores_table(fitted: Fitted) -> str:
+    tasks, names = fitted.tasks, _names(fitted)
+    shown = [
+        m
+        for m in METRICS
+        if any(fitted.scores[row][task].get(m) is not None for row in ROWS for task in tasks)
+    ]
+    columns = [(task, metric) for task in tasks for metric in shown]
+    groups = "".join(f'<th class="group" colspan="{len(shown)}">{task}</th>' for task in tasks)
+    heads = "".join(f'<th class="{_classes(metric)}"><i>{task} </i>{metric}</th>' for task, metric in columns)
+    lines = [f'<thead><tr class="groups"><th></th>{groups}</tr>']
+    lines += [f"<tr><th>top-down path</th>{heads}</tr></thead>", "<tbody>"]
+    for row, name in names.items():
+        cells = "".join(_cell(fitted.scores[row][task].get(metric), metric) for task, metric in columns)
+        lines.append(f"<tr><td>{name}</td>{cells}</tr>")
+    cells = "".join(_difference(gain(fitted, task, metric), metric) for task, metric in columns)
+    return "\n".join([*lines, f'<tr class="difference"><td>gain</td>{cells}</tr>', "</tbody>"])
+
+
+def _classes(metric: str) -> str:
+    return "main divide" if metric == "AP" else "detail"
+
+
+def _cell(value: float | None, metric: str) -> str:
+    return f'<td class="{_classes(metric)}">{"-" if value is None else f"{value:.1f}"}</td>'
+
+
+def _difference(change: float | None, metric: str) -> str:
+    if change is None:
+        return _cell(None, metric)
+    rounded = round(change, 1)
+    direction = "up" if rounded > 0 else "down" if rounded < 0 else ""
+    return f'<td class="{_classes(metric)} {direction}">{signed(change)}</td>'
+
+
+def _price_table(fitted: Fitted) -> str:
+    rows = []
+    for row, name in _names(fitted).items():
+        cost = fitted.costs[row]
+        rows.append(
+            f"<tr><td>{name}</td><td>{cost.parameters / 1e6:.1f}</td><td>{cost.gmacs:,.1f}</td>"
+            f"<td>{cost.ms:,.0f}</td></tr>"
+        )
+    plain, method = (fitted.costs[row] for row in ROWS)
+    pairs = [(method.parameters, plain.parameters), (method.gmacs, plain.gmacs), (method.ms, plain.ms)]
+    cells = "".join(f"<td>{above / below:.2f}</td>" if below else "<td>-</td>" for above, below in pairs)
+    return "\n".join([*rows, f'<tr class="difference"><td>ratio</td>{cells}</tr>'])
+
+
+def _steps_rows(fitted: Fitted) -> str:
+    rows = [
+        f"<tr><td>{escape(step.title)}<small>{escape(step.explanation)}</small></td>"
+        f'<td class="detail">{step.solver.iterations:,}</td><td class="detail">{step.solver.batch_size}</td>'
+        f"<td>{step.job.images:,}</td>"
+        f"<td>{duration(step.seconds)}</td></tr>"
+        for step in fitted.steps.values()
+    ]
+    total = sum(step.job.images for step in fitted.steps.values())
+    rows.append(
+        f"<tr><td>All</td><td class='detail' colspan='2'></td><td>{total:,}</td>"
+        f"<td>{duration(fitted.seconds)}</td></tr>"
+    )
+    return "\n".join(rows)
+
+
+def _commands(fitted: Fitted) -> str:
+    """The steps, one by one, from presets that hold their whole recipes; each finds the earlier ones' runs."""
+    data = _data_option(fitted)
+    lines = [
+        f"srfgan {step.job.kind:<8} --preset {shlex.quote(str(step.folder.preset))}{data}"
+        for step in fitted.steps.values()
+    ]
+    return escape("\n".join(lines))
+
+
+def _use(fitted: Fitted) -> str:
+    folder = shlex.quote(str(fitted.steps["finetune"].folder.path))
+    data = _data_option(fitted)
+    baseline = shlex.quote(str(fitted.steps["baseline"].folder.path / "results.json"))
+    lines = [
+        f"srfgan predict FILE --weights {folder}",
+        f"srfgan eval --weights {folder}{data} --report --against {baseline}",
+        f"srfgan visualize detections --weights {folder} --image FILE",
+        f"srfgan export --weights {folder} --format onnx --output detector.onnx",
+    ]
+    return escape("\n".join(lines))
+
+
+def _data_option(fitted: Fitted) -> str:
+    """What a command needs beside the preset, which holds everything else of the data."""
+    return "" if fitted.data_root is None else f" --data-root {shlex.quote(str(fitted.data_root))}"

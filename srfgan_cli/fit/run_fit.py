@@ -1,0 +1,171 @@
+"""From an experiment to its page: every run as a command of its own, then the scores, prices and pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from srfgan_cli.fit.experiment import Experiment, titled
+from srfgan_cli.fit.pictures import Pictures, draw_pictures
+from srfgan_cli.fit.record import claim
+from srfgan_cli.machine.devices import Devices, parse_devices
+from srfgan_cli.presets.config import Config, SolverConfig
+from srfgan_cli.reproduction.graph import Job, Settings
+from srfgan_cli.reproduction.jobs import JobFolder, Machine
+from srfgan_cli.reproduction.measure import Cost, measure
+from srfgan_cli.reproduction.run_jobs import run_jobs
+from srfgan_cli.screen.console import stderr, styled
+
+METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+
+
+@dataclass(frozen=True)
+class Step:
+    """A run that is done.
+
+    Attributes:
+        title, explanation: what it is, for people.
+        seconds: of its training iterations.
+    """
+
+    name: str
+    title: str
+    explanation: str
+    job: Job
+    folder: JobFolder
+    seconds: float
+
+    @property
+    def solver(self) -> SolverConfig:
+        """Its schedule."""
+        assert self.job.solver is not None
+        return self.job.solver
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Everything that the page shows.
+
+    Attributes:
+        steps: the trainings, in order, by name.
+        scores: `{"box": {"AP": ...}, "mask": {...}}` in percent, of `plain` and `method`.
+        costs: of the same two detectors.
+        device: what it ran on, for people.
+        data_root: where the data set is a folder.
+        images: of the validation split.
+    """
+
+    config: Config
+    steps: dict[str, Step]
+    scores: dict[str, dict[str, dict[str, float | None]]]
+    costs: dict[str, Cost]
+    pictures: Pictures
+    device: str
+    data_root: Path | None
+    images: int
+    scale: float
+
+    @property
+    def method(self) -> str:
+        """How the method upsamples."""
+        return self.config.model.neck.upsampler
+
+    @property
+    def data(self) -> str:
+        """What it was trained on, for people."""
+        data = self.config.data
+        if data.dataset == "shapes":
+            return "shapes"
+        return str(data.val.annotations if data.val is not None else self.data_root)
+
+    @property
+    def tasks(self) -> list[str]:
+        """What both detectors are scored at."""
+        return [task for task in ("box", "mask") if all(task in scores for scores in self.scores.values())]
+
+    @property
+    def seconds(self) -> float:
+        """Of all trainings together."""
+        return sum(step.seconds for step in self.steps.values())
+
+
+class RunFailed(Exception):  # noqa: N818
+    """A run ended without its result; what it said has been shown, and what was done is kept."""
+
+
+def run_fit(
+    experiment: Experiment,
+    settings: Settings,
+    machine: Machine,
+    output_dir: Path,
+    *,
+    overwrite: bool = False,
+) -> Fitted:
+    """Run what is not done yet, score both detectors, measure and draw.
+
+    Args:
+        settings: those that the experiment was planned with.
+        output_dir: gets a folder for each run, and `images/`.
+        overwrite: replace what another fit has left there.
+
+    Raises:
+        InputError: another fit's folder, or one that cannot be written; or a run that cannot be read.
+        RunFailed: a run has failed; those that do not rest on it are done.
+        Stopped: by a signal; the running one has saved its state.
+    """
+    graph, folders = experiment.graph, experiment.folders(output_dir)
+    known = {"preset": experiment.method, "scale": settings.scale, "data": settings.data}
+    claim(output_dir, known, graph.jobs, folders, overwrite=overwrite)
+    for number, (key, job) in enumerate(graph.jobs.items(), start=1):
+        title, explanation = titled(experiment, job)
+        state = " (done)" if folders[key].state(job) == "done" else ""
+        stderr.print(
+            styled(f"{number}/{len(graph.jobs)} ", (title, "bold"), f"{state}  ", (explanation, "dim"))
+        )
+    if run_jobs(graph, folders, output_dir, [machine]).failed:
+        raise RunFailed
+    stderr.print("Timing and drawing", style="bold")
+    return _fitted(experiment, settings, machine, output_dir)
+
+
+def _fitted(experiment: Experiment, settings: Settings, machine: Machine, output_dir: Path) -> Fitted:
+    graph, folders = experiment.graph, experiment.folders(output_dir)
+    devices = parse_devices(machine.devices)
+    names = {"plain": experiment.plain, "method": experiment.method}
+    costs = measure(
+        graph, folders, machine.data_root, devices.device(), output_dir / "costs.json", data=settings.data
+    )
+    steps = {
+        experiment.places[key]: Step(
+            experiment.places[key], *titled(experiment, job), job, folders[key], folders[key].training_seconds
+        )
+        for key, job in graph.jobs.items()
+        if job.kind != "eval"
+    }
+    pictures, images = draw_pictures(
+        experiment.config,
+        {name: step.folder.run for name, step in steps.items()},
+        output_dir / "images",
+        machine.data_root,
+        devices.device(),
+    )
+    return Fitted(
+        config=experiment.config,
+        steps=steps,
+        scores={which: folders[graph.results[name, 0]].scores() for which, name in names.items()},
+        costs={which: costs[name] for which, name in names.items()},
+        pictures=pictures,
+        device=_device_name(devices, machine),
+        data_root=machine.data_root,
+        images=images,
+        scale=settings.scale,
+    )
+
+
+def _device_name(devices: Devices, machine: Machine) -> str:
+    if devices.kind == "cuda":
+        return f"{devices.count} x {torch.cuda.get_device_name()}"
+    threads = machine.threads or torch.get_num_threads()
+    return f"{devices.count} CPU process(es) of {threads} thread(s)"

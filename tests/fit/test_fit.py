@@ -1,0 +1,197 @@
+"""`srfgan fit` and `demo` from end to end, tiny: what they run, go on with and refuse, and what their page says."""
+
+import base64
+import io
+import json
+import re
+from html.parser import HTMLParser
+from types import SimpleNamespace
+
+import pytest
+import torch
+from PIL import Image
+
+from srfgan.models.errors import InputError
+from srfgan.models.structures import MaskPatch, Polygons
+from srfgan_cli.fit import pace
+from srfgan_cli.fit.experiment import plan_experiment, titled
+from srfgan_cli.fit.page import verdict
+from srfgan_cli.machine.devices import Devices
+from srfgan_cli.presets import load_preset
+from srfgan_cli.presets.library import flatten, plain_twin
+from srfgan_cli.reproduction.graph import Settings
+from srfgan_cli.reproduction.run_jobs import Stopped
+from srfgan_cli.screen.pages import duration
+from srfgan_cli.visualization.truth import whole_mask
+
+SHORT = [
+    f"{stage}.solver.{key}"
+    for stage in ("pretrain", "extract", "finetune")
+    for key in ("iterations=2", "batch_size=2", "milestones=[]", "warmup_iterations=0", "log_every=1")
+]
+STEPS = ["baseline", "pretrain", "extract", "finetune"]
+
+
+class Page(HTMLParser):
+    """Collects what a browser would fetch, and the page's words."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.fetched, self.images, self.open, self.words = [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        self.fetched += [values[key] for key in ("src", "href", "srcset", "poster") if key in values]
+        if tag == "img":
+            self.images.append(values["src"])
+            assert values["alt"]
+        if tag not in ("meta", "link", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def test_the_whole_method(tmp_path, tiny, srfgan):
+    options = [
+        *tiny(),
+        *(part for key in SHORT for part in ("--set", key)),
+        "--preset",
+        "demo",
+        "--devices",
+        "cpu",
+    ]
+    done = srfgan("fit", *options, "--json")
+    assert done.code == 0, done.err
+    folder = tmp_path / "runs/fit/demo"
+    summary = json.loads(done.out)
+    assert json.loads((folder / "summary.json").read_text()) == summary
+    assert list(summary["seconds"]) == [*STEPS, "total"] and all(s > 0 for s in summary["seconds"].values())
+    assert summary["iterations"] == dict.fromkeys(STEPS, 2)
+    assert summary["images_seen"] == dict.fromkeys(STEPS, 4)
+    assert summary["costs"]["method"]["parameters"] > summary["costs"]["plain"]["parameters"]
+    for which, step in (("plain", "baseline"), ("method", "finetune")):
+        scored = json.loads((folder / step / "evaluation.json").read_text())
+        assert summary["scores"][which]["mask"] == scored["mask"]
+    used = {step: torch.load(folder / step / "model.pt", weights_only=True)["preset"] for step in STEPS}
+    assert used == {"baseline": "demo_nn", "pretrain": "demo", "extract": "demo", "finetune": "demo"}
+    _check_page((folder / "index.html").read_text())
+
+    before = {step: (folder / step / "model.pt").stat().st_mtime_ns for step in STEPS}
+    (folder / "finetune/model.pt").unlink()  # as if the last step had been killed while it wrote its result
+    again = srfgan("fit", *options)
+    assert again.code == 0 and "(done)" in again.err, again.err
+    after = {step: (folder / step / "model.pt").stat().st_mtime_ns for step in STEPS}
+    assert [step for step in STEPS if after[step] != before[step]] == ["finetune"]
+    other = srfgan("fit", *options, "--set", "finetune.solver.lr=0.5")
+    assert other.code == 2 and "finetune.solver.lr" in other.err and "--overwrite" in other.err
+    shorter = srfgan("fit", *options, "--scale", "0.5")
+    assert shorter.code == 2 and "scale: 1.0 -> 0.5" in shorter.err
+
+
+def _check_page(text):
+    shown = Page(text)
+    assert not shown.open and "$" not in "".join(shown.words)
+    assert all(address.startswith("data:") for address in shown.fetched)
+    assert not re.search(r"https?://|@import|url\(|<script", text)
+    assert len(shown.images) == 1 + 4 + 4
+    for source in shown.images:
+        picture = Image.open(io.BytesIO(base64.b64decode(source.split(",", 1)[1])))
+        picture.load()
+        assert picture.width > 400
+
+
+def test_a_plain_twin_differs_in_its_upsampling_alone():
+    config = load_preset("mask_rcnn_r50_fpn", ["seed=3"])
+    twin, shipped = flatten(plain_twin(config)), flatten(load_preset("mask_rcnn_r50_fpn_nn", ["seed=3"]))
+    changed = {key for key in twin if twin[key] != shipped.get(key)}
+    assert changed <= {"description", "rows", "sources.guide"}
+
+
+@pytest.mark.parametrize(
+    ("preset", "places"),
+    [
+        ("mask_rcnn_r18_fpn", STEPS),
+        ("retinanet_r50_fpn", ["baseline", "guide", "pretrain", "extract", "finetune"]),
+        ("upsamplers_carafe", ["baseline", "finetune"]),
+    ],
+)
+def test_what_an_experiment_runs(preset, places):
+    experiment = plan_experiment(preset, Settings(evaluations=1))
+    assert sorted(experiment.places.values()) == sorted(places)
+    titles = [titled(experiment, job)[0] for job in experiment.graph.jobs.values()]
+    assert len(set(titles)) == len(titles)
+
+
+def test_what_cannot_be_compared_is_refused(srfgan, tmp_path):
+    plain = srfgan("fit", "--preset", "mask_rcnn_r18_fpn_nn", "--dataset", "shapes")
+    assert plain.code == 2 and "`mask_rcnn_r18_fpn`" in plain.err
+    without = srfgan("fit", "--preset", "mask_rcnn_r18_fpn")
+    assert without.code == 2 and "--data-root" in without.err
+    with pytest.raises(InputError, match="reaches mask_rcnn_r50_fpn_nn too"):
+        plan_experiment("retinanet_r50_fpn", Settings(overrides=("model.neck.upsampler=afi",)))
+    (tmp_path / "taken").touch()
+    taken = srfgan("fit", "--preset", "demo", "--output-dir", "taken")
+    assert taken.code == 2 and "is a file" in taken.err
+
+
+def test_a_demo_goes_on_with_the_length_that_it_began_with(srfgan, monkeypatch, tmp_path):
+    asked = []
+
+    def stopped(experiment, settings, *arguments, **named):
+        asked.append(settings.scale)
+        raise Stopped
+
+    monkeypatch.setattr("srfgan_cli.fit.run_fit.run_fit", stopped)
+    monkeypatch.setattr(pace, "_seconds_per_step", lambda: 2 * pace.BUDGET / (pace.FIXED + pace.WHOLE))
+    done = srfgan("demo", "--devices", "cpu")
+    assert done.code == 130 and "The same command continues" in done.err and "six minutes" in done.err
+    assert 0.3 < asked[0] < 0.5
+    (tmp_path / "srfgan-demo").mkdir()
+    (tmp_path / "srfgan-demo/fit.json").write_text('{"scale": 0.25}')
+    srfgan("demo", "--devices", "cpu")
+    assert asked[1] == 0.25
+
+
+def test_the_demo_is_shortened_only_where_the_machine_is_slow(monkeypatch):
+    cpu = Devices("cpu", 1)
+    for step, expected in ((pace.BUDGET / 1e5, 1.0), (pace.BUDGET, pace.SHORTEST)):
+        monkeypatch.setattr(pace, "_seconds_per_step", lambda step=step: step)
+        assert pace.demo_scale(cpu) == expected
+    assert pace.demo_scale(Devices("cuda", 1)) == 1.0
+    assert pace.one_device("cpu") == cpu
+    with pytest.raises(InputError, match="one device"):
+        pace.one_device("2")
+
+
+def test_the_verdict_is_honest():
+    def said(*gains):
+        scores = {"plain": {}, "method": {}}
+        for task, gain in zip(("box", "mask"), gains, strict=True):
+            scores["plain"][task], scores["method"][task] = {"AP": 20.0}, {"AP": 20.0 + gain}
+        return verdict(SimpleNamespace(scores=scores, tasks=["box", "mask"], images=80))
+
+    assert "is ahead: +2.0 box AP, +1.5 mask AP" in said(2.0, 1.5)
+    assert "<strong>not</strong> above the baseline: \N{MINUS SIGN}2.0 box AP" in said(-2.0, 0.0)
+    assert "neither" in said(1.0, -0.5)
+    assert "scored on 80 images" in said(0.0, 0.0)
+    assert (duration(47.6), duration(312)) == ("48 s", "5 min 12 s")
+
+
+def test_ground_truth_masks_lie_where_they_belong():
+    square = Polygons((torch.tensor([[2.0, 1.0], [5.0, 1.0], [5.0, 4.0], [2.0, 4.0]]).double().numpy(),))
+    expected = torch.zeros(6, 8, dtype=torch.bool)
+    expected[1:4, 2:5] = True
+    assert torch.equal(whole_mask(square, (6, 8)), expected)
+
+    corner = torch.tensor([[1, 0], [1, 1]], dtype=torch.uint8).numpy()
+    half_outside = MaskPatch(corner, torch.tensor([-1.0, 3.0, 1.0, 5.0]).double().numpy())
+    expected = torch.zeros(4, 8, dtype=torch.bool)
+    assert torch.equal(whole_mask(half_outside, (4, 8)), expected)
+    doubled = MaskPatch(corner, torch.tensor([2.0, 0.0, 6.0, 4.0]).double().numpy())
+    pasted = whole_mask(doubled, (4, 8))
+    assert pasted[:, 2:4].all() and pasted[2:, 2:6].all() and not pasted[0, 5] and not pasted[:, 6:].any()
