@@ -49,6 +49,7 @@ def test_the_short_name_means_the_same_modules(tmp_path):
     run(SHORT_NAME, tmp_path, ROOT)
 
 
+@pytest.mark.slow
 def test_a_checkout_without_links_works(tmp_path):
     """Windows without its developer mode and zip archives have none."""
     checkout = tmp_path / "checkout"

@@ -19,7 +19,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
         "faster_rcnn_r18_fpn",
         "cascade_mask_rcnn_r18_fpn",
         "panet_r18_pafpn",
-        "tridentnet_r18_c4",
+        pytest.param("tridentnet_r18_c4", marks=pytest.mark.slow),
     ],
 )
 @pytest.mark.parametrize("order", ["RGB", "BGR"])

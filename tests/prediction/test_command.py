@@ -94,6 +94,7 @@ def test_classes_and_strict(srfgan, run, folder, tmp_path):
         assert {row["class"] for row in csv.DictReader(file)} <= {"größe"}
 
 
+@pytest.mark.slow  # torch's exporter takes a minute
 def test_an_exported_file_finds_the_same(srfgan, run, folder, tmp_path):
     pytest.importorskip("onnxruntime")
     file = tmp_path / "model.onnx"

@@ -258,7 +258,10 @@ def test_images_too_small_for_the_generator_are_refused(config, batch):
 
 @pytest.mark.parametrize(
     "detector",
-    ["cascade_mask_rcnn", "panet", "tridentnet", "libra_rcnn", "fcos", "atss", "centermask", "sparse_rcnn"],
+    [
+        *("cascade_mask_rcnn", "panet", "libra_rcnn", "fcos", "atss", "centermask", "sparse_rcnn"),
+        pytest.param("tridentnet", marks=pytest.mark.slow),
+    ],
 )
 def test_gradients_come_with_their_weights_strides(config, batch, detector, unwrapped):
     """DDP's buffers follow the weights; it copies, and warns of, gradients of other strides."""
