@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # One thread per test process: they share the cores. GPUs are hidden: the tests are about the CPU.
 PYTEST := CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: demo test test-fast test-slow fuzz lint format readme clean
+.PHONY: demo test test-fast test-slow fuzz lint format readme docs clean
 
 demo: $(VENV)/installed
 	$(BIN)/srfgan demo
@@ -32,9 +32,13 @@ format: $(VENV)/installed-dev
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-# The tables that README has from the code.
+# The site, into site/; `mkdocs serve` shows it while you write.
+docs: $(VENV)/installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+
+# The table that the documents have from the code.
 readme: $(VENV)/installed-dev
-	$(BIN)/python tests/test_readme.py
+	$(BIN)/python tests/test_docs.py
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -50,7 +50,8 @@ def root(
 
 
 @cache
-def _register() -> None:
+def register() -> None:
+    """Give `app` its commands, once."""
     from srfgan_cli.commands import (
         data,
         evaluate,
@@ -88,7 +89,7 @@ def run() -> None:
     from srfgan.models.errors import InputError
     from srfgan_cli.screen.console import abandon_output, end_output
 
-    _register()
+    register()
     code = 0
     try:
         code = app(standalone_mode=False) or 0

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from srfgan_cli.screen import complete
 from srfgan_cli.screen.console import print_json, print_path, stderr, stdout
 from srfgan_cli.screen.options import (
     BatchSize,
@@ -40,6 +41,7 @@ Preset = Annotated[
         "--preset",
         help="The method's preset, or your own YAML file.",
         metavar="NAME",
+        autocompletion=complete.presets,
         rich_help_panel="Recipe",
     ),
 ]

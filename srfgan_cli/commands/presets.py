@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from srfgan.models.errors import InputError
+from srfgan_cli.screen import complete
 from srfgan_cli.screen.console import print_json, stdout, styled
 from srfgan_cli.screen.options import Json, Set
 
@@ -17,7 +18,12 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="List, show, copy and compare presets.", no_args_is_help=True)
 
-PresetArgument = Annotated[str, typer.Argument(help="Preset name, or your own YAML file.", metavar="NAME")]
+PresetArgument = Annotated[
+    str,
+    typer.Argument(
+        help="Preset name, or your own YAML file.", metavar="NAME", autocompletion=complete.presets
+    ),
+]
 
 
 @app.command("list")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from srfgan_cli.screen import complete
 from srfgan_cli.screen.console import print_json, print_path, stderr, stdout
 from srfgan_cli.screen.options import (
     BatchSize,
@@ -35,7 +36,10 @@ if TYPE_CHECKING:
     from srfgan_cli.reproduction.jobs import Machine
 
 TableArgument = Annotated[
-    str, typer.Argument(help="As table1, upsamplers or srfgan_repository.", metavar="TABLE")
+    str,
+    typer.Argument(
+        help="As table1, upsamplers or srfgan_repository.", metavar="TABLE", autocompletion=complete.tables
+    ),
 ]
 Scale = Annotated[
     float,

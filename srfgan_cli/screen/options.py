@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 from typer import BadParameter, Option
 
 from srfgan.models.errors import InputError
+from srfgan_cli.screen import complete
 
 DatasetName = Literal["coco", "shapes"]
 PrecisionName = Literal["fp32", "tf32", "bf16", "fp16"]
@@ -44,7 +45,13 @@ def utf8_path(path: Path | None) -> Path | None:
 
 Preset = Annotated[
     str | None,
-    Option("--preset", help="Preset name, or your own YAML file.", metavar="NAME", rich_help_panel="Recipe"),
+    Option(
+        "--preset",
+        help="Preset name, or your own YAML file.",
+        metavar="NAME",
+        autocompletion=complete.presets,
+        rich_help_panel="Recipe",
+    ),
 ]
 Set = Annotated[
     list[str] | None,
@@ -206,6 +213,7 @@ Weights = Annotated[
         "--weights",
         help="Checkpoint: ours, detectron2's .pkl or .pth, safetensors; or `published`: the authors', fetched.",
         metavar="FILE",
+        autocompletion=complete.weights,
         rich_help_panel="Recipe",
     ),
 ]

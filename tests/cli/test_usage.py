@@ -27,6 +27,8 @@ OPTIONS = {
     "visualize": "class_ data_root devices generator image layer methods output preset score_threshold set_ weights "
     "val_images val_json what",
     "export": "format_ image json output preset set_ weights",
+    "fit": f"{NAMED} batch_size data_root dataset devices dry_run json launcher output_dir overwrite precision preset "
+    "scale seed set_",
     "demo": "devices output_dir overwrite seed",
 }
 """The surface that other people's scripts rely on: it grows on purpose only."""
@@ -34,7 +36,7 @@ OPTIONS = {
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_the_options_are_these(name):
-    main._register()
+    main.register()
     command = get_command(main.app).commands[name]
     assert sorted(parameter.name for parameter in command.params if parameter.name != "help") == sorted(
         OPTIONS[name].split()
