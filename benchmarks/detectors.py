@@ -1,9 +1,9 @@
-"""Every R-50 detector with nearest neighbour and with the generator: one 800x1216 image, as a table.
+"""Every R-50 detector with nearest neighbour, the generator and the thin one: one 800x1216 image, as a table.
 
-    python benchmarks/detectors.py [--turns 5] [--threads 2] [--device cuda] [--precision tf32]
+    python benchmarks/detectors.py [--turns 5] [--threads 2] [--device cuda] [--precision tf32] [--upsamplers srf]
 
-Parameters and multiply-accumulates are those of `srfgan presets show`. The two of a detector take turns; the ratio is
-the median of the turns' ratios.
+Parameters and multiply-accumulates are those of `srfgan presets show`. All of a detector take turns; a ratio is the
+median of the turns' ratios to nearest neighbour.
 """
 
 import argparse
@@ -26,21 +26,25 @@ PRESETS = {
     "Sparse R-CNN": "sparse_rcnn_r50_fpn",
 }
 """Cascade R-CNN has no row on R-50: it is Mask R-CNN's with other heads."""
-COLUMNS = ("detector", "nn: M", "GMAC", "ms", "srf: M", "GMAC", "ms", "ms, of nn", "GMAC, of nn")
+UPSAMPLERS = {
+    "nn": ["model.neck.upsampler=nn"],
+    "srf": ["model.neck.upsampler=srf"],
+    "thin": ["model.neck.upsampler=srf", "model.neck.generator.width=0.25"],
+}
 
 
 def model_of(name: str, upsampler: str):
-    """The model config of a detector with one of the two upsamplings."""
-    overrides = [f"model.neck.upsampler={upsampler}"]
+    """The model config of a detector with one of the upsamplings."""
+    overrides = list(UPSAMPLERS[upsampler])
     if name.startswith("Cascade"):
         overrides.append("model.detector=cascade_mask_rcnn")
     return load_preset(PRESETS[name], overrides).model
 
 
-def row(name: str, turns: int, device: str) -> str:
+def row(name: str, upsamplers: list[str], turns: int, device: str) -> str:
     """One line of the table."""
     image = picture().to(device)
-    models = {upsampler: model_of(name, upsampler) for upsampler in ("nn", "srf")}
+    models = {upsampler: model_of(name, upsampler) for upsampler in upsamplers}
     detectors = {upsampler: spread_detector(config).to(device) for upsampler, config in models.items()}
 
     def run(detector):
@@ -53,17 +57,26 @@ def row(name: str, turns: int, device: str) -> str:
     seconds = take_turns(
         {upsampler: run(detector) for upsampler, detector in detectors.items()}, turns, device
     )
-    costs = {upsampler: cost_of(config) for upsampler, config in models.items()}
-    ratio = statistics.median(srf / nn for srf, nn in zip(seconds["srf"], seconds["nn"], strict=True))
     cells = [name]
-    for upsampler, cost in costs.items():
-        ms = statistics.median(seconds[upsampler]) * 1000
+    for upsampler, config in models.items():
+        cost, ms = cost_of(config), statistics.median(seconds[upsampler]) * 1000
         cells += [
             f"{cost.parameters / 1e6:.1f}",
             f"{cost.macs / 1e9:.0f}",
             f"{ms:.1f}" if ms < 100 else f"{ms:.0f}",
         ]
-    return line([*cells, f"{ratio:.2f}", f"{costs['srf'].macs / costs['nn'].macs:.2f}"])
+        if upsampler != "nn":
+            ratios = [mine / plain for mine, plain in zip(seconds[upsampler], seconds["nn"], strict=True)]
+            cells.append(f"{statistics.median(ratios):.2f}")
+    return line(cells)
+
+
+def columns(upsamplers: list[str]) -> list[str]:
+    """The table's head."""
+    named = ["detector"]
+    for upsampler in upsamplers:
+        named += [f"{upsampler}: M", "GMAC", "ms", *(["of nn"] if upsampler != "nn" else [])]
+    return named
 
 
 def line(cells) -> str:
@@ -77,13 +90,16 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5)
     add_machine(parser)
     parser.add_argument("--detectors", nargs="+", choices=PRESETS, default=list(PRESETS))
+    parser.add_argument("--upsamplers", nargs="+", choices=[*UPSAMPLERS][1:], default=[*UPSAMPLERS][1:])
     arguments = parser.parse_args()
+    upsamplers = ["nn", *arguments.upsamplers]
+    head = columns(upsamplers)
     print(f"{describe_machine(arguments)}, one {HEIGHT}x{WIDTH} image\n")
-    print(line(COLUMNS))
-    print(line(["---", *["--:"] * (len(COLUMNS) - 1)]))
+    print(line(head))
+    print(line(["---", *["--:"] * (len(head) - 1)]))
     with computing(arguments):
         for name in arguments.detectors:
-            print(row(name, arguments.turns, arguments.device), flush=True)
+            print(row(name, upsamplers, arguments.turns, arguments.device), flush=True)
 
 
 if __name__ == "__main__":

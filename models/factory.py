@@ -26,6 +26,7 @@ from srfgan.models.config import (
     DiscriminatorConfig,
     FasterRCNNConfig,
     FCOSConfig,
+    GeneratorConfig,
     LibraRCNNConfig,
     MaskRCNNConfig,
     ModelConfig,
@@ -64,7 +65,7 @@ from srfgan.models.necks.extra_levels import ConvLevels, PooledLevel
 from srfgan.models.necks.fpn import FeaturePyramid
 from srfgan.models.necks.pafpn import PathAggregation, PathAugmentation
 from srfgan.models.necks.single_level import SingleLevel
-from srfgan.models.upsamplers import GENERATORS, UPSAMPLERS
+from srfgan.models.upsamplers import GENERATORS, SIZED, UPSAMPLERS
 
 RES_LEVELS = tuple(LEVELS)
 
@@ -114,7 +115,8 @@ def build_neck(config: NeckConfig, in_channels: Mapping[str, int], top: nn.Modul
         in_channels: channels of the backbone maps.
         top: makes the levels above p5, by default a pooled p6; a BiFPN has its own.
     """
-    upsample, top = build_upsampler(config.upsampler, config.channels), top or PooledLevel()
+    upsample = build_upsampler(config.upsampler, config.channels, config.generator)
+    top = top or PooledLevel()
     if config.name == "bifpn":
         return build_bifpn(config, in_channels, upsample)
     if config.name == "pafpn":
@@ -239,27 +241,40 @@ def build_centermask_head(config: CenterMaskConfig) -> CenterMaskHead:
     )
 
 
-def build_upsampler(name: str, channels: int) -> nn.Module:
+def build_upsampler(name: str, channels: int, size: GeneratorConfig | None = None) -> nn.Module:
     """Any x2 upsampler by its name in `srfgan.models.upsamplers.UPSAMPLERS`, for maps of `channels`.
 
+    Args:
+        name: of the upsampler.
+        channels: of the maps.
+        size: of `srf`, which alone has one to choose; None: the paper's.
+
     Raises:
-        InputError: for any other name, or channels that it cannot have.
+        InputError: for any other name, channels that it cannot have, or a size where there is none to choose.
     """
     _check_name(name, tuple(UPSAMPLERS), "upsampler")
     _check_channels(channels, "channels")
     module, made_by = UPSAMPLERS[name].split(":")
-    upsampler: nn.Module = getattr(import_module(f"srfgan.models.upsamplers.{module}"), made_by)(channels)
+    sizes = _sizes(name, channels, size)
+    upsampler: nn.Module = getattr(import_module(f"srfgan.models.upsamplers.{module}"), made_by)(
+        channels, **sizes
+    )
     return upsampler
 
 
-def build_generator(name: str, channels: int = 256) -> nn.Module:
+def build_generator(name: str, channels: int = 256, size: GeneratorConfig | None = None) -> nn.Module:
     """The generator G: `srf` (the paper's body) or `afi` (the published checkpoints' body).
 
+    Args:
+        name: of the body.
+        channels: of the maps.
+        size: of `srf`; None: the paper's.
+
     Raises:
-        InputError: for any other name, or channels that it cannot have.
+        InputError: as `build_upsampler`.
     """
     _check_name(name, GENERATORS, "generator")
-    return build_upsampler(name, channels)
+    return build_upsampler(name, channels, size)
 
 
 def build_discriminator(config: DiscriminatorConfig, in_channels: int = 256) -> Discriminator:
@@ -273,6 +288,15 @@ def build_discriminator(config: DiscriminatorConfig, in_channels: int = 256) -> 
     )
     _check_channels(in_channels, "in_channels")
     return Discriminator(in_channels, config.widths, config.kernel)
+
+
+def _sizes(name: str, channels: int, size: GeneratorConfig | None) -> dict[str, int]:
+    if size is None:
+        return {}
+    _check_config(size, GeneratorConfig, "build_upsampler", "as GeneratorConfig(width=64), for its size")
+    if name != SIZED:
+        raise InputError(f"{name!r} has no size to choose; {SIZED!r} has")
+    return size.sizes(channels)
 
 
 def _check_config(config: Any, wanted: type, function: str, where: str) -> None:

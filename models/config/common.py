@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, model_validator
 from pydantic_core import PydanticKnownError
 
-from srfgan.models.upsamplers import UPSAMPLERS
+from srfgan.models.upsamplers import SIZED, UPSAMPLERS
 
 BackboneName = Literal["r10", "r18", "r50", "r101", "x101_64x4d", "s101", "v39", "v99", "swin_t", "swin_l"]
 """`r10`: one block per stage and half of ResNet-18's width, for trainings of minutes on a CPU."""
@@ -110,6 +110,39 @@ class PAFPNConfig(StrictConfig):
     AFI-GAN's and SRF-GAN's published weights, a path of plain sums, and output convolutions beside it."""
 
 
+def _is_a_width(value: Any) -> int | float:
+    """A number of channels, or a share of some.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if isinstance(value, float) and 0 < value < 1:
+        return value
+    if type(value) is int and 1 <= value <= 8192:
+        return value
+    raise ValueError("channels, from 1 to 8192, or a share of the maps' between 0 and 1")
+
+
+class GeneratorConfig(StrictConfig):
+    """The size of the generator `srf`; what is not given is the paper's."""
+
+    width: Annotated[int | float, PlainValidator(_is_a_width)] | None = None
+    """Channels inside, between a 1x1 convolution down to them and one up again, or below 1 their share of the maps'
+    channels; None: as many as the maps have, without the first of the two."""
+    blocks: int | None = Field(None, ge=1, le=64)
+    """Residual blocks; None: 5."""
+
+    def sizes(self, channels: int) -> dict[str, int]:
+        """What is given, `width` in channels, for maps of `channels`."""
+        given: dict[str, int] = {}
+        if self.width is not None:
+            share = self.width < 1
+            given["width"] = max(1, round(self.width * channels)) if share else int(self.width)
+        if self.blocks is not None:
+            given["blocks"] = self.blocks
+        return given
+
+
 class NeckConfig(StrictConfig):
     """The feature pyramid and what upsamples in its top-down path."""
 
@@ -118,6 +151,8 @@ class NeckConfig(StrictConfig):
     upsampler: UpsamplerName = "srf"
     """What upsamples in the top-down path; `srf` and `afi` are the generators that stage 1 trains, and the other
     learned ones learn with the detector alone."""
+    generator: GeneratorConfig | None = None
+    """The size of `srf`, as a thin one's; None: the paper's. No other upsampler has sizes to choose."""
     norm: Literal["none", "bn"] = "none"
     """`bn`: BatchNorm after each of the neck's convolutions, which then have no bias. A BiFPN has
     norms of its own, and needs more than one pixel at p7 (or more than one image) to train."""
@@ -125,6 +160,19 @@ class NeckConfig(StrictConfig):
     """Used by `bifpn`."""
     pafpn: PAFPNConfig = PAFPNConfig()
     """Used by `pafpn`."""
+
+    @model_validator(mode="after")
+    def _a_size_of_what_has_one(self) -> Self:
+        if self.generator is not None and self.upsampler != SIZED:
+            raise ValueError(
+                f"generator is the size of the upsampler {SIZED!r}, got the upsampler {self.upsampler!r} with it; "
+                "model.neck.generator=null leaves it out"
+            )
+        return self
+
+    def plain(self) -> Self:
+        """The same pyramid with nearest neighbour, as a guide's."""
+        return self.model_copy(update={"upsampler": "nn", "generator": None})
 
 
 class DiscriminatorConfig(StrictConfig):
@@ -199,6 +247,10 @@ class ModelConfig(StrictConfig):
     def size_divisibility(self) -> int:
         """Images are padded to sides that are multiples of this many pixels."""
         return 128 if self.neck.name == "bifpn" and self.neck.bifpn.wiring == "afigan" else 32
+
+    def plain(self) -> Self:
+        """The same detector with nearest neighbour in its pyramid."""
+        return self.model_copy(update={"neck": self.neck.plain()})
 
     def scaled(self, factor: float) -> Self:
         """The detector for images of `factor` times the size: whatever of it is a length in pixels follows."""

@@ -22,3 +22,5 @@ UPSAMPLERS = {
 channels. A line here is all that a new class needs: configs, options, README and tests read this table."""
 GENERATORS = ("srf", "afi")
 """Those of them that stage 1 trains: the papers' two bodies."""
+SIZED = "srf"
+"""The one whose width and depth can be chosen; `afi` is as large as in the published checkpoints."""

@@ -18,23 +18,31 @@ class SRFGenerator(nn.Module):
     The last convolution starts small: in training mode, an untrained generator adds some 0.16 of a random map's norm
     to its bilinear interpolation, at any width; in evaluation mode, before its batch norms have seen a map, several
     times as much.
+
+    Args:
+        channels: of the map.
+        width: channels inside, to which a 1x1 convolution leads down; the last one, 1x1 too, leads back up. None: as
+            many as the map has, without that first convolution, as in the paper.
+        blocks: how many residual blocks; 5 in the paper.
     """
 
-    def __init__(self, channels: int, num_blocks: int = 5) -> None:
+    def __init__(self, channels: int, width: int | None = None, blocks: int = 5) -> None:
         super().__init__()
-        self.head = Conv2d(channels, channels, 3, padding=1)
-        self.blocks = nn.Sequential(*(ResidualBlock(channels) for _ in range(num_blocks)))
-        self.trunk = Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.trunk_norm = nn.BatchNorm2d(channels)
-        self.up = ConvTranspose2d(channels, channels, 6, stride=2, padding=2, bias=False)
-        self.up_norm = nn.BatchNorm2d(channels)
-        self.tail = nn.Conv2d(channels, channels, 1)
+        inside = channels if width is None else width
+        self.down = nn.Identity() if width is None else nn.Conv2d(channels, inside, 1)
+        self.head = Conv2d(inside, inside, 3, padding=1)
+        self.blocks = nn.Sequential(*(ResidualBlock(inside) for _ in range(blocks)))
+        self.trunk = Conv2d(inside, inside, 3, padding=1, bias=False)
+        self.trunk_norm = nn.BatchNorm2d(inside)
+        self.up = ConvTranspose2d(inside, inside, 6, stride=2, padding=2, bias=False)
+        self.up_norm = nn.BatchNorm2d(inside)
+        self.tail = nn.Conv2d(inside, channels, 1)
         _init_convolutions(self, gain=1.0)
         _init_convolutions(self.tail, gain=0.1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C, 2H, 2W)."""
-        y = self.blocks(_leaky(self.head(x)))
+        y = self.blocks(_leaky(self.head(self.down(x))))
         y = _leaky(self.trunk_norm(self.trunk(y)))
         y = _leaky(self.up_norm(self.up(y)))
         return torch.add(self.tail(y), _bilinear(x))

@@ -21,13 +21,13 @@ def pretrain(**given: Any) -> None:
     _train(TrainOptions("pretrain", **given))
 
 
-@with_train_options(without=("backbone", "extractor", "unlabeled", "teacher"))
+@with_train_options(without=("backbone", "extractor", "distill", "unlabeled", "teacher"))
 def extract(**given: Any) -> None:
     """Stage 2: train the multi-scale SRF extractor M, a detector on half-size images with G inside."""
     _train(TrainOptions("extract", **given))
 
 
-@with_train_options(without=("backbone", "guide"))
+@with_train_options(without=("backbone", "guide", "distill"))
 def finetune(**given: Any) -> None:
     """Stage 3: train the target detector T; `_nn` presets train plain baselines."""
     _train(TrainOptions("finetune", **given))

@@ -116,6 +116,9 @@ def detectron2_config(config: Config, model: ModelConfig, weights: str) -> dict[
     }
     if plugin:
         values["SRF"] = {"UPSAMPLER": neck.upsampler}
+        if neck.generator is not None:
+            sizes = neck.generator.sizes(neck.channels)
+            values["SRF"] |= {f"GENERATOR_{key.upper()}": value for key, value in sizes.items()}
         if ours_is_timm:
             values["SRF"]["BACKBONE"] = backbone.name
         if neck.name == "bifpn":

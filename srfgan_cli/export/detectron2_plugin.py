@@ -51,12 +51,15 @@ def add_srfgan_config(cfg: CfgNode) -> None:
     """Add the keys of the SRF backbones to a detectron2 config, with their defaults.
 
     MODEL.SRF.UPSAMPLER: any of `srfgan.models.upsamplers.UPSAMPLERS`; `srf` is the paper's generator, `afi` that of
-    the published checkpoints. MODEL.SRF.BACKBONE: any of `srfgan.models.config.BackboneName`, for `build_timm_srf_*`;
+    the published checkpoints. MODEL.SRF.GENERATOR_WIDTH and GENERATOR_BLOCKS: channels inside `srf` and its residual
+    blocks, 0 for the paper's. MODEL.SRF.BACKBONE: any of `srfgan.models.config.BackboneName`, for `build_timm_srf_*`;
     MODEL.RESNETS.NORM and STRIDE_IN_1X1 and MODEL.BACKBONE.FREEZE_AT apply to it too. MODEL.SRF.BIFPN_WIRING
     and BIFPN_REPEATS: `srfgan.models.config.BiFPNConfig`, of AFI-GAN's wiring and the paper's.
     """
     cfg.MODEL.SRF = CfgNode()
     cfg.MODEL.SRF.UPSAMPLER = "srf"
+    cfg.MODEL.SRF.GENERATOR_WIDTH = 0
+    cfg.MODEL.SRF.GENERATOR_BLOCKS = 0
     cfg.MODEL.SRF.BACKBONE = "s101"
     cfg.MODEL.SRF.BIFPN_WIRING = "paper"
     cfg.MODEL.SRF.BIFPN_REPEATS = 7
@@ -129,6 +132,7 @@ def build_pyramid(cfg: CfgNode, input_shape: ShapeSpec, detector: str, body: str
         "repeats": cfg.MODEL.SRF.BIFPN_REPEATS,
     }
     channels = cfg.MODEL.FPN.OUT_CHANNELS
+    size = {"width": cfg.MODEL.SRF.GENERATOR_WIDTH or None, "blocks": cfg.MODEL.SRF.GENERATOR_BLOCKS or None}
     config = parse_model(
         {
             "detector": detector,
@@ -136,6 +140,7 @@ def build_pyramid(cfg: CfgNode, input_shape: ShapeSpec, detector: str, body: str
                 "name": neck,
                 "channels": channels,
                 "upsampler": upsampler,
+                "generator": size if any(size.values()) else None,
                 "norm": norm,
                 "bifpn": bifpn,
             },

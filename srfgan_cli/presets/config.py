@@ -227,6 +227,13 @@ class AdversarialConfig(StrictConfig):
     stage 1; None: whole maps, as in the published code. L1 compares whole maps in any case."""
 
 
+class DistillConfig(StrictConfig):
+    """L1 to the maps that a trained generator, as a larger one, makes of the same half-size image's."""
+
+    weight: float = Field(1.0, gt=0, le=1e6)
+    """Of this term, beside the L1 to the target's maps, which is 1."""
+
+
 class PretrainConfig(StrictConfig):
     """Stage 1: G and D against a frozen detector's pyramid."""
 
@@ -234,6 +241,9 @@ class PretrainConfig(StrictConfig):
         iterations=150_000, lr=0.001, milestones=[120_000], warmup_iterations=1000
     )
     adversarial: AdversarialConfig = AdversarialConfig()
+    distill: DistillConfig | None = None
+    """Learn from a trained generator too: that of `--distill`, or of the run of `sources.distill`. None: the paper's
+    loss."""
 
 
 class ExtractConfig(StrictConfig):
@@ -313,6 +323,8 @@ class SourcesConfig(StrictConfig):
     """The preset whose `pretrain` run gives G and D; default: this preset."""
     extractor: PresetName | None = None
     """The preset whose `extract` run gives M; default: this preset."""
+    distill: PresetName | None = None
+    """The preset whose `pretrain` run gives the generator that `pretrain.distill` learns from."""
     detector: PresetName | None = None
     """The preset whose detector this one only evaluates in another way; it then trains nothing of its own."""
 

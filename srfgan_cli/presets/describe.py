@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Iterator, Sequence
 
+from srfgan.models.config import NeckConfig
 from srfgan.models.upsamplers import GENERATORS
 from srfgan_cli.presets.config import Config, StageName
 from srfgan_cli.presets.library import dump_yaml, list_presets
@@ -42,7 +43,7 @@ def recipe(config: Config) -> str:
     detector = _DETECTORS.get(config.model.detector, config.model.detector)
     said = [f"{detector} {_title(config.model.backbone.name)}-{_NECKS.get(neck.name, neck.name)}"]
     if config.model.has_pyramid:
-        said.append("nearest neighbour" if neck.upsampler == "nn" else neck.upsampler)
+        said.append(_upsampling(neck))
     return ", ".join([*said, *_taken_over(config), _length(config), *_peculiarities(config)])
 
 
@@ -117,6 +118,15 @@ def _title(backbone: str) -> str:
     )
 
 
+def _upsampling(neck: NeckConfig) -> str:
+    if neck.upsampler == "nn":
+        return "nearest neighbour"
+    sizes = neck.generator.sizes(neck.channels) if neck.generator else {}
+    words = {"width": "{} wide inside", "blocks": "{} blocks"}
+    said = [words[key].format(value) for key, value in sizes.items()]
+    return f"{neck.upsampler} ({', '.join(said)})" if said else neck.upsampler
+
+
 def _taken_over(config: Config) -> list[str]:
     """What earlier stages give to the detector, and whose stages they are where not the preset's own."""
     train, sources = config.finetune, config.sources
@@ -145,6 +155,8 @@ def _peculiarities(config: Config) -> Iterator[str]:
         yield "random crops"
     if "pretrain" in config.stages and config.pretrain.adversarial.weight == 0:
         yield "no adversarial term"
+    if "pretrain" in config.stages and config.pretrain.distill is not None:
+        yield "distilled" + (f" from {config.sources.distill}" if config.sources.distill else "")
     if "extract" in config.stages:
         if config.data.degradation != "bilinear":
             yield f"half-size images by {config.data.degradation}"

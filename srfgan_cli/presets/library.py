@@ -289,7 +289,9 @@ def _parsed(override: Any) -> tuple[list[str], Any, str]:
 def _put(values: dict[str, Any], keys: list[str], value: Any, where: str) -> None:
     *parents, last = keys
     for depth, parent in enumerate(parents):
-        values = values.setdefault(parent, {})
+        if values.get(parent) is None:  # a section that is left out
+            values[parent] = {}
+        values = values[parent]
         if not isinstance(values, dict):
             raise InputError(f"{where}: '{_cut('.'.join(keys[: depth + 1]))}' is a value, not a section.")
     values[last] = value

@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from srfgan.models import build_discriminator, build_upsampler
-from srfgan.models.config import DiscriminatorConfig, ModelConfig, parse_model
+from srfgan.models.config import DiscriminatorConfig, GeneratorConfig, ModelConfig, parse_model
 from srfgan.models.cost import cost_of
 from srfgan_cli.machine.precision import autocast, float32_products
 from srfgan_cli.presets.config import Config, Precision
@@ -40,15 +40,17 @@ def job_gmacs(job: Job) -> float:
         return _pyramid(config.model, size) * (1 + BACKWARD)
     neck, guide, maps = (
         config.model.neck,
-        _pyramid(_plain(config.model), size),
+        _pyramid(config.model.plain(), size),
         _level_sizes(config, half),
     )
     critic = config.discriminator.model_dump_json()
     judged = sum(_discriminator(critic, neck.channels, level) for level in maps) * JUDGED
     if job.kind == "pretrain":
-        made = sum(_upsampler(neck.upsampler, neck.channels, level) for level in maps)
+        made = sum(_upsampler(neck.upsampler, neck.channels, neck.generator, level) for level in maps)
+        if config.pretrain.distill is not None:  # whose generator is taken to be of the paper's size
+            guide += sum(_upsampler(neck.upsampler, neck.channels, None, level) for level in maps)
         # D sees maps of the original's size, which have four times the pixels of the half-size image's.
-        return guide + _pyramid(_plain(config.model), half) + made * (1 + BACKWARD) + 4 * judged
+        return guide + _pyramid(config.model.plain(), half) + made * (1 + BACKWARD) + 4 * judged
     return guide + _pyramid(config.model, half) * (1 + BACKWARD) + judged
 
 
@@ -92,10 +94,6 @@ def _image_size(config: Config) -> tuple[int, int]:
     return short, min(round(short * ASPECT), max(short, config.data.max_side))
 
 
-def _plain(model: ModelConfig) -> ModelConfig:
-    return model.model_copy(update={"neck": model.neck.model_copy(update={"upsampler": "nn"})})
-
-
 def _level_sizes(config: Config, size: tuple[int, int]) -> list[tuple[int, int]]:
     """The map of each compared pyramid level of an image of `size`."""
     levels = config.pretrain.adversarial.levels
@@ -113,9 +111,9 @@ def _pyramid_of(model_json: str, size: tuple[int, int]) -> float:
 
 
 @cache
-def _upsampler(name: str, channels: int, size: tuple[int, int]) -> float:
+def _upsampler(name: str, channels: int, inside: GeneratorConfig | None, size: tuple[int, int]) -> float:
     with torch.device("meta"):
-        return _on_maps(build_upsampler(name, channels), channels, size)
+        return _on_maps(build_upsampler(name, channels, inside), channels, size)
 
 
 @cache

@@ -28,7 +28,9 @@ def what_decides(config: Config, stage: str, unlabeled: str) -> dict[str, Any]:
         unused.append("model.inference")  # which decides what a teacher finds
     kept = {key: value for key, value in kept.items() if not _belongs(key, unused)}
     if stage == "pretrain":
-        kept["generator"] = [config.model.neck.upsampler, config.model.neck.channels]
+        neck = config.model.neck
+        size = [] if neck.generator is None else [neck.generator.sizes(neck.channels)]
+        kept["generator"] = [neck.upsampler, neck.channels, *size]
     else:
         kept |= {key: getattr(config.model.inference, key) for key in config.model.inference_in_training}
     return kept

@@ -6,24 +6,25 @@ from typing import Literal
 
 from srfgan_cli.presets.config import Config, StageName
 
-SourceName = Literal["guide", "generator", "extractor"]
-"""F, G and M."""
+SourceName = Literal["guide", "generator", "extractor", "distill"]
+"""F, G, M, and a larger G that this one is distilled from."""
 
 
 def source_presets(config: Config) -> dict[SourceName, tuple[StageName, str]]:
-    """The stage and the preset whose run gives F, G or M, wherever this preset's stages need it."""
+    """The stage and the preset whose run gives F, G, M or a larger G, wherever this preset's stages need it."""
     sources = config.sources
     return {
         "guide": ("finetune", config.guide),
         "generator": ("pretrain", sources.generator or config.name),
         "extractor": ("extract", sources.extractor or config.name),
+        "distill": ("pretrain", sources.distill or config.name),
     }
 
 
 def needed_sources(config: Config, stage: StageName) -> tuple[SourceName, ...]:
     """Which of them a stage reads where no option says otherwise."""
     if stage == "pretrain":
-        return ("guide",)
+        return ("guide",) if config.pretrain.distill is None else ("guide", "distill")
     if stage == "extract":
         return ("guide", "generator")
     reuse = config.finetune.reuse

@@ -9,7 +9,7 @@ from typing import Any
 from srfgan.models.errors import InputError
 from srfgan.models.upsamplers import GENERATORS
 from srfgan_cli.machine.launcher import is_worker
-from srfgan_cli.presets.config import Config, SelfTrainingConfig, SolverConfig
+from srfgan_cli.presets.config import Config, DistillConfig, SelfTrainingConfig, SolverConfig
 from srfgan_cli.presets.library import dump_yaml, load_preset
 from srfgan_cli.runs.folder import Run
 from srfgan_cli.runs.graph import SourceName, needed_sources, source_presets
@@ -21,6 +21,7 @@ _WHAT = {
     "guide": "the trained plain detector F",
     "generator": "stage 1's generator",
     "extractor": "stage 2's extractor",
+    "distill": "the generator to learn from",
 }
 
 
@@ -29,7 +30,7 @@ class Plan:
     """Everything that one training run needs to know before it starts.
 
     Attributes:
-        guide, generator, extractor: checkpoints of earlier stages that this run reads; None where it
+        guide, generator, extractor, distill: checkpoints of other stages that this run reads; None where it
             does not need them.
         weights: the detector that this run starts from; None where it does not start from one.
         teacher: the detector that labels images for it, if any.
@@ -43,6 +44,7 @@ class Plan:
     guide: Path | None = None
     generator: Path | None = None
     extractor: Path | None = None
+    distill: Path | None = None
     weights: Path | None = None
     teacher: Path | None = None
     finished: bool = False
@@ -82,7 +84,7 @@ def make_plan(options: TrainOptions) -> Plan:
             f"Preset '{config.name}' upsamples by '{config.model.neck.upsampler}': there is no generator to train. "
             "Choose a preset with srf or afi, or --set model.neck.upsampler=srf."
         )
-    config = _with_self_training(config, options)
+    config = _with_distillation(_with_self_training(config, options), options)
     run = Run(options.output_dir) if options.output_dir else Run.default(options.stage, config.name)
     options = _decided(options, run)
     finished = options.auto_resume and run.model.is_file()
@@ -226,6 +228,14 @@ def _with_self_training(config: Config, options: TrainOptions) -> Config:
     )
 
 
+def _with_distillation(config: Config, options: TrainOptions) -> Config:
+    """The config with the default distillation where `--distill` asks for it and the preset says nothing."""
+    if options.distill is None or config.pretrain.distill is not None:
+        return config
+    distilled = config.pretrain.model_copy(update={"distill": DistillConfig()})
+    return config.model_copy(update={"pretrain": distilled})
+
+
 def _overrides(options: TrainOptions) -> list[str]:
     values: dict[str, Any] = {
         "seed": options.seed,
@@ -279,6 +289,11 @@ def _source(which: SourceName, config: Config, options: TrainOptions) -> Path:
     """The file that an option names, the authors' for `published`, or an earlier run's of the same preset."""
     stage, preset = source_presets(config)[which]
     given: Path | None = getattr(options, which)
+    if which == "distill" and given is None and config.sources.distill is None:
+        raise InputError(
+            f"Preset '{config.name}' learns from a trained generator (pretrain.distill) and names none: give it with "
+            "--distill FILE, or --set sources.distill=PRESET. --set pretrain.distill=null trains without."
+        )
     if given == PUBLISHED:
         return _file(given, config if preset == config.name else load_preset(preset), options)
     path = given or Run.default(stage, preset).model

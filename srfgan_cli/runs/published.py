@@ -12,7 +12,7 @@ from srfgan_cli.presets.facts import Row
 from srfgan_cli.presets.tables import shipped
 
 PUBLISHED = Path("published")
-"""The word that `--weights`, `--guide`, `--generator`, `--extractor` and `--teacher` take instead of a file."""
+"""The word that `--weights` and all options that name an earlier stage's result or a teacher take instead of a file."""
 
 
 def published_row(config: Config) -> Row | None:

@@ -263,6 +263,15 @@ Teacher = Annotated[
         rich_help_panel="Data",
     ),
 ]
+Distill = Annotated[
+    Path | None,
+    Option(
+        "--distill",
+        help="A trained generator, or a detector with one, whose maps G comes near too; or `published`.",
+        metavar="FILE",
+        rich_help_panel="Recipe",
+    ),
+]
 
 
 Backbone = Annotated[
@@ -291,6 +300,7 @@ class TrainOptions:
     guide: Guide = None
     generator: Generator = None
     extractor: Extractor = None
+    distill: Distill = None
     weights: Weights = None
     set_: Set = None
     data_root: DataRoot = None

@@ -6,6 +6,7 @@ from srfgan.models import build_detector, build_discriminator, build_generator
 from srfgan.models.config import ModelConfig
 from srfgan.models.detector import Detector
 from srfgan.models.weights import read_checkpoint
+from srfgan.models.weights.generator import load_generator
 from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.machine.distributed import World
 from srfgan_cli.runs.plan import Plan
@@ -14,7 +15,7 @@ from srfgan_cli.training.compilation import compile_networks
 from srfgan_cli.training.extract import ExtractStage
 from srfgan_cli.training.finetune import FinetuneStage
 from srfgan_cli.training.initial import load_initial
-from srfgan_cli.training.pretrain import PretrainStage
+from srfgan_cli.training.pretrain import Distillation, PretrainStage
 from srfgan_cli.training.stage import Stage
 
 
@@ -48,13 +49,22 @@ def _build_pretrain(plan: Plan, model: ModelConfig, world: World) -> PretrainSta
     channels = model.neck.channels
     return PretrainStage(
         sources.load_guide(plan.guide, model),
-        build_generator(model.neck.upsampler, channels),
+        build_generator(model.neck.upsampler, channels, model.neck.generator),
         build_discriminator(config.discriminator, channels),
         config.pretrain.adversarial,
         config.data.degradation,
         config.pretrain.solver,
         world,
+        _distillation(plan, channels),
     )
+
+
+def _distillation(plan: Plan, channels: int) -> Distillation | None:
+    settings = plan.config.pretrain.distill
+    if settings is None:
+        return None
+    assert plan.distill is not None
+    return Distillation(load_generator(plan.distill, channels)[1], settings.weight)
 
 
 def _build_extract(plan: Plan, model: ModelConfig, categories: CategoryMap, world: World) -> ExtractStage:

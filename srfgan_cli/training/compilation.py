@@ -24,8 +24,8 @@ def compile_networks(stage: Stage, device: torch.device) -> None:
     _require_compiler(device)
     # The discriminator's graph is gone through for the generator's step and again for its own.
     torch._functorch.config.donated_buffer = False
-    guide = getattr(stage, "guide", None)
-    for module in (*stage.modules.values(), *([guide] if guide is not None else [])):
+    frozen = (getattr(stage, name, None) for name in ("guide", "teacher"))
+    for module in (*stage.modules.values(), *(module for module in frozen if module is not None)):
         for network in _networks(module):
             network.compile()
 

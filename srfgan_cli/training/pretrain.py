@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -27,28 +28,50 @@ from srfgan_cli.training.pairs import halve
 
 
 class GeneratorLosses(nn.Module):
-    """Equation (2): G reproduces the original image's maps from the half-size image's."""
+    """Equation (2): G reproduces the original image's maps from the half-size image's.
 
-    def __init__(self, generator: nn.Module, config: AdversarialConfig) -> None:
+    Args:
+        generator: G.
+        config: of the adversarial term.
+        distill_weight: of the term that compares G's maps with a trained generator's.
+    """
+
+    def __init__(
+        self, generator: nn.Module, config: AdversarialConfig, distill_weight: float | None = None
+    ) -> None:
         super().__init__()
         self.generator = generator
         self.config = config
+        self.distill_weight = distill_weight
 
     def forward(
-        self, low: Maps, real: Maps, judge: Judge
+        self, low: Maps, real: Maps, judge: Judge, taught: Maps | None = None
     ) -> tuple[dict[str, Tensor], list[Tensor], list[Tensor]]:
-        """The named losses; D's logits of the fake maps, or windows, and the real ones, for its own step."""
+        """The named losses; D's logits of the fake maps, or windows, and the real ones, for its own step.
+
+        `taught` are the trained generator's maps of `low`.
+        """
         generated = {level: self.generator(features) for level, features in low.items()}
         fake, target = paired(generated, real)
         losses = {"loss_content": content_loss(fake, target)}
+        if self.distill_weight is not None and taught is not None:
+            losses["loss_distill"] = self.distill_weight * content_loss(*paired(generated, taught))
         fake, target = random_windows(fake, target, self.config.window)
         judgement = judge(fake)
         losses["loss_adversarial"] = self.config.weight * judgement.loss
         return losses, judgement.logits, target
 
 
+@dataclass(frozen=True)
+class Distillation:
+    """A trained generator, as a larger one, whose maps G comes near too, and the weight of that term."""
+
+    teacher: nn.Module
+    weight: float
+
+
 class PretrainStage:
-    """Trains G and D; the guide F is frozen and in evaluation mode."""
+    """Trains G and D; the guide F, and the generator to learn from, are frozen and in evaluation mode."""
 
     detector: Detector | None = None
 
@@ -61,8 +84,12 @@ class PretrainStage:
         degradation: Interpolation,
         solver: SolverConfig,
         world: World,
+        distillation: Distillation | None = None,
     ) -> None:
         self.guide = guide.requires_grad_(False).to(world.device)
+        self.teacher = (
+            None if distillation is None else world.place(distillation.teacher.requires_grad_(False))
+        )
         self.modules: dict[str, nn.Module] = {
             "generator": world.place(generator),
             "discriminator": world.place(discriminator),
@@ -70,13 +97,16 @@ class PretrainStage:
         self.optimizers = {name: build_optimizer(module, solver) for name, module in self.modules.items()}
         self._levels: Sequence[str] = adversarial.levels
         self._degradation = degradation
-        self._generator_losses = world.parallel(GeneratorLosses(generator, adversarial))
+        weight = None if distillation is None else distillation.weight
+        self._generator_losses = world.parallel(GeneratorLosses(generator, adversarial, weight))
         self._real_loss = world.parallel(RealLoss(discriminator))
         self.parallel = [self._generator_losses, self._real_loss]
 
     def train(self) -> None:
-        """G and D in training mode, F in evaluation mode."""
+        """G and D in training mode, F and the generator to learn from in evaluation mode."""
         self.guide.eval()
+        if self.teacher is not None:
+            self.teacher.eval()
         for module in self.modules.values():
             module.train()
 
@@ -87,8 +117,9 @@ class PretrainStage:
             halves = halve(batch.images, self._degradation)
             require_normalisable(halves, max(self._levels))
             low = guide_maps(self.guide, halves, self._levels)
+            taught = None if self.teacher is None else {name: self.teacher(x) for name, x in low.items()}
         judge = as_judge(self.modules["discriminator"])
-        losses, logits, target = self._generator_losses(low, real, judge)
+        losses, logits, target = self._generator_losses(low, real, judge, taught)
         yield losses
         yield from discriminator_losses(self._real_loss, logits, target)
 

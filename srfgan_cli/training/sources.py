@@ -11,6 +11,7 @@ from srfgan.models.config import DiscriminatorConfig, ModelConfig
 from srfgan.models.detector import Detector
 from srfgan.models.errors import InputError
 from srfgan.models.weights import Checkpoint, load_weights, read_checkpoint
+from srfgan.models.weights.generator import shape_of
 from srfgan_cli.data.categories import CategoryMap, few
 from srfgan_cli.screen.console import stderr
 
@@ -36,9 +37,8 @@ def load_guide(path: Path, config: ModelConfig) -> Detector:
     Raises:
         InputError: unreadable, of another architecture, or with a pyramid of another width.
     """
-    plain = config.model_copy(update={"neck": config.neck.model_copy(update={"upsampler": "nn"})})
     checkpoint = read_checkpoint(path)
-    built = checkpoint.model_config() or plain
+    built = checkpoint.model_config() or config.plain()
     if built.neck.channels != config.neck.channels:
         raise InputError(
             f"{path}: its pyramid has {built.neck.channels} channels, this preset's {config.neck.channels}."
@@ -63,9 +63,11 @@ def take_generator(detector: Detector, source: Path | Checkpoint) -> None:
     """Reuse G: a stage-1 result's generator, or the one inside a detector's file, into the detector's neck.
 
     Raises:
-        InputError: the file holds no generator of this body and width.
+        InputError: the file holds no generator of this body and size.
     """
-    load_weights(detector, source, parts=GENERATOR, strict=True)
+    checkpoint = source if isinstance(source, Checkpoint) else read_checkpoint(source)
+    _check_same_generator(detector, checkpoint)
+    load_weights(detector, checkpoint, parts=GENERATOR, strict=True)
 
 
 def take_extractor(detector: Detector, path: Path) -> None:
@@ -77,7 +79,9 @@ def take_extractor(detector: Detector, path: Path) -> None:
     Raises:
         InputError: the file holds another architecture.
     """
-    report = load_weights(detector, path, parts=EXTRACTOR, warn=False)
+    checkpoint = read_checkpoint(path)
+    _check_same_generator(detector, checkpoint)
+    report = load_weights(detector, checkpoint, parts=EXTRACTOR, warn=False)
     if report.complete:
         return
     differing = [*report.missing, *report.mismatched, *report.unexpected]
@@ -86,6 +90,15 @@ def take_extractor(detector: Detector, path: Path) -> None:
     stderr.print(
         f"The extractor was trained with another head; its levels differ.\n{report.summary()}", soft_wrap=True
     )
+
+
+def _check_same_generator(detector: Detector, checkpoint: Checkpoint) -> None:
+    own, theirs = shape_of(detector.state_dict()), shape_of(checkpoint.tensors)
+    if own is not None and theirs is not None and own != theirs:
+        raise InputError(
+            f"{checkpoint.path} holds the generator {theirs}; this preset's is {own}. Give the preset that it belongs "
+            f"to, or: {theirs.settings}"
+        )
 
 
 def load_start(detector: Detector, path: Path, categories: CategoryMap) -> None:

@@ -53,7 +53,11 @@ def draw_level(request: Request, level: str, methods: Sequence[str]) -> Path:
     detector.to(request.device)
     image = resized(config, read(images[0], config) if images else example_image())
     shown = level_maps(
-        detector, image, methods, level=level.lower(), generators=generators(request, config, detector)
+        detector,
+        image,
+        methods,
+        level=level.lower(),
+        generators=generators(request, config, detector, methods),
     )
     note = "random weights" if trained is None else untrained_note(shown.untrained, trained.path)
     panel = p2_panel(image, shown.maps, level=level.lower(), note=note)

@@ -111,7 +111,7 @@ def _seen(
         ]
         return {method: view for each in found for method, view in each.items()}, ""
     (subject,) = subjects
-    given = generators(request, subject.config, subject.detector)
+    given = generators(request, subject.config, subject.detector, methods)
     swaps = swaps_of(subject.detector, methods, given)
     return views(subject.detector, image, swaps.modules), untrained_note(
         swaps.untrained, subject.trained.path

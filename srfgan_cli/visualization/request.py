@@ -10,13 +10,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from srfgan.models import build_generator
 from srfgan.models.detector import Detector
 from srfgan.models.errors import InputError
 from srfgan.models.ops.masks import paste_masks
 from srfgan.models.structures import Detections
 from srfgan.models.upsamplers import GENERATORS
-from srfgan.models.weights import load_weights
+from srfgan.models.weights.generator import load_generator
 from srfgan_cli.data.categories import CategoryMap, few
 from srfgan_cli.data.images import is_image_name, list_images, read_image
 from srfgan_cli.data.open import policy
@@ -143,14 +142,22 @@ def check_same_classes(subjects: Sequence[Subject]) -> None:
             )
 
 
-def generators(request: Request, config: Config, detector: Detector) -> dict[str, nn.Module]:
-    """A generator named on the command line, by its method."""
+def generators(
+    request: Request, config: Config, detector: Detector, methods: Sequence[str]
+) -> dict[str, nn.Module]:
+    """A generator named on the command line, by its method, whatever its size.
+
+    Raises:
+        InputError: the file holds none for the detector's maps, or one that `methods` do not name.
+    """
     if request.generator is None:
         return {}
-    method = config.model.neck.upsampler if config.model.neck.upsampler in GENERATORS else GENERATORS[0]
-    generator = build_generator(method, detector.config.neck.channels)
     path = published_file(config) if request.generator == PUBLISHED else request.generator
-    load_weights(generator, path, strict=True)
+    method, generator = load_generator(path, detector.config.neck.channels)
+    if method not in methods:
+        raise InputError(
+            f"--generator would not be used: {path} holds {method!r}, which --methods does not name."
+        )
     return {method: generator}
 
 

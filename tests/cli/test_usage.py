@@ -16,7 +16,7 @@ NAMED = "train_images train_json val_images val_json"
 RECIPE = f"batch_size data_root dataset iterations preset seed set_ {NAMED}"
 TRAINING = f"{RECIPE} {MACHINE} auto_resume dry_run json max_restarts output_dir overwrite resume"
 OPTIONS = {
-    "pretrain": f"{TRAINING} backbone compile guide",
+    "pretrain": f"{TRAINING} backbone compile distill guide",
     "extract": f"{TRAINING} compile generator guide weights",
     "finetune": f"{TRAINING} compile extractor generator teacher unlabeled weights",
     "eval": f"{MACHINE} {NAMED} "

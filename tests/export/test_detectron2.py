@@ -32,6 +32,7 @@ NECKS = [name for name in get_args(NeckName) if name != "augfpn"]
 ZOO = [
     *({"backbone": {"name": name}, "neck": {"upsampler": "nn"}} for name in get_args(BackboneName)),
     *({"neck": {"upsampler": name}} for name in UPSAMPLERS),
+    {"neck": {"generator": {"width": 0.25, "blocks": 2}}},
     *({"neck": {"name": name, "norm": norm}} for name in NECKS for norm in ("none", "bn")),
     *({"detector": name} for name in DETECTORS if name not in WITHOUT_PUBLISHED_NAMES),
 ]
@@ -93,6 +94,12 @@ def test_the_files_hold_weights_by_detectron2s_names_and_the_whole_config(srfgan
     [
         ("mask_rcnn_r50_fpn", [], "build_resnet_srf_fpn_backbone", {"UPSAMPLER": "srf"}),
         ("mask_rcnn_r50_pafpn_nn", [], "build_resnet_srf_pafpn_backbone", {"UPSAMPLER": "nn"}),
+        (
+            "mask_rcnn_r50_fpn_thin",
+            [],
+            "build_resnet_srf_fpn_backbone",
+            {"UPSAMPLER": "srf", "GENERATOR_WIDTH": 64},
+        ),
         ("retinanet_r50_fpn_nn", [], "build_retinanet_resnet_fpn_backbone", None),
         ("retinanet_r50_fpn", [], "build_retinanet_resnet_srf_fpn_backbone", {"UPSAMPLER": "srf"}),
         (
@@ -179,6 +186,7 @@ def test_the_plugin_says_how_to_get_detectron2(monkeypatch):
     [
         ("faster_rcnn_r18_fpn_nn", []),
         ("mask_rcnn_r18_fpn", []),
+        ("mask_rcnn_r18_fpn_thin", []),
         ("mask_rcnn_r18_pafpn", ["model.neck.upsampler=carafe", "model.neck.norm=bn"]),
         ("cascade_mask_rcnn_r18_fpn_nn", ["model.box_head.num_convs=1", "model.box_head.norm=bn"]),
         ("cascade_mask_rcnn_r18_fpn", ["model.backbone.name=r10", "model.mask_head.norm=bn"]),

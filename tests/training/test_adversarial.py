@@ -179,3 +179,20 @@ def test_with_windows_l1_stays_whole_and_a_large_window_changes_nothing(networks
     torch.testing.assert_close(losses["loss_adversarial"], config.weight * expected)
     losses["loss_adversarial"].backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in generator.parameters())
+
+
+def test_distillation_compares_with_a_trained_generators_maps(networks, maps):
+    """Its term alone reaches all of G; without it the losses are the paper's."""
+    generator, discriminator = networks
+    low, real = maps
+    taught = {level: torch.zeros_like(x) for level, x in real.items()}
+    plain, _, _ = GeneratorLosses(generator, AdversarialConfig())(low, real, as_judge(discriminator))
+    assert set(plain) == {"loss_content", "loss_adversarial"}
+    losses, _, _ = GeneratorLosses(generator, AdversarialConfig(), 0.5)(
+        low, real, as_judge(discriminator), taught
+    )
+    expected = 0.5 * sum(generator(x).abs().mean() for x in low.values())
+    torch.testing.assert_close(losses["loss_distill"], expected)
+    torch.testing.assert_close(losses["loss_content"], plain["loss_content"])
+    losses["loss_distill"].backward()
+    assert all(parameter.grad.any() for parameter in generator.parameters())
