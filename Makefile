@@ -11,7 +11,7 @@ demo: $(VENV)/installed
 	$(BIN)/srfgan demo
 
 test: lint
-	$(PYTEST) -n 2 -m "not slow and not fuzz"
+	$(PYTEST) -n 2 --dist worksteal -m "not slow and not fuzz"
 
 # On every save: under a minute on two cores.
 test-fast: $(VENV)/installed-dev
