@@ -1,13 +1,14 @@
 """Weight files of every supported format as one dict of tensors under our names.
 
 - pickles: detectron2's model zoo and the MSRA ImageNet weights; numpy arrays only, anything else is refused;
-- safetensors;
+- safetensors; those of `srfgan export --format hub` say in their header, under `srfgan`, what they are of;
 - `torch.save`'s: detectron2's and AFI-GAN's `{"model": ...}`, bare state dicts, and our own checkpoints
   `{"format": "srfgan", "modules": {"detector": ...}, ...}`.
 """
 
 from __future__ import annotations
 
+import json
 import stat
 import zipfile
 from collections.abc import Mapping
@@ -185,7 +186,15 @@ def _header(head: bytes) -> int:
 def _read_safetensors(path: Path, size: int, head: bytes) -> Any:
     if _header(head) > min(size, _HEADER):
         raise DamagedError("the header is said to be longer than any")
-    return safetensors.torch.load_file(path)
+    with safetensors.safe_open(path, "pt") as file:
+        own = (file.metadata() or {}).get(FORMAT)
+    tensors = safetensors.torch.load_file(path)
+    if own is None:
+        return tensors
+    said = json.loads(own)
+    if not isinstance(said, dict):
+        raise DamagedError("what it says of itself is no mapping")
+    return {**said, "format": FORMAT, "modules": {"detector": tensors}}
 
 
 def _look(path: Path) -> str | None:

@@ -11,12 +11,17 @@ from srfgan.models.errors import InputError
 from srfgan_cli.screen.options import NOTHING_NAMED, Json, Preset, Set, Weights
 
 Format = Annotated[
-    Literal["onnx", "pt2", "detectron2"],
-    typer.Option("--format", help="onnx (onnxruntime), pt2 (torch.export) or detectron2 (.pth and .yaml)."),
+    Literal["onnx", "pt2", "detectron2", "hub"],
+    typer.Option(
+        "--format",
+        help="onnx (onnxruntime), pt2 (torch.export), detectron2 (.pth and .yaml), or hub: a folder to share.",
+    ),
 ]
 Output = Annotated[
     Path | None,
-    typer.Option("--output", help="Default: model.onnx, .pt2 or .pth beside the weights.", metavar="FILE"),
+    typer.Option(
+        "--output", help="Default: model.onnx, .pt2 or .pth, or hub/, beside the weights.", metavar="FILE"
+    ),
 ]
 Images = Annotated[
     list[Path] | None,
@@ -35,13 +40,21 @@ def export(
     set_: Set = None,
     json: Json = False,
 ) -> None:
-    """Write a detector as ONNX or torch.export file, NMS included, or for detectron2; compare it with PyTorch."""
-    from srfgan_cli.export.export_preset import export_preset
+    """Write a detector as ONNX or torch.export file, NMS included, for detectron2, or to share; compare it."""
+    from srfgan_cli.export.export_preset import ExportReport, export_preset
+    from srfgan_cli.export.hub_folder import HubReport, export_hub
     from srfgan_cli.runs.trained import config_of
 
     if preset is None and weights is None:
         raise InputError(NOTHING_NAMED)
-    report = export_preset(config_of(weights, preset, set_ or []), weights, format_, output, image or [])
+    config = config_of(weights, preset, set_ or [])
+    report: ExportReport | HubReport
+    if format_ == "hub":
+        if image:
+            raise InputError("--image: a shared folder is compared tensor by tensor, on no images.")
+        report = export_hub(config, weights, output)
+    else:
+        report = export_preset(config, weights, format_, output, image or [])
     if json:
         from srfgan_cli.screen.console import print_json
 

@@ -36,7 +36,6 @@ from srfgan_cli.export.graph import Runtime, output_names, smallest_side, trace
 from srfgan_cli.export.onnx_file import open_onnx, require_onnx, write_onnx
 from srfgan_cli.export.pt2_file import open_pt2, write_pt2
 from srfgan_cli.presets.config import Config
-from srfgan_cli.runs.published import PUBLISHED
 from srfgan_cli.runs.trained import TrainedDetector, folder_beside, load_trained, weights_of
 from srfgan_cli.screen.console import stderr, styled
 
@@ -206,9 +205,9 @@ def _write(
 
 
 def _default_output(config: Config, weights: Path | None, source: Path, format: Format) -> Path:
-    if weights != PUBLISHED:
-        return source.with_suffix(_SUFFIXES[format])
     folder = folder_beside(config, weights, source)
+    if folder == source.parent:
+        return source.with_suffix(_SUFFIXES[format])
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -17,6 +17,7 @@ from srfgan_cli.machine.devices import parse_devices
 from srfgan_cli.prediction.onnx_detector import OnnxDetector
 from srfgan_cli.prediction.predictor import Predictor
 from srfgan_cli.presets.config import Precision
+from srfgan_cli.runs.given import weight_file
 from srfgan_cli.runs.trained import config_of, load_trained, weights_of
 
 
@@ -32,8 +33,9 @@ def load_detector(
     """Load a trained detector with all that it takes to use it.
 
     Args:
-        source: our checkpoint, the folder of a finished run, or an ONNX file that `srfgan export` wrote; with `preset`
-            also a file of detectron2's or the authors', or `published`: theirs, fetched.
+        source: our checkpoint, the folder of a finished run or of `srfgan export --format hub`, a model on
+            Hugging Face's hub (`hf://OWNER/NAME`), or an ONNX file that `srfgan export` wrote; with `preset` also a
+            file of detectron2's or the authors', or `published`: theirs, fetched.
         preset: whose detector it is, and how images are resized; by default what the checkpoint says.
         overrides: changes to that, as `model.inference.nms_iou=0.6`.
         device: as `cuda:1`; by default the first GPU, or the CPU where there is none.
@@ -45,7 +47,7 @@ def load_detector(
     """
     if not isinstance(source, str | Path):
         raise InputError(f"a detector is loaded from a path, not from {kind_of(source)}")
-    path, overrides = file_of(Path(source)), list(overrides)
+    path, overrides = weight_file(Path(source)), list(overrides)
     where = torch.device(device) if device is not None else parse_devices("auto").device()
     if path.suffix == ".onnx":
         return _from_onnx(path, tta=tta, changed=preset is not None or bool(overrides))
@@ -63,21 +65,6 @@ def load_detector(
         precision=precision,
         max_pixels=config.data.max_pixels,
     )
-
-
-def file_of(path: Path) -> Path:
-    """The file with the weights: `path` itself, or the finished run's in that folder.
-
-    Raises:
-        InputError: a folder without one.
-    """
-    if not path.is_dir():
-        return path
-    inside = path / "model.pt"
-    if not inside.is_file():
-        unfinished = " Its run has not ended yet." if (path / "checkpoint.pt").is_file() else ""
-        raise InputError(f"{path}: the folder holds no model.pt.{unfinished}")
-    return inside
 
 
 def _from_onnx(path: Path, *, tta: bool, changed: bool) -> Predictor:

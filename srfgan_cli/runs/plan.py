@@ -8,10 +8,12 @@ from typing import Any
 
 from srfgan.models.errors import InputError
 from srfgan.models.upsamplers import GENERATORS
+from srfgan_cli.downloads.hub import is_on_hub
 from srfgan_cli.machine.launcher import is_worker
 from srfgan_cli.presets.config import Config, DistillConfig, SelfTrainingConfig, SolverConfig
 from srfgan_cli.presets.library import dump_yaml, load_preset
 from srfgan_cli.runs.folder import Run
+from srfgan_cli.runs.given import weight_file
 from srfgan_cli.runs.graph import SourceName, needed_sources, source_presets
 from srfgan_cli.runs.published import PUBLISHED, published_file
 from srfgan_cli.screen.console import print_json, stderr, stdout, styled
@@ -258,7 +260,7 @@ def _sources(config: Config, options: TrainOptions) -> dict[str, Path]:
     """The checkpoints that this stage reads: those of earlier stages, what it starts from, and its teacher."""
     files: dict[str, Path] = {which: _source(which, config, options) for which in _chosen(config, options)}
     # A run that goes on has them already: they may be gone, but not be others.
-    if options.weights is not None and (not options.resume or options.weights.is_file()):
+    if options.weights is not None and (not options.resume or options.weights.exists()):
         files["weights"] = _file(options.weights, config, options)
     if options.teacher is not None:
         files["teacher"] = _file(options.teacher, config, options)
@@ -296,7 +298,7 @@ def _source(which: SourceName, config: Config, options: TrainOptions) -> Path:
         )
     if given == PUBLISHED:
         return _file(given, config if preset == config.name else load_preset(preset), options)
-    path = given or Run.default(stage, preset).model
+    path = _file(given, config, options) if given else Run.default(stage, preset).model
     if path.is_file() or options.dry_run:
         return path
     if path.exists():
@@ -310,7 +312,10 @@ def _source(which: SourceName, config: Config, options: TrainOptions) -> Path:
 
 
 def _file(given: Path, config: Config, options: TrainOptions) -> Path:
-    return published_file(config, download=not options.dry_run) if given == PUBLISHED else given
+    """The file that is meant; a plan that is only shown fetches nothing."""
+    if given == PUBLISHED:
+        return published_file(config, download=not options.dry_run)
+    return given if options.dry_run and is_on_hub(given) else weight_file(given)
 
 
 def _as_dict(plan: Plan) -> dict[str, Any]:

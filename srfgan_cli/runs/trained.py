@@ -13,9 +13,11 @@ from srfgan.models.errors import InputError
 from srfgan.models.weights import Checkpoint, load_weights, read_checkpoint
 from srfgan.models.weights.files import require_file
 from srfgan_cli.data.categories import CategoryMap, few
+from srfgan_cli.downloads.hub import is_on_hub
 from srfgan_cli.presets.config import Config
 from srfgan_cli.presets.library import load_preset, stored_config
 from srfgan_cli.runs.folder import Run
+from srfgan_cli.runs.given import weight_file
 from srfgan_cli.runs.published import PUBLISHED, published_file
 from srfgan_cli.screen.console import stderr
 
@@ -43,7 +45,7 @@ def weights_of(config: Config, weights: Path | None) -> Path:
     if weights == PUBLISHED:
         return published_file(config)
     run = Run.of_detector(config)
-    path = weights or run.model
+    path = weight_file(weights) if weights else run.model
     if path.exists():
         require_file(path)
     else:
@@ -67,7 +69,7 @@ def config_of(weights: Path | None, preset: str | Path | None, overrides: Iterab
     assert weights is not None
     if weights == PUBLISHED:
         raise InputError("--weights published: name the preset whose weights are meant with --preset.")
-    stored = read_checkpoint(weights)
+    stored = read_checkpoint(weight_file(weights))
     if stored.config is None:
         raise InputError(
             f"{weights}: does not say which detector it is of, as only checkpoints of ours do; name its preset "
@@ -78,7 +80,8 @@ def config_of(weights: Path | None, preset: str | Path | None, overrides: Iterab
 
 def folder_beside(config: Config, weights: Path | None, path: Path) -> Path:
     """Where what is made of the weights in `path` goes by default: beside them, but not into the cache."""
-    return Run.default("published", config.name).folder if weights == PUBLISHED else path.parent
+    elsewhere = "published" if weights == PUBLISHED else "hub" if weights and is_on_hub(weights) else None
+    return Run.default(elsewhere, config.name).folder if elsewhere else path.parent
 
 
 def load_trained(config: Config, path: Path, categories: CategoryMap | None = None) -> TrainedDetector:

@@ -23,6 +23,7 @@ from srfgan_cli.evaluation.tta import MultiScale
 from srfgan_cli.presets import load_preset
 from srfgan_cli.presets.config import Config
 from srfgan_cli.runs.folder import Run, newest_detector
+from srfgan_cli.runs.given import weight_file
 from srfgan_cli.runs.published import PUBLISHED, published_file
 from srfgan_cli.runs.trained import TrainedDetector, config_of, load_trained
 from srfgan_cli.screen.console import stderr
@@ -99,8 +100,10 @@ def find_detector(
         path = own if own.is_file() else None
     elif path is None:
         path = newest_detector()
-    elif not path.is_file():
-        raise InputError(f"The weights {path} do not exist.")
+    else:
+        path = weight_file(path)
+        if not path.is_file():
+            raise InputError(f"The weights {path} do not exist.")
     if path is None:
         return load_preset(request.preset or FALLBACK_PRESET, request.overrides), None
     config = config_of(path, request.preset, request.overrides)
@@ -152,7 +155,7 @@ def generators(
     """
     if request.generator is None:
         return {}
-    path = published_file(config) if request.generator == PUBLISHED else request.generator
+    path = published_file(config) if request.generator == PUBLISHED else weight_file(request.generator)
     method, generator = load_generator(path, detector.config.neck.channels)
     if method not in methods:
         raise InputError(

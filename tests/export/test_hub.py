@@ -1,0 +1,127 @@
+"""A shared folder holds the whole detector; `hf://` fetches it, here from a server of the test's own."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import huggingface_hub.constants as hub_constants
+import pytest
+import safetensors.torch
+import torch
+from trained_runs import save_run
+
+from srfgan import load_detector
+from srfgan.models.errors import InputError
+from srfgan.models.weights import read_checkpoint
+from srfgan_cli.data.shapes import example_image
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def picture():
+    return example_image(96)
+
+
+@pytest.fixture
+def run(tmp_path):
+    folder = save_run(tmp_path / "run")
+    (folder / "evaluation.json").write_text(
+        json.dumps({"split": "val", "images": 7, "box": {"AP": 12.34, "AP50": 30.0}, "mask": {"AP": 10.0}})
+    )
+    return folder
+
+
+@pytest.fixture
+def shared(srfgan, run, tmp_path):
+    done = srfgan("export", "--weights", run, "--format", "hub", "--output", "shared", "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["files"] == ["model.safetensors", "config.yaml", "README.md"]
+    return tmp_path / "shared"
+
+
+@pytest.fixture
+def hub(shared, tmp_path, monkeypatch):
+    """A server that has the folder as the model `me/mine`."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            self.do_GET()
+
+        def do_GET(self):
+            parts = self.path.split("?")[0].strip("/").split("/")
+            file = shared / "/".join(parts[4:])
+            known = parts[:3] == ["me", "mine", "resolve"] and file.is_file() and parts[3] in ("main", COMMIT)
+            body = file.read_bytes() if known else b"no"
+            self.send_response(200 if known else 404)
+            if not known:
+                code = "EntryNotFound" if parts[:2] == ["me", "mine"] else "RepoNotFound"
+                self.send_header("X-Error-Code", code)
+            self.send_header("ETag", '"abc"')
+            self.send_header("X-Repo-Commit", COMMIT)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body)
+
+        def log_message(self, *arguments):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setattr(hub_constants, "ENDPOINT", address)
+    monkeypatch.setattr(
+        hub_constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}"
+    )
+    monkeypatch.setattr(hub_constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    yield server
+    server.shutdown()
+
+
+def test_the_folder_is_the_detector(srfgan, run, shared, picture, tmp_path):
+    ours, theirs = read_checkpoint(run / "model.pt"), read_checkpoint(shared / "model.safetensors")
+    assert theirs.categories == ours.categories and theirs.model == ours.model
+    assert all(torch.equal(value, ours.tensors[name]) for name, value in theirs.tensors.items())
+    one, other = (load_detector(place).predict(picture, score_threshold=0)[0] for place in (run, shared))
+    assert torch.equal(one.boxes, other.boxes) and one.names == other.names and len(one.boxes)
+
+    card = (shared / "README.md").read_text()
+    assert (
+        card.startswith("---\nlibrary_name: srfgan\n")
+        and "| box | 12.3 | 30.0 |" in card
+        and "7 images" in card
+    )
+    (shared / "README.md").write_text("my own words")
+    again = srfgan("export", "--weights", shared, "--format", "hub", "--output", shared)
+    assert again.code == 0, again.err
+    assert (shared / "README.md").read_text() == "my own words", "a card written by hand stays"
+
+
+def test_a_model_on_the_hub(srfgan, run, hub, picture):
+    for address in ("hf://me/mine", f"hf://me/mine@{COMMIT}"):
+        found = load_detector(address).predict(picture, score_threshold=0)[0]
+        assert torch.equal(found.boxes, load_detector(run).predict(picture, score_threshold=0)[0].boxes)
+    planned = srfgan("finetune", "--preset", "mask_rcnn_r18_fpn_nn", "--weights", "hf://me/mine", "--dry-run")
+    assert planned.code == 0, planned.err
+    for address, told in (
+        ("hf://me/other", "no such model"),
+        ("hf://me", "hf://OWNER/NAME"),
+        ("hf://me/mine@nowhere", "model.safetensors"),
+    ):
+        refused = srfgan("eval", "--weights", address, "--dataset", "shapes")
+        assert refused.code == 2 and told in refused.err, refused.err
+
+
+def test_what_is_no_shared_detector(srfgan, run, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"no model\.pt and no model\.safetensors"):
+        load_detector(tmp_path / "empty")
+    for said in ("[1]", '{"modules": 1}', "{", '{"stage": 3}'):
+        damaged = tmp_path / "damaged.safetensors"
+        safetensors.torch.save_file({"a": torch.zeros(1)}, damaged, {"srfgan": said})
+        refused = srfgan("eval", "--weights", damaged, "--dataset", "shapes")
+        assert refused.code == 2 and "damaged.safetensors" in refused.err and "Traceback" not in refused.err
+    (tmp_path / "taken").touch()
+    taken = srfgan("export", "--weights", run, "--format", "hub", "--output", "taken")
+    assert taken.code == 2 and "is a file" in taken.err
