@@ -33,8 +33,8 @@ class TridentConfig(StrictConfig):
         [150.0, None],
     ]
     """Smallest and largest side (the root of the area) of each branch's boxes, in pixels of the resized image; null:
-    no limit. The paper has 0-90, 30-160 and from 90 on in COCO's own pixels; these are the authors' for images of a
-    short side of 800."""
+    no limit. The paper has 0-90, 30-160 and from 90 on in COCO's own pixels. These are its authors' for resized ones,
+    which is the same where 480 pixels become 800; smaller images, or smaller objects, want smaller ranges."""
     test_branch: int | None = Field(None, ge=0, le=7)
     """The one branch that detects, counted from 0 (TridentNet Fast); null: all of them, and their boxes are merged."""
 

@@ -31,7 +31,9 @@ def smoothed(x: Tensor, tenths: int) -> Tensor:
     if torch.compiler.is_exporting():
         return graph_smoothed(x, tenths)
     height, width = x.shape[-2:]
-    pooled = F.adaptive_avg_pool2d(x, (max(height * tenths // 10, 1), max(width * tenths // 10, 1)))
+    bins = max(height * tenths // 10, 1), max(width * tenths // 10, 1)
+    # torch takes the same mean for a single bin, and then changes its result's strides in place.
+    pooled = x.mean((-2, -1), keepdim=True) if bins == (1, 1) else F.adaptive_avg_pool2d(x, bins)
     return F.interpolate(pooled, size=(height, width), mode="bilinear", align_corners=True)
 
 

@@ -236,6 +236,28 @@ def test_only_an_impatient_ctrl_c_costs_the_iteration(monkeypatch, capfd):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("preset", "more"),
+    [
+        ("atss_r18_fpn_nn", ["model.neck.channels=64", "model.inference.score_threshold=0"]),
+        ("libra_rcnn_r18_fpn_nn", []),
+        ("panet_r18_pafpn_nn", []),
+        ("tridentnet_r18_c4", []),
+        ("mask_rcnn_r18_augfpn_nn", []),
+    ],
+)
+def test_detectors_with_samples_or_necks_of_their_own_killed_equal_ones_never_killed(
+    drive, command, tmp_path, preset, more
+):
+    points = [["logged", "losses 4", 1, KILL], ["half a file", "checkpoint.pt", 1, KILL]]
+    whole, parts = (command("finetune", preset, name, *more) for name in ("whole", "parts"))
+    ends, said = drive([(whole, NEVER), *attempts(parts, [*parts, "--auto-resume"], points)])
+    assert ends == [0, -KILL, -KILL, 0], said
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+    assert json.loads((tmp_path / "whole" / "results.json").read_text()), "nothing to compare"
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_self_training_with_a_moving_normaliser_killed_equals_one_never_killed(
     drive, command, tmp_path, workers

@@ -73,27 +73,43 @@ def test_the_gradient_is_the_mean_of_the_halves_also_when_one_has_no_boxes(tmp_p
         assert code == 0 and "equal" in said, said
 
 
-def test_two_processes_train_and_score_beside_a_foreign_models_folder(tmp_path, tiny, srfgan):
+@pytest.mark.parametrize(
+    ("preset", "more"),
+    [
+        ("mask_rcnn_r18_fpn_nn", []),
+        *(
+            pytest.param(preset, more, marks=pytest.mark.slow)
+            for preset, more in [
+                ("atss_r18_fpn_nn", ["model.neck.channels=64", "model.inference.score_threshold=0"]),
+                ("libra_rcnn_r18_fpn_nn", []),
+                ("panet_r18_pafpn_nn", ["sync_bn=true"]),
+                ("tridentnet_r18_c4", []),
+                ("mask_rcnn_r18_augfpn_nn", []),
+            ]
+        ),
+    ],
+)
+def test_two_processes_train_and_score_beside_a_foreign_models_folder(tmp_path, tiny, srfgan, preset, more):
     """No process may import the user's own `models`, be it in the current folder and first on the path."""
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "__init__.py").write_text(
         "raise SystemExit('the foreign models folder was imported')"
     )
-    command = [sys.executable, "-P", "-m", "srfgan_cli", "finetune", "--preset", "mask_rcnn_r18_fpn_nn"]
+    command = [sys.executable, "-P", "-m", "srfgan_cli", "finetune", "--preset", preset]
     options = ["--iterations", "2", "--batch-size", "4", "--devices", "2", "--launcher", "torchrun", "--json"]
-    recipe = tiny("finetune.solver.ema_decay=0.5")
+    recipe = tiny("finetune.solver.ema_decay=0.5", *more, detector=preset.split("_r18")[0])
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     done = run([*command, *options, *recipe], tmp_path, PYTHONPATH=path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["evaluation"]["images"] == 4
-    folder = tmp_path / "runs/finetune/mask_rcnn_r18_fpn_nn"
+    folder = tmp_path / "runs/finetune" / preset
     state = torch.load(folder / "checkpoint.pt", weights_only=True)
     assert state["iteration"] == 2 and len(state["rng"]) == 2
 
     # Every process scored the detector that was saved: one that loads it finds the same.
     found = json.loads((folder / "results.json").read_text())
-    preset = ("--preset", "mask_rcnn_r18_fpn_nn")
-    assert srfgan("eval", *preset, "--devices", "cpu", "--output-dir", "alone", *recipe).code == 0
+    scored = srfgan("eval", "--preset", preset, "--devices", "cpu", "--output-dir", "alone", *recipe)
+    assert scored.code == 0, scored.err
     again = json.loads((tmp_path / "alone" / "results.json").read_text())
     assert len({result["image_id"] for result in found}) == 4 and again == found
 

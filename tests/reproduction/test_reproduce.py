@@ -49,9 +49,9 @@ ROWS = "upsamplers_nn,upsamplers_srf"
 def reproduce(srfgan, tmp_path):
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(OVERLAY))
 
-    def call(*more):
-        options = ["--overlay", "tiny.yaml", "--dataset", "shapes", "--rows", ROWS, "--devices", "cpu", *more]
-        return srfgan("reproduce", "upsamplers", *options)
+    def call(*more, table="upsamplers", overlay="tiny.yaml"):
+        options = ["--overlay", overlay, "--dataset", "shapes", "--rows", ROWS, "--devices", "cpu", *more]
+        return srfgan("reproduce", table, *options)
 
     return call
 
@@ -128,6 +128,28 @@ def test_runs_at_a_time_are_stopped_together_and_go_on(reproduce, tmp_path):
     assert done.code == 0, done.err
     assert [run["state"] for run in json.loads(done.out)["runs"]] == ["done"] * 3
     assert all(json.loads((job / "evaluation.json").read_text())["max_detections"] == 10 for job in jobs)
+
+
+@pytest.mark.slow
+def test_a_table_of_detectors_of_every_kind(reproduce, tmp_path):
+    rows = [
+        "mask_rcnn_r50_augfpn_nn",
+        "libra_rcnn_r50_fpn_nn",
+        "panet_r50_pafpn_nn",
+        "atss_r101_fpn_nn",
+        "tridentnet_r101_c4",
+    ]
+    small = OVERLAY | {"base": "small", "model": {"backbone": {"name": "r10"}, "box_head": {"fc_dim": 32}}}
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(small))
+    of_table = {"table": "table2_others", "overlay": "small.yaml"}
+    options = ["--rows", ",".join(rows), "--set", "model.inference.score_threshold=0", "--json"]
+    planned = json.loads(reproduce(*options, "--dry-run", **of_table).out)
+    assert [(run["kind"], run["rows"]) for run in planned] == [("finetune", [row]) for row in rows]
+    done = reproduce(*options, **of_table)
+    assert done.code == 0, done.err
+    for row in json.loads(done.out)["rows"]:
+        assert row["measured"]["box"]["AP"]["values"] and row["cost"]["ms"] > 0
+    assert (tmp_path / "runs" / "reproduce" / "table2_others" / "report.md").exists()
 
 
 @pytest.mark.parametrize(
