@@ -48,6 +48,7 @@ def _train(options: TrainOptions) -> None:
     from srfgan_cli.machine.launcher import INTERRUPTED, is_worker, launch
     from srfgan_cli.runs.lock import sole_use
     from srfgan_cli.training.train_stage import train_stage
+    from srfgan_cli.visualization.training_page import TrainingPage
 
     devices = parse_devices(options.devices)
     if options.max_restarts and options.overwrite and not is_worker():
@@ -57,7 +58,7 @@ def _train(options: TrainOptions) -> None:
     if code is not None:
         raise typer.Exit(code)
     try:
-        train_stage(plan, devices)
+        train_stage(plan, devices, TrainingPage(plan.run, plan.config, plan.stage))
     except Interrupted:
         if os.environ.get("RANK", "0") == "0":
             stderr.print(

@@ -13,7 +13,7 @@ from srfgan_cli.machine.files import write_atomically
 from srfgan_cli.presets.config import Config
 from srfgan_cli.presets.library import dump_yaml, load_preset
 from srfgan_cli.reproduction.graph import Job
-from srfgan_cli.runs.folder import Run, continued
+from srfgan_cli.runs.folder import Run, continued, logged
 
 TAIL = 8192
 """Bytes at the end of a log that surely hold a whole line."""
@@ -90,13 +90,8 @@ class JobFolder:
         return {task: found[task] for task in ("box", "mask") if found.get(task)}
 
     def records(self) -> list[dict[str, Any]]:
-        """What the run has logged; half a line at the end, which a killed run may leave, is skipped."""
-        try:
-            lines = self.run.metrics.read_text(encoding="utf-8").splitlines()
-        except OSError:
-            return []
-        parsed = (_parsed(line) for line in lines)
-        return [record for record in parsed if "iteration" in record]
+        """What the run has logged."""
+        return logged(self.run.metrics)
 
     @property
     def training_seconds(self) -> float:

@@ -65,6 +65,11 @@ class Run:
         return self.folder / "model.pt"
 
     @property
+    def best(self) -> Path:
+        """The weights that scored best so far, as `model`; only of runs that are scored on the way."""
+        return self.folder / "best.pt"
+
+    @property
     def config(self) -> Path:
         """The fully resolved config."""
         return self.folder / "config.yaml"
@@ -78,6 +83,11 @@ class Run:
     def metrics(self) -> Path:
         """One JSON object per logged iteration."""
         return self.folder / "metrics.jsonl"
+
+    @property
+    def page(self) -> Path:
+        """How the training goes, for people; its pictures are in the folder `training`."""
+        return self.folder / "training.html"
 
     @property
     def results(self) -> Path:
@@ -136,13 +146,16 @@ class Run:
             for path in (
                 self.checkpoint,
                 self.model,
+                self.best,
                 self.sources,
                 self.metrics,
+                self.page,
                 self.results,
                 self.evaluation,
             ):
                 path.unlink(missing_ok=True)
-            shutil.rmtree(self.folder / "tensorboard", ignore_errors=True)
+            for name in ("tensorboard", "training"):
+                shutil.rmtree(self.folder / name, ignore_errors=True)
         except OSError as error:
             raise InputError(f"Cannot write to {self.folder}: {error.filename}: {error.strerror}.") from None
 
@@ -212,6 +225,26 @@ class Run:
             raise InputError(
                 f"--resume: {self.sources} is damaged. --overwrite starts the run anew."
             ) from None
+
+
+def logged(metrics: Path) -> list[dict[str, Any]]:
+    """What a run has logged, each with its `iteration`; empty before the first.
+
+    Half a line at the end, which a killed run may leave, is skipped.
+    """
+    try:
+        lines = metrics.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    return [record for line in lines if "iteration" in (record := _parsed(line))]
+
+
+def _parsed(line: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def continued(began: Config, now: Config) -> Config:

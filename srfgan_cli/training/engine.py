@@ -33,12 +33,14 @@ class Hooks:
 
     Attributes:
         save: write a checkpoint of the trainer's state, which it is given.
-        evaluate: score the detector, which it is given, and return `{"box": {...}, ...}`; None where there is
-            nothing to score.
+        evaluate: score the detector, which it is given with the iteration, and return `{"box": {...}, ...}`; None
+            where there is nothing to score.
+        logged: there is more in the log, after a checkpoint or an evaluation.
     """
 
     save: Callable[[dict[str, Any]], None]
-    evaluate: Callable[[nn.Module], dict[str, Any]] | None = None
+    evaluate: Callable[[nn.Module, int], dict[str, Any]] | None = None
+    logged: Callable[[], None] = lambda: None
 
 
 @dataclass
@@ -187,6 +189,8 @@ class Trainer:
         if self.log is not None:
             self.log.flush()  # nothing up to a checkpoint is logged a second time
         self.hooks.save(self.state())
+        if self.log is not None:
+            self.hooks.logged()
 
     def _report(self, lr: float, speed: dict[str, float]) -> None:
         """Log the means since the last report."""
@@ -212,10 +216,11 @@ class Trainer:
 
     def _evaluate(self) -> None:
         assert self.hooks.evaluate is not None
-        scores = self.hooks.evaluate(self.average.modules["detector"])
+        scores = self.hooks.evaluate(self.average.modules["detector"], self.iteration)
         self.stage.train()
         if self.log is not None:
             self.log.write(self.iteration, {"evaluation": scores})
+            self.hooks.logged()
         if self.progress is not None:
             self.progress.scores(self.iteration, scores)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +26,7 @@ from srfgan_cli.machine.devices import Devices
 from srfgan_cli.machine.distributed import World, open_world
 from srfgan_cli.machine.files import first_line, write_atomically
 from srfgan_cli.presets.config import Config
+from srfgan_cli.runs.folder import Run, logged
 from srfgan_cli.runs.lock import require_idle, sole_use
 from srfgan_cli.runs.plan import Plan, announce
 from srfgan_cli.screen.console import print_json, stderr, styled
@@ -36,6 +37,7 @@ from srfgan_cli.training.metrics import MetricsLog
 from srfgan_cli.training.progress import TrainingProgress
 from srfgan_cli.training.self_training import open_pseudo_labels
 from srfgan_cli.training.stage import Stage
+from srfgan_cli.training.watch import Nobody, Watch
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,11 @@ class Splits:
     pseudo: DetectionDataset | None = None
 
 
-def train_stage(plan: Plan, devices: Devices) -> Report | None:
+def train_stage(plan: Plan, devices: Devices, watch: Watch | None = None) -> Report | None:
     """Train one stage and score its detector; every process of the run calls it.
+
+    Args:
+        watch: looks on, where this is the main process.
 
     Returns:
         The final evaluation on the main process, None for stage 1.
@@ -82,7 +87,9 @@ def train_stage(plan: Plan, devices: Devices) -> Report | None:
                 plan.run.check_free(plan.options.resume, plan.options.overwrite)
             if world.is_main:
                 _take_up(plan, config, splits.train)
-            report = _run(plan, stage, splits, world)
+            watch = watch if watch is not None and world.is_main else Nobody()
+            watch.begin(splits.train, splits.val)
+            report = _run(plan, stage, splits, world, watch)
             if world.is_main:
                 _conclude(plan, report)
         return report
@@ -159,7 +166,7 @@ def _describe(train: DetectionDataset, val: DetectionDataset | None) -> None:
     stderr.print(f"{len(train)} training images, {len(train.categories)} categories: {names}", soft_wrap=True)
 
 
-def _run(plan: Plan, stage: Stage, splits: Splits, world: World) -> Report | None:
+def _run(plan: Plan, stage: Stage, splits: Splits, world: World, watch: Watch) -> Report | None:
     """Train from the start or from the checkpoint, write the finished model, and give its evaluation."""
     reports: list[Report | None] = []
     solver, run = plan.solver, plan.run
@@ -169,7 +176,7 @@ def _run(plan: Plan, stage: Stage, splits: Splits, world: World) -> Report | Non
         solver,
         world,
         _batches(plan, splits, world, state),
-        _hooks(plan, stage, splits, world, reports),
+        _hooks(plan, stage, splits, world, reports, watch),
     )
     if state is not None:
         _continue(trainer, state, splits, plan)
@@ -251,7 +258,9 @@ def _batches(plan: Plan, splits: Splits, world: World, state: dict[str, Any] | N
     return iter(loader)
 
 
-def _hooks(plan: Plan, stage: Stage, splits: Splits, world: World, reports: list[Report | None]) -> Hooks:
+def _hooks(
+    plan: Plan, stage: Stage, splits: Splits, world: World, reports: list[Report | None], watch: Watch
+) -> Hooks:
     """What the loop calls back; every evaluation's report is kept in `reports`."""
     header = _header(plan, stage, splits)
 
@@ -259,13 +268,32 @@ def _hooks(plan: Plan, stage: Stage, splits: Splits, world: World, reports: list
         if world.is_main:
             save_checkpoint(plan.run.checkpoint, header | state)
 
-    def score(detector: nn.Module) -> dict[str, Any]:
+    def score(detector: nn.Module, iteration: int) -> dict[str, Any]:
         report = _evaluate(plan, detector, splits, world)
         reports.append(report)
-        scores = report.as_json() if report else {}
-        return {task: scores[task] for task in ("box", "mask") if scores.get(task)}
+        if world.is_main:
+            assert isinstance(detector, Detector)
+            watch.scored(iteration, detector)
+        document = report.as_json() if report else {}
+        scores = {task: document[task] for task in ("box", "mask") if document.get(task)}
+        if world.is_main and plan.solver.evaluate_every and _is_best(plan.run, scores):
+            weights = {"detector": detector.state_dict()}
+            save_checkpoint(plan.run.best, header | {"iteration": iteration, "modules": weights})
+        return scores
 
-    return Hooks(save, score if stage.detector is not None else None)
+    return Hooks(save, score if stage.detector is not None else None, watch.refresh)
+
+
+def _is_best(run: Run, scores: Mapping[str, Mapping[str, float | None]]) -> bool:
+    """Whether no evaluation that the run has logged has a higher AP, of masks where there are any, else of boxes."""
+    task = "mask" if "mask" in scores else "box"
+    now = scores.get(task, {}).get("AP")
+    earlier = (
+        record["evaluation"].get(task, {}).get("AP")
+        for record in logged(run.metrics)
+        if "evaluation" in record
+    )
+    return now is not None and all(before is None or now > before for before in earlier)
 
 
 def _header(plan: Plan, stage: Stage, splits: Splits) -> dict[str, Any]:

@@ -18,13 +18,11 @@ from PIL import Image
 
 from srfgan.models.errors import InputError
 from srfgan_cli.visualization.chart_style import tidy
+from srfgan_cli.visualization.smoothing import moving_average
 from srfgan_cli.visualization.text import chart_text
 
 _LOG_FROM = 8.0
 """A loss axis is logarithmic when the plotted values span more than this factor."""
-
-_SMOOTHING = 1 / 12
-"""Share of a curve that its moving average spans."""
 
 
 @dataclass(frozen=True)
@@ -150,16 +148,6 @@ def from_zero(axes: Axes) -> None:
 def _tidy(axes: Axes) -> None:
     tidy(axes)
     axes.set_xlabel("iteration", fontsize=9)
-
-
-def moving_average(values: np.ndarray) -> np.ndarray:
-    """Centred mean over a share of the curve, over fewer points at its ends; (L,) to (L,)."""
-    reach = max(1, round(len(values) * _SMOOTHING / 2))
-    padded = np.concatenate([[0.0], np.cumsum(values)])
-    positions = np.arange(len(values))
-    first, last = np.maximum(positions - reach, 0), np.minimum(positions + reach + 1, len(values))
-    averages: np.ndarray = (padded[last] - padded[first]) / (last - first)
-    return averages
 
 
 def _rendered(figure: Figure) -> Image.Image:

@@ -151,7 +151,9 @@ def test_numbers_out_of_range_are_refused(detector, picture, option, message):
 def test_what_is_no_detector_is_refused(tmp_path, run):
     (tmp_path / "begun").mkdir()
     (tmp_path / "begun" / "checkpoint.pt").touch()
-    with pytest.raises(InputError, match=r"the folder holds no model.pt and no model.safetensors. Its run has not ended"):
+    with pytest.raises(
+        InputError, match=r"holds no model\.pt and no model\.safetensors\. Its run has not ended"
+    ):
         load_detector(tmp_path / "begun")
     with pytest.raises(InputError, match="no such weight file"):
         load_detector(tmp_path / "nothing.pt")

@@ -1,0 +1,70 @@
+"""A training's page: what its charts say, and that a run writes it, keeps its best, and trains as without."""
+
+import json
+import re
+from xml.etree import ElementTree
+
+import pytest
+
+from srfgan_cli.visualization.svg_chart import line_chart
+
+
+def test_a_chart_shows_every_series_within_its_frame():
+    series = {
+        "falling": [(number, 10.0 / (1 + number)) for number in range(1000)],
+        "<odd> & é": [(0, 1.0), (500, float("nan")), (999, 3.0)],
+    }
+    text = line_chart("losses", series, smooth=True)
+    figure = ElementTree.fromstring(text)
+    lines = figure.findall(".//polyline")
+    assert len(lines) == 4 and "&lt;odd&gt; &amp; é" in text
+    for line in lines:
+        points = [tuple(map(float, point.split(","))) for point in line.get("points").split()]
+        assert 2 <= len(points) <= 400
+        assert all(56 <= x <= 508 and 30 <= y <= 214 for x, y in points)
+    down = [float(point.split(",")[1]) for point in lines[1].get("points").split()]
+    assert down == sorted(down), "less is lower, and further down the page"
+
+
+@pytest.mark.parametrize("values", [[0.0], [0.0, 0.0], [5.0, 5.0], [-1.0, 1.0], [1e-9, 1e9]])
+def test_a_chart_of_next_to_nothing(values):
+    for options in ({}, {"smooth": True}, {"from_zero": True}):
+        text = line_chart("x", {"a": list(enumerate(values))}, **options)
+        assert "nan" not in text and "inf" not in text
+        ElementTree.fromstring(text)
+    assert line_chart("x", {"a": [(1, float("nan"))]}) == ""
+
+
+def test_a_training_draws_its_page_and_keeps_its_best(srfgan, tiny, tmp_path):
+    schedule = (
+        "finetune.solver.evaluate_every=2",
+        "finetune.solver.log_every=1",
+        "finetune.solver.lr=0.0001",
+    )
+    options = [
+        "--preset",
+        "mask_rcnn_r18_fpn_nn",
+        "--iterations",
+        "5",
+        "--batch-size",
+        "2",
+        "--devices",
+        "cpu",
+    ]
+    done = srfgan("finetune", *options, *tiny(*schedule), "--output-dir", "run")
+    assert done.code == 0, done.err
+    folder = tmp_path / "run"
+    text = (folder / "training.html").read_text()
+    assert "<h1>Done</h1>" in text and not re.search(r"https?://(?!www.w3)|<script", text)
+    assert all(f"<h3>Iteration {iteration}</h3>" in text for iteration in (2, 4, 5))
+    assert text.count("<img ") == 1 + 1 + 3, "samples, truth, three evaluations"
+
+    log = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    scores = {line["iteration"]: line["evaluation"]["mask"]["AP"] for line in log if "evaluation" in line}
+    scored = srfgan("eval", "--weights", folder / "best.pt", "--json", "--output-dir", "best")
+    assert json.loads(scored.out)["mask"]["AP"] == max(scores.values())
+
+    again = srfgan(
+        "finetune", *options, *tiny(*schedule), "--output-dir", "run", "--overwrite", "--iterations", "1"
+    )
+    assert again.code == 0 and not (folder / "training" / "found-5.jpg").exists()
