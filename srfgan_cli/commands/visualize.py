@@ -11,7 +11,7 @@ from srfgan.models.errors import InputError
 from srfgan_cli.screen.options import Devices, Preset, Set, ValImages, ValJson, data_overrides
 
 if TYPE_CHECKING:
-    from srfgan_cli.data.layout import Layout
+    from srfgan_cli.data.split_files import Layout
 
 LEVELS = ("P2", "P3", "P4", "P5", "P6", "P7")
 

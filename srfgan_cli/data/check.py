@@ -94,8 +94,10 @@ def check_records(records: Records, files: Sequence[Kind] = (), *, count_unusabl
     problems += [
         _problem(*kind, lambda row: _describe_annotation(records, image_rows, row)) for kind in kinds
     ]
-    report = Report(records.path, len(records.image_ids), len(records.annotation_ids), ())
-    report = report.extended([problem for problem in problems if problem.count])
+    report = Report(
+        records.path, len(records.image_ids), len(records.annotation_ids), (), layout=records.layout
+    )
+    report = report.extended([*records.problems, *(problem for problem in problems if problem.count)])
     keep = ~np.any([*dropped, labels < 0], axis=0)
     unusable = np.any([blank, *(found for kind, _, found in box_kinds if kind in _NOWHERE)], axis=0)
     unusable &= known & (labels >= 0)
@@ -212,6 +214,11 @@ def _describe_annotation(records: Records, image_rows: np.ndarray, row: int) -> 
     image = int(image_rows[row])
     file = f", {records.file_names[image]}" if image >= 0 else ""
     box = ", ".join(f"{value:g}" for value in records.boxes[row])
+    if records.lines is not None:
+        place = f"{records.lines.files[image]}:{records.lines.of[row]}"
+        return (
+            f"{place} (image {image + 1}{file}, category {records.annotation_categories[row]}, box [{box}])"
+        )
     return (
         f"annotation {records.annotation_ids[row]} (image {records.annotation_images[row]}{file},"
         f" category {records.annotation_categories[row]}, box [{box}])"

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from srfgan.models.errors import InputError
 from srfgan_cli.data.overview import Overview
-from srfgan_cli.screen.console import styled
+from srfgan_cli.screen.console import stderr, styled
 
 Fate = Literal[
     "stops",
@@ -54,11 +54,12 @@ class Report:
     """All problems of one annotation file.
 
     Attributes:
-        path: the json file.
+        path: the json file, or what has the annotations in another layout.
         images: how many images it lists.
         annotations: how many annotations it lists.
         problems: the kinds found, the ones that stop first.
         overview: what the file holds, if it was counted.
+        layout: of the data set.
     """
 
     path: Path
@@ -66,6 +67,7 @@ class Report:
     annotations: int
     problems: tuple[Problem, ...]
     overview: Overview | None = None
+    layout: str = "COCO"
 
     @property
     def fatal(self) -> bool:
@@ -80,6 +82,7 @@ class Report:
     def table(self) -> Group | Text:
         """The report for a terminal; a single line where there is no problem."""
         title = f"{self.path}: {self.images} images, {self.annotations} annotations"
+        title += "" if self.layout == "COCO" else f" in {self.layout} layout"
         if not self.problems:
             return styled(f"{title}, no problems")
         table = Table("problem", "count", "what happens", "first offenders", show_lines=True)
@@ -90,11 +93,17 @@ class Report:
             table.add_row(problem.kind, str(problem.count), fate, offenders)
         return Group(styled(title), table)
 
+    def tell(self) -> None:
+        """Say on stderr what a check found, and as what a data set was recognised that is not in COCO's format."""
+        if self.problems or self.layout != "COCO":
+            stderr.print(self.table())
+
     def as_json(self) -> dict[str, Any]:
         """The report as plain data."""
         problems = [{**vars(problem), "first": list(problem.first)} for problem in self.problems]
         return {
             "file": str(self.path),
+            "layout": self.layout,
             "images": self.images,
             "annotations": self.annotations,
             "fatal": self.fatal,

@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from srfgan.models.errors import InputError
-from srfgan_cli.data.layout import Layout, Split, SplitFiles, find_split, named_split, present_splits
+from srfgan_cli.data.layout import find_split, named_split, present_splits
+from srfgan_cli.data.split_files import Layout, Split, SplitFiles
 from srfgan_cli.presets.config import DataConfig, SplitConfig
 
 

@@ -14,9 +14,10 @@ from threading import Lock
 from srfgan_cli.data.check import check_records, describe_image
 from srfgan_cli.data.findings import SHOWN, Fate, Problem, Report
 from srfgan_cli.data.images import Decoded, ImageError, decode
-from srfgan_cli.data.layout import Layout, present_splits
+from srfgan_cli.data.layout import present_splits
 from srfgan_cli.data.places import file_kinds
 from srfgan_cli.data.records import Records
+from srfgan_cli.data.split_files import Layout
 from srfgan_cli.data.tally import tally
 from srfgan_cli.presets.config import DataConfig
 from srfgan_cli.screen.console import stderr
@@ -51,9 +52,9 @@ def check_layout(layout: Layout, config: DataConfig | None = None) -> list[Repor
     reports = []
     for split, lacking in layout.absent.items():
         stderr.print(f"not checked: {split}, {lacking}")
-    with progress_bar() as progress:
-        for files in layout.splits.values():
-            records = files.read()
+    for files in layout.splits.values():
+        records = files.read()  # which may show a bar of its own
+        with progress_bar() as progress:
             kinds = file_kinds(records, files.images, outside=config.outside, max_pixels=config.max_pixels)
             checked = check_records(records, kinds)
             task = progress.add_task(f"reading {files.images.name}", total=checked.report.images)

@@ -230,9 +230,9 @@ def _check_header(path: Path, stored: tuple[int, int], size: tuple[int, int] | N
 def _check_size(path: Path, found: tuple[int, int], size: tuple[int, int]) -> None:
     if found != tuple(size):
         raise ImageError(
-            f"{path}: the image is {found[1]}x{found[0]} pixels, but its json says"
-            f" {size[1]}x{size[0]}; its annotations would be in the wrong place",
-            "image size differs from the json",
+            f"{path}: the image is {found[1]}x{found[0]} pixels, but its annotations say"
+            f" {size[1]}x{size[0]} and would be in the wrong place",
+            "image size differs from the annotations",
         )
 
 

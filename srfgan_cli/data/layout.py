@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from srfgan.models.errors import InputError
 from srfgan_cli.data.foreign import advice
+from srfgan_cli.data.split_files import SPLITS, Layout, Split, SplitFiles
+from srfgan_cli.data.voc_layout import find_voc
+from srfgan_cli.data.yolo_layout import find_yolo
 from srfgan_cli.presets.config import SplitConfig
 
 if TYPE_CHECKING:
     from srfgan_cli.data.records import Records
-
-Split = Literal["train", "val", "test"]
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 _JSON = {
     "train": ("instances_train2017.json",),
@@ -27,40 +25,6 @@ _JSON = {
 }
 _ROBOFLOW: dict[Split, str] = {"train": "train", "val": "valid", "test": "test"}
 _ROBOFLOW_JSON = "_annotations.coco.json"
-
-
-@dataclass(frozen=True)
-class SplitFiles:
-    """A split's annotations and images.
-
-    Attributes:
-        path: the file or folder that has the annotations, as messages name it.
-        images: the folder that names of image files are relative to.
-        check: what shows all that is wrong with it: the arguments of `srfgan data check`, as a shell takes them.
-        read: gives the annotations, unchecked.
-    """
-
-    path: Path
-    images: Path
-    check: str
-    read: Callable[[], Records]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """A folder whose layout is recognised.
-
-    Attributes:
-        name: of the layout.
-        evidence: what is there that tells it.
-        splits: those that are there.
-        absent: those of which only a part is, and what is lacking.
-    """
-
-    name: str
-    evidence: str
-    splits: dict[Split, SplitFiles]
-    absent: dict[Split, str] = field(default_factory=dict)
 
 
 def find_split(root: Path, split: Split) -> SplitFiles:
@@ -77,9 +41,10 @@ def find_split(root: Path, split: Split) -> SplitFiles:
         return layout.splits[split]
     if layout.name == "COCO":
         raise _unknown(root, split)
-    raise InputError(
-        f"{root}: {layout.name} ({layout.evidence}) without a {split} split; there is {', '.join(layout.splits)}"
-    )
+    if split in layout.absent:
+        raise InputError(f"{root}: there is no {split} split, {layout.absent[split]}")
+    there = ", ".join(layout.splits) or "none"
+    raise InputError(f"{root}: {layout.name} ({layout.evidence}) without a {split} split; there is {there}")
 
 
 def present_splits(root: Path) -> Layout:
@@ -90,7 +55,8 @@ def present_splits(root: Path) -> Layout:
     """
     layout = find_layout(root)
     if layout is None or not layout.splits:
-        raise _unknown(root, next(iter(layout.absent), "train") if layout else "train")
+        find_split(root, next(iter(layout.absent), "train") if layout else "train")
+    assert layout is not None
     return layout
 
 
@@ -100,15 +66,18 @@ def find_layout(root: Path) -> Layout | None:
     Raises:
         InputError: it is no folder, or two layouts at once.
     """
-    if not root.is_dir():
-        raise InputError(f"{root}: no such folder; --data-root names a data set's folder")
-    found = [layout for layout in (_coco(root), _roboflow(root)) if layout is not None]
+    if not root.is_dir() and not (root.is_file() and root.suffix in (".yaml", ".yml")):
+        raise InputError(
+            f"{root}: no such folder; --data-root names a data set's folder, or a YOLO data.yaml"
+        )
+    ways = (_coco, _roboflow, find_yolo, find_voc)
+    found = [layout for layout in (way(root) for way in ways) if layout is not None]
     whole = [layout for layout in found if layout.splits] or found[:1]
     if len(whole) > 1:
         both = " and ".join(f"{layout.name} ({layout.evidence})" for layout in whole)
         raise InputError(
-            f"{root}: two layouts at once, {both}; move one away, or name the files: --train-json, --train-images,"
-            " --val-json, --val-images"
+            f"{root}: two layouts at once, {both}; name the one that is meant: its files with --train-json,"
+            " --train-images, --val-json and --val-images, or its data.yaml with --data-root, or move the other away"
         )
     return whole[0] if whole else None
 

@@ -8,7 +8,7 @@ from srfgan.models.errors import InputError
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.dataset import DetectionDataset
 from srfgan_cli.data.given import split_files
-from srfgan_cli.data.layout import Split
+from srfgan_cli.data.split_files import Split
 from srfgan_cli.data.transforms import CropPolicy, OriginalSize, ResizePolicy
 from srfgan_cli.presets.config import DataConfig
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from srfgan.models.errors import InputError
 from srfgan_cli.data.categories import CategoryMap
+from srfgan_cli.data.findings import Problem
 from srfgan_cli.data.json_file import collector_paused, read_json
 from srfgan_cli.data.segmentations import Segmentations, parse_segmentations
 
@@ -23,11 +24,24 @@ _ABSENT = object()
 
 
 @dataclass(frozen=True)
-class Records:
-    """What a COCO json says, unchecked; N images and A annotations in the file's order.
+class Lines:
+    """Where annotations stand, for messages, if each image has a label file.
 
     Attributes:
-        path: the json file.
+        files: N label files.
+        of: (A,) int64, each annotation's line in its image's.
+    """
+
+    files: tuple[str, ...]
+    of: np.ndarray
+
+
+@dataclass(frozen=True)
+class Records:
+    """What a COCO json, or another layout's files, say, unchecked; N images and A annotations in the files' order.
+
+    Attributes:
+        path: the json file, or what has the annotations in another layout.
         categories: the category map.
         annotated: False for test-style files, which have no `annotations` key.
         image_ids: (N,) int64.
@@ -42,6 +56,9 @@ class Records:
         crowd: (A,) bool, `iscrowd` is a number but 0, or the text of one ("1", "true").
         odd_crowd: (A,) bool, `iscrowd` is there and neither 0 nor 1.
         segmentations: the outlines and masks.
+        layout: where they are from.
+        problems: what is wrong already in the files, apart from what the records show.
+        lines: where the annotations stand in label files; None for a json.
     """
 
     path: Path
@@ -59,6 +76,9 @@ class Records:
     crowd: np.ndarray
     odd_crowd: np.ndarray
     segmentations: Segmentations
+    layout: str = "COCO"
+    problems: tuple[Problem, ...] = ()
+    lines: Lines | None = None
 
 
 def read_records(path: Path) -> Records:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.dataset import DetectionDataset
-from srfgan_cli.data.layout import Split
 from srfgan_cli.data.open import open_split
+from srfgan_cli.data.split_files import Split
 from srfgan_cli.evaluation.evaluate import evaluate, evaluate_results, results_name
 from srfgan_cli.evaluation.report import Report
 from srfgan_cli.evaluation.tta import MultiScale
@@ -18,7 +17,6 @@ from srfgan_cli.presets.config import Config, Precision
 from srfgan_cli.presets.facts import Row
 from srfgan_cli.runs.published import PUBLISHED
 from srfgan_cli.runs.trained import folder_beside, load_trained, weights_of
-from srfgan_cli.screen.console import stderr
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ def evaluate_preset(
     reference = _reference(config, options)
     max_detections = config.evaluation.max_detections
     if options.results_from is not None:
-        _tell(dataset.index)
+        dataset.index.report.tell()
         return evaluate_results(
             options.results_from,
             dataset.index,
@@ -86,7 +84,7 @@ def evaluate_preset(
     folder = options.output_dir or folder_beside(config, options.weights, path)
     with open_world(devices) as world:
         if world.is_main:
-            _tell(dataset.index)
+            dataset.index.report.tell()
         trained.detector.to(world.device)
         return evaluate(
             MultiScale(trained.detector, tta) if tta.enabled else trained.detector,
@@ -100,12 +98,6 @@ def evaluate_preset(
             precision=options.precision,
             world=world,
         )
-
-
-def _tell(index: CocoIndex) -> None:
-    """What the check found, and so what is not scored as the json has it."""
-    if index.report.problems:
-        stderr.print(index.report.table())
 
 
 def _reference(config: Config, options: EvaluationOptions) -> Row | None:

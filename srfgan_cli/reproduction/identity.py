@@ -8,6 +8,7 @@ from typing import Any
 
 from srfgan.models.errors import InputError
 from srfgan_cli.data.given import split_files
+from srfgan_cli.data.split_files import SplitFiles
 from srfgan_cli.presets.config import Config, DataConfig
 from srfgan_cli.presets.library import flatten
 from srfgan_cli.runs.folder import FREE_TO_CHANGE
@@ -64,8 +65,15 @@ def data_identity(data: DataConfig, root: Path | None) -> str:
     """
     if data.dataset == "shapes":
         return "shapes"
-    files = [split_files(data, root, split).path for split in ("train", "val")]
-    return "; ".join(f"{file.name} {file.stat().st_size}" for file in files)
+    return "; ".join(_identity(split_files(data, root, split)) for split in ("train", "val"))
+
+
+def _identity(files: SplitFiles) -> str:
+    if files.path.suffix == ".json":
+        return f"{files.path.name} {files.path.stat().st_size}"
+    from srfgan_cli.data.coco import CocoIndex  # brings torch; but labels in many files have to be read
+
+    return f"{files.path.name} {CocoIndex.of(files.read(), check=files.check).digest()[:16]}"
 
 
 def folder_identity(folder: Path) -> str:

@@ -66,7 +66,7 @@ DataRoot = Annotated[
     Path | None,
     Option(
         "--data-root",
-        help="COCO layout: train2017/, val2017/, annotations/; or Roboflow's of its COCO export.",
+        help="A data set in the layout of COCO, YOLO, Pascal VOC or Roboflow, or a YOLO data.yaml.",
         metavar="DIR",
         rich_help_panel="Data",
     ),

@@ -155,8 +155,8 @@ def _open_data(plan: Plan, world: World) -> Splits:
 
 def _describe(train: DetectionDataset, val: DetectionDataset | None) -> None:
     for split in (train, val):
-        if split is not None and split.index.report.problems:
-            stderr.print(split.index.report.table())
+        if split is not None:
+            split.index.report.tell()
     if train.without_mask:
         ids = ", ".join(map(str, train.without_mask[:10])) + (", ..." if len(train.without_mask) > 10 else "")
         stderr.print(

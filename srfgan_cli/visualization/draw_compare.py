@@ -10,8 +10,8 @@ from torch import Tensor
 
 from srfgan.models.errors import InputError
 from srfgan_cli.data.images import read_image
-from srfgan_cli.data.layout import Layout
 from srfgan_cli.data.shapes import example_image
+from srfgan_cli.data.split_files import Layout
 from srfgan_cli.visualization.agreement import Truth
 from srfgan_cli.visualization.comparison import Contest, comparison_panel
 from srfgan_cli.visualization.known_truth import open_truth

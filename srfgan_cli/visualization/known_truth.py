@@ -14,7 +14,7 @@ from srfgan.models.ops.boxes import Size
 from srfgan.models.structures import Target
 from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.data.coco import CocoIndex
-from srfgan_cli.data.layout import Layout
+from srfgan_cli.data.split_files import Layout
 from srfgan_cli.screen.console import stderr
 from srfgan_cli.visualization.agreement import Truth
 from srfgan_cli.visualization.truth import as_detections

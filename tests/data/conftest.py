@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,50 @@ class TinySet:
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(self.content))
         return path
+
+    def objects(self, image_id: int) -> list[tuple[int, str, list[float]]]:
+        """Number and name of the class, and the box, of each object of an image."""
+        names = [category["name"] for category in self.content["categories"]]
+        ids = [category["id"] for category in self.content["categories"]]
+        found = [record for record in self.content["annotations"] if record["image_id"] == image_id]
+        places = [ids.index(record["category_id"]) for record in found]
+        return [(place, names[place], record["bbox"]) for place, record in zip(places, found, strict=True)]
+
+    def write_yolo(self, root: Path, *folders: str) -> Path:
+        """The same in YOLO's layout, once a folder of images; returns the `data.yaml`."""
+        self.write()
+        for folder in folders:
+            labels = root / folder.replace("images", "labels")
+            labels.mkdir(parents=True)
+            shutil.copytree(self.images, root / folder)
+            for record in self.content["images"]:
+                width, height = record["width"], record["height"]
+                lines = [
+                    f"{number} {(x + w / 2) / width!r} {(y + h / 2) / height!r} {w / width!r} {h / height!r}"
+                    for number, _, (x, y, w, h) in self.objects(record["id"])
+                ]
+                (labels / f"{Path(record['file_name']).stem}.txt").write_text("\n".join(lines))
+        names = ", ".join(category["name"] for category in self.content["categories"])
+        splits = "".join(
+            f"{split}: ../{folder}\n" for split, folder in zip(("train", "val"), folders, strict=False)
+        )
+        (root / "data.yaml").write_text(f"{splits}nc: {len(self.content['categories'])}\nnames: [{names}]\n")
+        return root / "data.yaml"
+
+    def write_voc(self, images: Path, labels: Path) -> None:
+        """The same as files of Pascal VOC."""
+        self.write()
+        shutil.copytree(self.images, images)
+        labels.mkdir(parents=True, exist_ok=True)
+        for record in self.content["images"]:
+            objects = "".join(
+                f"<object>\n<name>{name}</name><bndbox><xmin>{x + 1}</xmin><ymin>{y + 1}</ymin>"
+                f"<xmax>{x + w}</xmax><ymax>{y + h}</ymax></bndbox></object>\n"
+                for _, name, (x, y, w, h) in self.objects(record["id"])
+            )
+            size = f"<size><width>{record['width']}</width><height>{record['height']}</height></size>"
+            path = labels / f"{Path(record['file_name']).stem}.xml"
+            path.write_text(f"<annotation>\n{size}\n{objects}</annotation>\n")
 
 
 def image(id_, *, height=20, width=30):

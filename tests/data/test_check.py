@@ -255,7 +255,7 @@ def test_check_opens_every_image(tiny, make_image):
     assert found["missing image file"] == ("stops", ("image 6 (6.png)",))
     assert found["empty image file"] == ("stops", ("image 5 (5.png): the image file is empty; replace it",))
     assert found["unreadable image"][1][0].startswith("image 7 (7.png): the image cannot be read (")
-    assert found["image size differs from the json"][1][0].startswith(
+    assert found["image size differs from the annotations"][1][0].startswith(
         "image 8 (8.png): the image is 30x20 pixels"
     )
     assert found["image of a single pixel"] == ("dropped", ("image 9 (9.png)",))
@@ -281,7 +281,10 @@ def test_a_split_without_images_is_said_and_left_out(tiny, capsys):
 def test_a_root_without_the_layout_says_what_was_looked_for(tmp_path):
     with pytest.raises(InputError) as caught:
         find_split(tmp_path / "none", "train")
-    assert str(caught.value) == f"{tmp_path / 'none'}: no such folder; --data-root names a data set's folder"
+    assert (
+        str(caught.value)
+        == f"{tmp_path / 'none'}: no such folder; --data-root names a data set's folder, or a YOLO data.yaml"
+    )
     (tmp_path / "images").mkdir()
     (tmp_path / "labels.json").touch()
     with pytest.raises(InputError) as caught:

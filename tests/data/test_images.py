@@ -252,7 +252,7 @@ def test_a_size_that_the_json_does_not_say_is_refused(tmp_path):
     with pytest.raises(InputError) as caught:
         read_image(path, (7, 9))
     assert str(caught.value) == (
-        f"{path}: the image is 9x6 pixels, but its json says 9x7; its annotations would be in the wrong place"
+        f"{path}: the image is 9x6 pixels, but its annotations say 9x7 and would be in the wrong place"
     )
 
 
@@ -278,7 +278,7 @@ def test_an_image_beyond_the_limit_is_refused_by_its_header(tmp_path, monkeypatc
             f"{tmp_path}/a.png: the image is 60000x60000 pixels, more than 100,000,000 in all;"
             " --set data.max_pixels=3600000000 allows it"
         )
-    with pytest.raises(InputError, match="is 60000x60000 pixels, but its json says 9x6"):
+    with pytest.raises(InputError, match="is 60000x60000 pixels, but its annotations say 9x6"):
         read_image(tmp_path / "a.png", (6, 9))
 
 

@@ -4,9 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from srfgan.models.errors import InputError
+from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.layout import find_split
+from srfgan_cli.data.open import open_split
+from srfgan_cli.presets.config import DataConfig
 
 
 @pytest.fixture
@@ -23,16 +27,176 @@ def overview(done):
     return [report["overview"] for report in json.loads(done.out)]
 
 
-def test_the_same_data_whatever_the_layout(tiny, tmp_path, srfgan):
+def roboflow(tiny, root):
     tiny.write()
-    (expected,) = overview(srfgan("data", "check", tiny.root, "--json"))
-    roboflow = tmp_path / "roboflow"
-    roboflow.mkdir()
-    tiny.images.rename(roboflow / "valid")
-    tiny.json.rename(roboflow / "valid" / "_annotations.coco.json")
-    assert overview(srfgan("data", "check", roboflow, "--json")) == [expected]
-    pair = ["--val-json", roboflow / "valid" / "_annotations.coco.json", "--val-images", roboflow / "valid"]
-    assert overview(srfgan("data", "check", *pair, "--json")) == [expected]
+    root.mkdir()
+    tiny.images.rename(root / "train")
+    tiny.json.rename(root / "train" / "_annotations.coco.json")
+
+
+def yolo(tiny, root):
+    tiny.write_yolo(root, "train/images", "valid/images")
+
+
+def yolo_of_folders(tiny, root):
+    tiny.write_yolo(root, "images/train").unlink()
+    (root / "labels" / "classes.txt").write_text("cat\ndog\n")
+
+
+def yolo_by_lists(tiny, root):
+    tiny.write_yolo(root, "images")
+    (root / "all.txt").write_text("".join(f"./images/{name}.png\n" for name in (1, 2, 5)))
+    (root / "data.yaml").write_text("path: /nowhere\ntrain: all.txt\nnames: {0: cat, 1: dog}\n")
+
+
+def voc(tiny, root):
+    year = root / "VOCdevkit" / "VOC2012"
+    tiny.write_voc(year / "JPEGImages", year / "Annotations")
+    lists = year / "ImageSets" / "Main"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text("1\n2\n5\n")
+    (lists / "cat_train.txt").write_text("1 1\n2 -1\n5 -1\n")
+
+
+def voc_of_roboflow(tiny, root):
+    tiny.write_voc(root / "train", root / "train")
+
+
+@pytest.mark.parametrize(
+    ("write", "named"),
+    [
+        (roboflow, "COCO"),
+        (yolo, "YOLO"),
+        (yolo_of_folders, "YOLO"),
+        (yolo_by_lists, "YOLO"),
+        (voc, "Pascal VOC"),
+        (voc_of_roboflow, "Pascal VOC"),
+    ],
+)
+def test_the_same_data_whatever_the_layout(write, named, tiny, tmp_path, make_box):
+    tiny.content["annotations"].append(make_box(13, 5, 3, (10, 1, 20, 19)))
+    write(tiny, tmp_path / "other")
+    tiny.write()
+    expected = open_split(DataConfig(), tiny.root, "train", training=True, masks=False)
+    found = open_split(DataConfig(), tmp_path / "other", "train", training=True, masks=False)
+    assert found.index.report.layout == named and found.index.report.problems == ()
+    assert found.categories.names == expected.categories.names
+    for position in range(3):
+        (image, target), (right_image, right_target) = found.read(position), expected.read(position)
+        assert torch.equal(image, right_image) and torch.equal(target.labels, right_target.labels)
+        torch.testing.assert_close(target.boxes, right_target.boxes)
+
+
+def test_outlines_of_yolo_and_difficult_objects_of_voc(tiny, tmp_path):
+    tiny.write_yolo(tmp_path / "yolo", "images/train")
+    labels = tmp_path / "yolo" / "labels" / "train"
+    (labels / "1.txt").write_text("0 0.1 0.1 0.5 0.1 0.5 0.6\n1 0.5 0.5 0.2 0.2\n")
+    (labels / "5.txt").unlink()
+    index = CocoIndex.of(find_split(tmp_path / "yolo", "train").read())
+    assert index.boxes[0].tolist() == pytest.approx([3, 2, 15, 12]) and index.areas[0] == pytest.approx(60)
+    assert index.has_mask.tolist() == [True, False, False]
+    assert index.mask(0, 20).parts[0].ravel() == pytest.approx([3, 2, 15, 2, 15, 12])
+    assert {problem.kind for problem in index.report.problems} == {
+        "no mask",
+        "image without a label file: no object in it",
+    }
+    tiny.write_voc(tmp_path / "voc" / "train", tmp_path / "voc" / "train")
+    path = tmp_path / "voc" / "train" / "1.xml"
+    path.write_text(path.read_text().replace("<bndbox>", "<difficult>1</difficult><bndbox>"))
+    assert CocoIndex.of(find_split(tmp_path / "voc", "train").read()).crowd.tolist() == [True, False, False]
+
+
+LINE = "label line that is neither `class x y width height` nor `class x1 y1 x2 y2 x3 y3 ...`"
+NUMBERS = "box with NaN, infinite or missing numbers"
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "first"),
+    [
+        ("\n0 0.5 0.5 0.2", LINE, "train/labels/1.txt:2: '0 0.5 0.5 0.2'"),
+        ("0 0.5 0.5 0.2 0.2 0.9", LINE, "train/labels/1.txt:1: '0 0.5 0.5 0.2 0.2 0.9'"),
+        ("cat 0.5 0.5 0.2 0.2", LINE, "train/labels/1.txt:1: 'cat 0.5 0.5 0.2 0.2'"),
+        (
+            "2 0.5 0.5 0.2 0.2",
+            "unknown category id",
+            "train/labels/1.txt:1 (image 1, 1.png, category 2, box [12, 8, 6, 4])",
+        ),
+        (
+            "0 nan 0.5 0.2 0.2",
+            NUMBERS,
+            "train/labels/1.txt:1 (image 1, 1.png, category 0, box [nan, 8, 6, 4])",
+        ),
+        (
+            "0 1.2 0.5 0.6 0.2",
+            "box partly outside the image",
+            "train/labels/1.txt:1 (image 1, 1.png, category 0, box [27, 8, 18, 4])",
+        ),
+        (
+            "0 15 10 9 9\n0 9 9 9 9\n1 9 9 9 9",
+            "coordinates beyond 1 in most lines: in pixels? they are shares of the image's width and height",
+            "train/labels/1.txt:1",
+        ),
+    ],
+)
+def test_what_is_wrong_in_labels_of_yolo_is_named_with_its_line(text, kind, first, tiny, tmp_path, srfgan):
+    tiny.write_yolo(tmp_path / "other", "train/images")
+    (tmp_path / "other" / "train" / "labels" / "1.txt").write_text(text)
+    (report,) = json.loads(srfgan("data", "check", tmp_path / "other", "--json").out)
+    assert {problem["kind"]: problem["first"][0] for problem in report["problems"]}[kind] == first
+
+
+def cut(path):
+    path.write_text(path.read_text()[:-20])
+
+
+def bomb(path):
+    path.write_text('<!DOCTYPE x [<!ENTITY a "aaaa">]>' + path.read_text())
+
+
+def without_a_number(path):
+    path.write_text(path.read_text().replace("<xmin>3</xmin>", ""))
+
+
+def gone(path):
+    path.with_suffix(".png").unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "kind", "first"),
+    [
+        (cut, "annotation file that cannot be read", "Annotations/1.xml:4: unclosed token"),
+        (bomb, "annotation file that cannot be read", "Annotations/1.xml:1: a DOCTYPE, which is not read"),
+        (without_a_number, NUMBERS, "Annotations/1.xml:3 (image 1, 1.png, category 1, box [nan, "),
+        (gone, "missing image file", "JPEGImages/1.*, which train.txt lists"),
+    ],
+)
+def test_what_is_wrong_in_files_of_voc_is_named_with_its_line(spoil, kind, first, tiny, tmp_path, srfgan):
+    voc(tiny, tmp_path)
+    folder = tmp_path / "VOCdevkit" / "VOC2012"
+    spoil(folder / ("JPEGImages/1.png" if spoil is gone else "Annotations/1.xml"))
+    done = srfgan("data", "check", folder, "--json")
+    (report,) = json.loads(done.out)
+    assert {problem["kind"]: problem["first"][0] for problem in report["problems"]}[kind].startswith(first)
+    assert done.code == (0 if spoil is without_a_number else 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("names: [a, b]\nnc: 3\ntrain: images", "'nc' is 3, but 'names' has 2 classes"),
+        ("names: [a, no]\ntrain: images", "names like yes, no, on and off need quotes"),
+        ("names: {a: [", "the description of a data set cannot be read (while parsing"),
+        ("names: [a, b]\ntrain: nowhere", "there is no train split, for which data.yaml names"),
+        ("names: [a, b]\nval: train/images", "YOLO (data.yaml) without a train split; there is val"),
+        ("names: [a]\nkpt_shape: [17, 3]\ntrain: images", "labels of keypoints are not read here"),
+        ("nc: 2\ntrain: data.yaml", "no image that can be read: missing image file"),
+    ],
+)
+def test_a_description_that_cannot_be_used(text, message, tiny, tmp_path):
+    tiny.write_yolo(tmp_path / "other", "train/images").write_text(text)
+    with pytest.raises(InputError) as caught:
+        find_split(tmp_path / "other", "train").read()
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("without", range(2))

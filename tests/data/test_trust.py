@@ -237,10 +237,21 @@ def test_the_overview_counts_what_is_there(tiny, make_box, make_image, srfgan):
 @pytest.mark.parametrize(
     ("files", "told"),
     [
-        (["labels/train/a.txt", "images/train/a.jpg"], "YOLO"),
-        (["train/labels/a.txt", "data.yaml"], "YOLO"),
-        (["Annotations/a.xml", "JPEGImages/a.jpg"], "Pascal VOC"),
-        (["VOCdevkit/VOC2007/Annotations/a.xml"], "Pascal VOC"),
+        (
+            ["labels/train/a.txt", "images/train/a.jpg"],
+            "without the classes' names: there is neither data.yaml",
+        ),
+        (["labels/a.txt", "images/a.jpg"], "labels/\\*.txt look like YOLO's, but nothing tells the splits"),
+        (["Annotations/a.xml", "JPEGImages/a.jpg"], "Pascal VOC .* without a train split; there is none"),
+        (
+            [
+                "VOC2007/Annotations/a",
+                "VOC2007/JPEGImages/a",
+                "VOC2012/Annotations/a",
+                "VOC2012/JPEGImages/a",
+            ],
+            "years",
+        ),
         (
             ["_annotations.coco.json", "a.jpg"],
             "one split of Roboflow's COCO export; give the folder above it",

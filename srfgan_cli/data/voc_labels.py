@@ -1,0 +1,199 @@
+"""A split in Pascal VOC's layout as records: one XML file for each image.
+
+A file's pixels are counted from 1 and its `xmax` and `ymax` are of the last pixel within, so that 1 is taken off `xmin`
+and `ymin` only, as detectron2 does: a box from 1 to 30 is 30 pixels wide. `difficult` objects are taken for crowd
+regions: neither trained on nor missed, and what finds them is no error.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+from xml.etree.ElementTree import Element, TreeBuilder
+from xml.parsers import expat
+
+from srfgan.models.errors import InputError
+from srfgan_cli.data.categories import CategoryMap
+from srfgan_cli.data.images import MISSING, is_image_name
+from srfgan_cli.data.label_files import (
+    NO_LABELS,
+    NO_NUMBERS,
+    Findings,
+    Labelled,
+    LabelledImage,
+    image_sizes,
+    read_text,
+    to_records,
+    walk_images,
+)
+from srfgan_cli.data.records import Records
+from srfgan_cli.data.voc_layout import NAME
+
+_BROKEN = "annotation file that cannot be read"
+_OF_A_CLASS = re.compile(r"^(.*?)\s+-?[01]$")
+"""A line of a class's list: an image, and whether it has one."""
+
+
+class VocObject(NamedTuple):
+    """An `object` of an annotation: where it begins, its class, its box x, y, width, height in pixels."""
+
+    line: int
+    name: str
+    box: tuple[float, float, float, float]
+    difficult: bool
+
+
+class VocAnnotation(NamedTuple):
+    """A file of annotations; the size, height and width, is None where the file does not say it."""
+
+    size: tuple[int, int] | None
+    objects: list[VocObject]
+
+
+def read_voc(path: Path, images: Path, labels: Path, root: Path, every: Sequence[Path]) -> Records:
+    """Read a split.
+
+    Args:
+        path: the list of its images, or the folder of all of them.
+        images: the folder of the images.
+        labels: the folder of the annotations.
+        root: the data set's folder; a `classes.txt` in it gives the classes, in its order.
+        every: the folders of all splits' annotations: otherwise all classes that occur there are the data set's, by
+            the alphabet, so that every split has the same.
+
+    Raises:
+        InputError: files that cannot be read, or no image.
+    """
+    findings = Findings()
+    files = {_stem(name): name for name in reversed(list(walk_images(images, is_image_name)))}
+    stems = sorted(files) if path.is_dir() else _listed(path)
+    read: dict[str, VocAnnotation] = {}
+    for stem in stems:
+        if stem not in files:
+            findings.add(MISSING, "stops", f"{_shown(images, root)}/{stem}.*, which {path.name} lists")
+        elif not (labels / f"{stem}.xml").is_file():
+            findings.add(NO_LABELS, "used as it is", f"{_shown(images, root)}/{files[stem]}")
+            read[stem] = VocAnnotation(None, [])
+        else:
+            read |= _read_one(labels / f"{stem}.xml", stem, root, findings)
+    classes = _classes(root, every, {labels / f"{stem}.xml": one for stem, one in read.items()})
+    unknown = [stem for stem, one in read.items() if one.size is None]
+    sizes = dict(zip(unknown, image_sizes([images / files[stem] for stem in unknown], findings), strict=True))
+    numbers = {name: number for number, name in enumerate(classes, start=1)}
+    found = []
+    for stem, one in read.items():
+        size = one.size or sizes[stem]
+        if size is None:
+            continue
+        objects = [
+            Labelled(line, numbers.get(name, -1), box, crowd=difficult)
+            for line, name, box, difficult in one.objects
+        ]
+        found.append(LabelledImage(files[stem], f"{_shown(labels, root)}/{stem}.xml", size, objects))
+    if not classes:
+        raise InputError(f"{path}: no annotation file has an object, so there are no classes")
+    categories = CategoryMap(tuple(numbers.values()), tuple(numbers))
+    return to_records(path, NAME, categories, found, findings)
+
+
+def parse_annotation(content: bytes) -> VocAnnotation:
+    """What an annotation file says.
+
+    Raises:
+        ValueError: it is no XML, no annotation, or XML with a document type, which can make a small file unfold to
+            gigabytes; the message begins with the line.
+    """
+    builder, lines = TreeBuilder(), {}
+    parser = expat.ParserCreate()
+
+    def refuse(*_: object) -> None:
+        raise ValueError(f"{parser.CurrentLineNumber}: a DOCTYPE, which is not read; annotations need none")
+
+    def start(tag: str, attributes: dict[str, str]) -> None:
+        element = builder.start(tag, attributes)
+        if tag == "object":
+            lines[element] = parser.CurrentLineNumber
+
+    parser.StartDoctypeDeclHandler = refuse
+    parser.StartElementHandler = start
+    parser.EndElementHandler = builder.end
+    parser.CharacterDataHandler = builder.data
+    try:
+        parser.Parse(content, True)
+    except expat.ExpatError as error:
+        raise ValueError(f"{error.lineno}: {expat.ErrorString(error.code)}") from None
+    tree = builder.close()
+    if tree.tag != "annotation":
+        raise ValueError(f"1: <{tree.tag:.40}> instead of <annotation>")
+    size = [_number(tree.find("size"), key) for key in ("height", "width")]
+    whole = all(side >= 1 and side == int(side) for side in size if math.isfinite(side))
+    stated = whole and all(map(math.isfinite, size))
+    objects = [_object(element, lines[element]) for element in tree.findall("object")]
+    return VocAnnotation((int(size[0]), int(size[1])) if stated else None, objects)
+
+
+def _object(element: Element, line: int) -> VocObject:
+    bounds = element.find("bndbox")
+    left, top, right, bottom = (_number(bounds, key) for key in ("xmin", "ymin", "xmax", "ymax"))
+    box = (left - 1, top - 1, right - left + 1, bottom - top + 1)
+    finite = all(map(math.isfinite, box))
+    difficult = _number(element, "difficult") == 1
+    return VocObject(line, (element.findtext("name") or "").strip(), box if finite else NO_NUMBERS, difficult)
+
+
+def _number(element: Element | None, key: str) -> float:
+    """The number in a part of an element; not a number where there is none."""
+    try:
+        return float((element.findtext(key) if element is not None else None) or "nan")
+    except ValueError:
+        return math.nan
+
+
+def _read_one(path: Path, stem: str, root: Path, findings: Findings) -> dict[str, VocAnnotation]:
+    try:
+        return {stem: parse_annotation(path.read_bytes())}
+    except ValueError as error:
+        findings.add(_BROKEN, "stops", f"{_shown(path, root)}:{error}")
+    except OSError as error:
+        findings.add(_BROKEN, "stops", f"{_shown(path, root)}: {error.strerror}")
+    return {}
+
+
+def _classes(root: Path, every: Sequence[Path], read: dict[Path, VocAnnotation]) -> list[str]:
+    listed = root / "classes.txt"
+    if listed.is_file():
+        names = [line.strip() for line in read_text(listed).splitlines()]
+        return list(dict.fromkeys(name for name in names if name))
+    found: set[str] = set()
+    for folder in every:
+        for name in walk_images(folder, lambda name: name.endswith(".xml")):
+            path = folder / name
+            one = read[path] if path in read else _other(path)
+            found |= {labelled.name for labelled in one.objects if labelled.name}
+    return sorted(found)
+
+
+def _other(path: Path) -> VocAnnotation:
+    """A file of another split; what is wrong with it is said where that split is read."""
+    try:
+        return parse_annotation(path.read_bytes())
+    except (OSError, ValueError):
+        return VocAnnotation(None, [])
+
+
+def _listed(path: Path) -> list[str]:
+    lines = [line.strip() for line in read_text(path).splitlines()]
+    names = [of_a_class[1] if (of_a_class := _OF_A_CLASS.match(line)) else line for line in lines if line]
+    return list(dict.fromkeys(names))
+
+
+def _stem(name: str) -> str:
+    return os.path.splitext(name)[0]  # noqa: PTH122 - a name with folders in it
+
+
+def _shown(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
