@@ -6,6 +6,7 @@ from pathlib import Path
 
 from srfgan.models.errors import InputError
 from srfgan_cli.data.coco import CocoIndex
+from srfgan_cli.data.colours import ColourPolicy
 from srfgan_cli.data.dataset import DetectionDataset
 from srfgan_cli.data.given import split_files
 from srfgan_cli.data.split_files import Split
@@ -76,9 +77,11 @@ def check_same_categories(train: DetectionDataset, val: DetectionDataset) -> Non
 
 
 def policy(config: DataConfig, training: bool) -> ResizePolicy:
-    """How a config crops, resizes and flips."""
+    """How a config crops, resizes, flips and colours."""
     if training:
-        return ResizePolicy(tuple(config.short_sides), config.max_side, config.flip, _crop(config))
+        return ResizePolicy(
+            tuple(config.short_sides), config.max_side, config.flip, _crop(config), _colours(config)
+        )
     return ResizePolicy((config.test_short_side,), config.test_max_side)
 
 
@@ -87,3 +90,7 @@ def _crop(config: DataConfig) -> CropPolicy | None:
     if crop is None:
         return None
     return CropPolicy(crop.probability, tuple(crop.short_sides), crop.smallest, crop.largest)
+
+
+def _colours(config: DataConfig) -> ColourPolicy | None:
+    return None if config.colour is None else ColourPolicy(**config.colour.model_dump())

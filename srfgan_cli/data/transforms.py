@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from srfgan.models.structures import InstanceMask, MaskPatch, Polygons, Target
+from srfgan_cli.data.colours import ColourPolicy, Colours
 
 _SMALLEST_SIDE = 2  # so that half of it is still an image
 _LONGEST_SIDE = (
@@ -59,21 +60,27 @@ class ResizePolicy:
         max_side: pixels; the long side never exceeds it.
         flip: probability of a horizontal flip.
         crop: what happens to an image before that, if anything.
+        colours: and to its colours after that.
     """
 
     short_sides: tuple[int, ...]
     max_side: int
     flip: float = 0.0
     crop: CropPolicy | None = None
+    colours: ColourPolicy | None = None
 
-    def draw(self, size: tuple[int, int], generator: torch.Generator) -> Placement | CroppedPlacement:
+    def draw(
+        self, size: tuple[int, int], generator: torch.Generator
+    ) -> Placement | CroppedPlacement | ColouredPlacement:
         """The random choices for one image of `size` (height, width), all from `generator`."""
         side = self.short_sides[_draw(len(self.short_sides), generator)]
         flipped = bool(torch.rand(1, generator=generator) < self.flip)
         crop = self.crop.draw(size, generator) if self.crop else None
         source = crop.size if crop else size
         placement = Placement(source, resized(source, side, self.max_side), flipped)
-        return CroppedPlacement(crop, placement) if crop else placement
+        placed = CroppedPlacement(crop, placement) if crop else placement
+        colours = self.colours.draw(generator) if self.colours else None
+        return ColouredPlacement(placed, colours) if colours else placed
 
 
 def _draw(count: int, generator: torch.Generator) -> int:
@@ -192,6 +199,22 @@ class CroppedPlacement:
     def target(self, target: Target) -> Target:
         """The target of the cropped, resized, flipped image, with the objects that are seen in it."""
         return self.placement.target(self.crop.target(target))
+
+
+@dataclass(frozen=True)
+class ColouredPlacement:
+    """Where an image goes, and with which colours."""
+
+    placement: Placement | CroppedPlacement
+    colours: Colours
+
+    def image(self, image: Tensor) -> Tensor:
+        """The placed image in its new colours: (3, H, W) uint8 to (3, h, w) uint8."""
+        return self.colours.image(self.placement.image(image))
+
+    def target(self, target: Target) -> Target:
+        """The target of the placed image."""
+        return self.placement.target(target)
 
 
 def _resize(image: Tensor, size: tuple[int, int]) -> Tensor:

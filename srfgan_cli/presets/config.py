@@ -82,6 +82,19 @@ class CropConfig(StrictConfig):
         return self
 
 
+class ColourConfig(StrictConfig):
+    """Random changes of training images' colours, as torchvision's ColorJitter makes them, in this order."""
+
+    probability: float = Field(0.8, gt=0, le=1)
+    """Of a change at all."""
+    brightness: float = Field(0.4, ge=0, le=1)
+    """The factor is drawn from 1 less and 1 more than this; so are those of contrast and saturation."""
+    contrast: float = Field(0.4, ge=0, le=1)
+    saturation: float = Field(0.4, ge=0, le=1)
+    hue: float = Field(0.1, ge=0, le=0.5)
+    """The turn of the colour wheel is drawn from so much to either side; 0.5 is half a turn."""
+
+
 class SplitConfig(StrictConfig):
     """A split whose files have names of their own."""
 
@@ -116,6 +129,8 @@ class DataConfig(StrictConfig):
     """Probability of a horizontal flip in training."""
     crop: CropConfig | None = None
     """Crop training images before they are resized; none by default."""
+    colour: ColourConfig | None = None
+    """Change the colours of training images; none by default. Both images of stages 1 and 2 have the same."""
     aspect_ratio_group_factor: int = Field(0, ge=0, le=16)
     """Training batches are of images of similar width / height: so many groups within 1/2..1 and within 1..2, and those
     beyond. 0: only wide and tall ones apart. As torchvision's `--aspect-ratio-group-factor`."""
@@ -150,6 +165,8 @@ class SolverConfig(StrictConfig):
     lr: float = Field(0.02, gt=0, le=1000)
     lr_batch_size: int = Field(16, ge=1, le=1_000_000)
     """The batch size `lr` belongs to; another `batch_size` scales the rate linearly."""
+    schedule: Literal["steps", "cosine"] = "steps"
+    """After the warm-up: `gamma` at each of the `milestones`, or half a cosine wave down to 0 at the end."""
     milestones: list[Annotated[int, Field(ge=1, le=LONGEST)]] = Field([60_000, 80_000], max_length=1000)
     gamma: float = Field(0.1, gt=0, le=1)
     warmup_iterations: int = Field(1000, ge=0, le=LONGEST)
@@ -200,7 +217,8 @@ class SolverConfig(StrictConfig):
     def misfit(self) -> str | None:
         """What of the schedule lies at or beyond its end, in words; None if all of it comes to pass."""
         late = [f"a warm-up of {self.warmup_iterations}"] if self.warmup_iterations >= self.iterations else []
-        beyond = [str(milestone) for milestone in self.milestones if milestone >= self.iterations][:4]
+        steps = self.milestones if self.schedule == "steps" else []
+        beyond = [str(milestone) for milestone in steps if milestone >= self.iterations][:4]
         late += [f"milestones {', '.join(beyond)}"] if beyond else []
         return f"{' and '.join(late)} in {self.iterations} iterations" if late else None
 

@@ -38,7 +38,16 @@ class Schedule:
         """The fields that say something; the solver's most important ones among them."""
         if self.solver is None:
             return {"stage": self.stage, "preset": self.preset}
-        keys = {"optimizer", "iterations", "batch_size", "lr", "milestones", "gamma", "warmup_iterations"}
+        keys = {
+            "optimizer",
+            "iterations",
+            "batch_size",
+            "lr",
+            "schedule",
+            "milestones",
+            "gamma",
+            "warmup_iterations",
+        }
         solver = self.solver.model_dump(include=keys) | {"lr": self.solver.scaled_lr}
         return {"stage": self.stage, **solver, "images": self.images, "epochs": self.epochs}
 
@@ -48,10 +57,11 @@ class Schedule:
             return f"{title}: that of {self.preset}"
         solver = self.solver
         steps = ", ".join(f"{milestone:,}" for milestone in solver.milestones)
+        decay = f", x{solver.gamma:g} at {steps}" if steps else ""
         return (
             f"{title}: {solver.iterations:,} iterations of {solver.batch_size} = {self.images:,} images, "
             f"{self.epochs:.1f} epochs; {solver.optimizer}, lr {solver.scaled_lr:g}"
-            + (f", x{solver.gamma:g} at {steps}" if steps else "")
+            + (", a cosine to 0" if solver.schedule == "cosine" else decay)
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 
 import torch
@@ -36,8 +37,12 @@ def build_optimizer(module: nn.Module, solver: SolverConfig) -> Optimizer:
 
 
 def lr_factor(iteration: int, solver: SolverConfig) -> float:
-    """Share of the learning rate at an iteration (0-based): linear warm-up times the steps passed."""
-    decay = solver.gamma ** sum(iteration >= milestone for milestone in solver.milestones)
+    """Share of the learning rate at an iteration (0-based): linear warm-up, times the steps passed or then a cosine."""
+    if solver.schedule == "steps":
+        decay = solver.gamma ** sum(iteration >= milestone for milestone in solver.milestones)
+    else:
+        after = max(0, iteration - solver.warmup_iterations)
+        decay = (1 + math.cos(math.pi * after / max(1, solver.iterations - solver.warmup_iterations))) / 2
     if iteration >= solver.warmup_iterations:
         return decay
     progress = iteration / solver.warmup_iterations

@@ -3,9 +3,12 @@ import pytest
 import torch
 from PIL import Image
 from pycocotools import mask as coco_mask
+from torchvision.transforms.v2 import functional
 
 from srfgan.models.structures import MaskPatch, Polygons, Target
+from srfgan_cli.data.colours import ColourPolicy
 from srfgan_cli.data.transforms import (
+    ColouredPlacement,
     Crop,
     CroppedPlacement,
     CropPolicy,
@@ -14,6 +17,8 @@ from srfgan_cli.data.transforms import (
     _resize,
     resized,
 )
+
+ADJUST = [getattr(functional, f"adjust_{what}") for what in ("brightness", "contrast", "saturation", "hue")]
 
 
 @pytest.mark.parametrize(
@@ -211,3 +216,29 @@ def test_a_gpus_resizing_is_a_cpus_within_a_grey_level(size):
     # Bytes are rounded twice, after the rows and after the columns.
     different = (floats.int() - bytes_.int()).float()
     assert different.abs().max() == 1 and different.mean().abs() < 0.15
+
+
+def test_colours_change_as_colorjitter_changes_them_and_nothing_else_does():
+    image = torch.randint(0, 256, (3, 24, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    target = Target(torch.tensor([[2.0, 3, 20, 18]]), torch.tensor([1]))
+    colours = ColourPolicy(probability=0.5, brightness=0.4, contrast=0.3, saturation=0.2, hue=0.1)
+    plain, coloured = (ResizePolicy((24, 48), 100, 0.5, colours=given) for given in (None, colours))
+    changed = 0
+    for seed in range(200):
+        without, with_ = (
+            policy.draw((24, 32), torch.Generator().manual_seed(seed)) for policy in (plain, coloured)
+        )
+        assert torch.equal(without.target(target).boxes, with_.target(target).boxes)
+        if isinstance(with_, ColouredPlacement):
+            changed += 1
+            drawn = with_.colours
+            assert abs(drawn.brightness - 1) <= 0.4 and abs(drawn.contrast - 1) <= 0.3
+            assert abs(drawn.saturation - 1) <= 0.2 and abs(drawn.hue) <= 0.1
+            if changed == 1:
+                expected = without.image(image)
+                for adjust, amount in zip(ADJUST, vars(drawn).values(), strict=True):
+                    expected = adjust(expected, amount)
+                assert torch.equal(with_.image(image), expected) and expected.dtype == torch.uint8
+        else:
+            assert torch.equal(without.image(image), with_.image(image))
+    assert 70 < changed < 130

@@ -18,6 +18,13 @@ def test_warm_up_then_steps(iteration, factor):
     assert lr_factor(iteration, SolverConfig()) == pytest.approx(factor, rel=1e-9)
 
 
+def test_warm_up_then_a_cosine():
+    solver = SolverConfig(schedule="cosine", iterations=1000, warmup_iterations=200)
+    factors = [lr_factor(iteration, solver) for iteration in (0, 100, 200, 400, 600, 1000)]
+    assert factors == pytest.approx([0.001, 0.5005, 1.0, (1 + 0.5**0.5) / 2, 0.5, 0.0])
+    assert SolverConfig(schedule="cosine", iterations=1000, warmup_iterations=200).misfit is None
+
+
 def test_the_rate_follows_the_batch_size():
     assert SolverConfig(lr=0.02, lr_batch_size=16, batch_size=4).scaled_lr == pytest.approx(0.005)
 
