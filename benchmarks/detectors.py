@@ -8,10 +8,12 @@ median of the turns' ratios to nearest neighbour.
 
 import argparse
 import statistics
+import time
+from collections.abc import Callable
 
 import torch
 from spread import picture, spread_detector
-from timing import add_machine, computing, describe_machine, take_turns
+from timing import add_machine, computing, describe_machine, take_turns, user_cpu
 
 from srfgan.models.cost import HEIGHT, WIDTH, cost_of
 from srfgan_cli.presets import load_preset
@@ -41,7 +43,7 @@ def model_of(name: str, upsampler: str):
     return load_preset(PRESETS[name], overrides).model
 
 
-def row(name: str, upsamplers: list[str], turns: int, device: str) -> str:
+def row(name: str, upsamplers: list[str], turns: int, device: str, clock: Callable[[], float]) -> str:
     """One line of the table."""
     image = picture().to(device)
     models = {upsampler: model_of(name, upsampler) for upsampler in upsamplers}
@@ -55,7 +57,7 @@ def row(name: str, upsamplers: list[str], turns: int, device: str) -> str:
         return infer
 
     seconds = take_turns(
-        {upsampler: run(detector) for upsampler, detector in detectors.items()}, turns, device
+        {upsampler: run(detector) for upsampler, detector in detectors.items()}, turns, device, clock
     )
     cells = [name]
     for upsampler, config in models.items():
@@ -91,7 +93,11 @@ def main() -> None:
     add_machine(parser)
     parser.add_argument("--detectors", nargs="+", choices=PRESETS, default=list(PRESETS))
     parser.add_argument("--upsamplers", nargs="+", choices=[*UPSAMPLERS][1:], default=[*UPSAMPLERS][1:])
+    parser.add_argument(
+        "--user-cpu", action="store_true", help="time by user CPU seconds, beside others' load"
+    )
     arguments = parser.parse_args()
+    clock = user_cpu if arguments.user_cpu else time.perf_counter
     upsamplers = ["nn", *arguments.upsamplers]
     head = columns(upsamplers)
     print(f"{describe_machine(arguments)}, one {HEIGHT}x{WIDTH} image\n")
@@ -99,7 +105,7 @@ def main() -> None:
     print(line(["---", *["--:"] * (len(head) - 1)]))
     with computing(arguments):
         for name in arguments.detectors:
-            print(row(name, upsamplers, arguments.turns, arguments.device), flush=True)
+            print(row(name, upsamplers, arguments.turns, arguments.device, clock), flush=True)
 
 
 if __name__ == "__main__":

@@ -65,6 +65,7 @@ from srfgan.models.necks.extra_levels import ConvLevels, PooledLevel
 from srfgan.models.necks.fpn import FeaturePyramid
 from srfgan.models.necks.pafpn import PathAggregation, PathAugmentation
 from srfgan.models.necks.single_level import SingleLevel
+from srfgan.models.ops.convolution import use_winograd
 from srfgan.models.upsamplers import GENERATORS, SIZED, UPSAMPLERS
 
 RES_LEVELS = tuple(LEVELS)
@@ -86,6 +87,8 @@ def build_detector(config: ModelConfig) -> Detector:
         widths = {name: backbone.channels[name] for name in used}
         neck = build_neck(config.neck, widths, build_coarser_levels(config, widths["res5"]))
         detector = Detector(config, backbone=backbone, neck=neck, head=build_head(config))
+    if config.has_pyramid:
+        use_winograd(detector.upsample, config.inference.winograd)
     # The layout of the feature maps, so that no convolution reorders its weight in every call.
     return detector.to(memory_format=torch.channels_last)
 

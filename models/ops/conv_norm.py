@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 import torch
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
 from srfgan.models.ops.convolution import convolved
+from srfgan.models.ops.remembered import Remembered
 
 
 class ConvNorm(nn.Conv2d):
@@ -31,8 +30,8 @@ class ConvNorm(nn.Conv2d):
         self.weight = conv.weight
         self.bias = conv.bias
         self.norm = norm
-        self._affine = _Remembered()
-        self._folded = _Remembered()
+        self._affine = Remembered[tuple[Tensor, Tensor]]()
+        self._folded = Remembered[tuple[Tensor, Tensor]]()
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C', H', W'), without activation."""
@@ -54,51 +53,6 @@ class ConvNorm(nn.Conv2d):
             scale, shift = self._affine.of(affine, lambda: _scale_and_shift(norm))
             return self.weight * scale[:, None, None, None], shift
         return self._folded.of((self.weight, *affine), lambda: _fold(self.weight, *_scale_and_shift(norm)))
-
-
-class _Remembered:
-    """Two tensors that are computed from others, again only when one of these has changed, moved or been replaced.
-
-    A copy of the module starts with none.
-    """
-
-    def __init__(self) -> None:
-        # With each source another tensor of its memory, which cannot be given to other values meanwhile.
-        self._sources: list[tuple[Tensor, Tensor, int, int]] = []
-        self._values: tuple[Tensor, Tensor] | None = None
-
-    def of(
-        self, sources: Sequence[Tensor], compute: Callable[[], tuple[Tensor, Tensor]]
-    ) -> tuple[Tensor, Tensor]:
-        """What `compute` makes of the `sources`, now or at an earlier call."""
-        if torch.compiler.is_compiling():
-            return compute()
-        if self._values is not None and self._unchanged(sources):
-            return self._values
-        if not all(map(_tells_of_changes, sources)):
-            return compute()
-        # Made in inference mode, they could take no part in a training step.
-        with torch.inference_mode(mode=False), torch.no_grad():
-            self._values = compute()
-            self._sources = [(x, x.detach(), x._version, x.data_ptr()) for x in sources]
-        return self._values
-
-    def _unchanged(self, sources: Sequence[Tensor]) -> bool:
-        for now, (before, _, version, address) in zip(sources, self._sources, strict=True):
-            if now is not before or now._version != version or now.data_ptr() != address:
-                return False
-        return True
-
-    def __deepcopy__(self, memo: dict[int, object]) -> _Remembered:
-        return _Remembered()
-
-    def __reduce__(self) -> tuple[type[_Remembered], tuple[()]]:
-        return _Remembered, ()
-
-
-def _tells_of_changes(x: Tensor) -> bool:
-    """Fake tensors and those of meta devices have no memory, those made in inference mode no version."""
-    return type(x) in (Tensor, nn.Parameter) and not x.is_meta and not x.is_inference()
 
 
 def _scale_and_shift(norm: FrozenBatchNorm2d) -> tuple[Tensor, Tensor]:

@@ -1,8 +1,8 @@
-"""Convolutions over large maps that a CPU can train: their weight's gradient is computed on contiguous maps.
+"""Convolutions over large maps on a CPU: their weight's gradient is computed on contiguous maps, inference shortened.
 
 Feature maps lie channels last, where forward passes and the gradients of maps are fastest. oneDNN's gradient of the
 weight is not: without AVX-512, at 256 channels and 200x304 pixels, it takes ten times as long as on contiguous maps,
-and most of a training step.
+and most of a training step. Inference can go by Winograd's algorithm.
 """
 
 from __future__ import annotations
@@ -13,34 +13,77 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from srfgan.models.ops import winograd
+from srfgan.models.ops.remembered import Remembered
+
 _LARGE = 2048
 """Pixels of a map from which on the copies pay."""
+_PAIRS, _MANY = 256 * 256, 512
+"""Channels in times channels out of a 3x3 convolution, and pixels of all maps, from which on Winograd's algorithm pays
+(`benchmarks/winograd.py`)."""
 
 
 class Conv2d(nn.Conv2d):
-    """As torch's."""
+    """As torch's.
+
+    Attributes:
+        winograd: whether inference in float32 on a CPU may go by `srfgan.models.ops.winograd`, where that is faster.
+    """
+
+    winograd = False
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._transformed = Remembered[Tensor]()
 
     def forward(self, input: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C', H', W')."""
-        if not _pays(input, self.weight, self.groups):
-            return super().forward(input)
-        result: Tensor = _Convolution.apply(
-            input, self.weight, self.bias, self.stride[0], int(self.padding[0]), False
-        )
-        return result
+        if _pays(input, self.weight, self.groups):
+            result: Tensor = _Convolution.apply(
+                input, self.weight, self.bias, self.stride[0], int(self.padding[0]), False
+            )
+            return result
+        if self.winograd and _winograd_pays(input, self, (3, 1, 1)):
+            weight = self._transformed.of((self.weight,), lambda: winograd.transformed(self.weight))
+            return winograd.convolved(input, weight, self.bias)
+        return super().forward(input)
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):
-    """As torch's, without an output size."""
+    """As torch's, without an output size.
+
+    Attributes:
+        winograd: as of `Conv2d`.
+    """
+
+    winograd = False
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._transformed = Remembered[Tensor]()
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """(N, C, H, W) to (N, C', H', W')."""
-        if output_size is not None or not _pays(input, self.weight, self.groups):
+        if output_size is not None:
             return super().forward(input, output_size)
-        result: Tensor = _Convolution.apply(
-            input, self.weight, self.bias, self.stride[0], int(self.padding[0]), True
-        )
-        return result
+        if _pays(input, self.weight, self.groups):
+            result: Tensor = _Convolution.apply(
+                input, self.weight, self.bias, self.stride[0], int(self.padding[0]), True
+            )
+            return result
+        if self.winograd and _winograd_pays(input, self, (6, 2, 2)):
+            weight = self._transformed.of(
+                (self.weight,), lambda: winograd.transformed(winograd.as_3x3(self.weight))
+            )
+            return winograd.convolved(input, weight, self.bias, step=2)
+        return super().forward(input)
+
+
+def use_winograd(network: nn.Module, use: bool) -> None:
+    """Whether the layers of a network that are `Conv2d` or `ConvTranspose2d` here may go by Winograd's algorithm."""
+    for layer in network.modules():
+        if isinstance(layer, Conv2d | ConvTranspose2d):
+            layer.winograd = use
 
 
 def convolved(
@@ -65,6 +108,25 @@ def _pays(x: Tensor, weight: Tensor, groups: int) -> bool:
         and not x.is_contiguous()
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
+    )
+
+
+def _winograd_pays(x: Tensor, layer: nn.Conv2d | nn.ConvTranspose2d, form: tuple[int, int, int]) -> bool:
+    """Whether a layer of this kernel, stride and padding is faster by Winograd's algorithm, and may be."""
+    return (
+        x.device.type == "cpu"
+        and not torch.is_grad_enabled()
+        and not layer.training
+        and layer.in_channels * layer.out_channels * form[1] ** 2 >= _PAIRS
+        and x.shape[0] * x.shape[2] * x.shape[3] >= _MANY
+        and (layer.kernel_size, layer.stride, layer.padding) == tuple((size, size) for size in form)
+        and layer.groups == 1
+        and layer.dilation == (1, 1)
+        and x.dtype == layer.weight.dtype == torch.float32
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+        and type(x) is Tensor  # and no stand-in, as an exporter's
+        and not layer.weight.is_inference()  # of which nothing can be kept
     )
 
 

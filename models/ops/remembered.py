@@ -1,0 +1,54 @@
+"""What a module computes from its weights once, and again when these have changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+Values = TypeVar("Values")
+
+
+class Remembered(Generic[Values]):
+    """Tensors that are computed from others, again only when one of these has changed, moved or been replaced.
+
+    A copy of the module that has it starts with none.
+    """
+
+    def __init__(self) -> None:
+        # With each source another tensor of its memory, which cannot be given to other values meanwhile.
+        self._sources: list[tuple[Tensor, Tensor, int, int]] = []
+        self._values: Values | None = None
+
+    def of(self, sources: Sequence[Tensor], compute: Callable[[], Values]) -> Values:
+        """What `compute` makes of the `sources`, now or at an earlier call."""
+        if torch.compiler.is_compiling():
+            return compute()
+        if self._values is not None and self._unchanged(sources):
+            return self._values
+        if not all(map(_tells_of_changes, sources)):
+            return compute()
+        # Made in inference mode, they could take no part in a training step.
+        with torch.inference_mode(mode=False), torch.no_grad():
+            self._values = compute()
+            self._sources = [(x, x.detach(), x._version, x.data_ptr()) for x in sources]
+        return self._values
+
+    def _unchanged(self, sources: Sequence[Tensor]) -> bool:
+        for now, (before, _, version, address) in zip(sources, self._sources, strict=True):
+            if now is not before or now._version != version or now.data_ptr() != address:
+                return False
+        return True
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Remembered[Values]:
+        return Remembered()
+
+    def __reduce__(self) -> tuple[type[Remembered[Values]], tuple[()]]:
+        return Remembered, ()
+
+
+def _tells_of_changes(x: Tensor) -> bool:
+    """Fake tensors and those of meta devices have no memory, those made in inference mode no version."""
+    return type(x) in (Tensor, nn.Parameter) and not x.is_meta and not x.is_inference()

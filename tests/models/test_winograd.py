@@ -1,0 +1,108 @@
+"""Winograd's algorithm: the numbers of the direct convolution, where it is taken and where not."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from detector_configs import model_config
+from torch import nn
+
+from srfgan.models import build_detector, build_generator
+from srfgan.models.config import GeneratorConfig, InferenceConfig, NeckConfig
+from srfgan.models.ops import winograd
+from srfgan.models.ops.convolution import Conv2d, ConvTranspose2d, use_winograd
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (4, 8), (70, 131)])
+def test_it_is_the_convolution(size):
+    """Of a map smaller than a tile, of one that ends with tiles, and of one of several strips; in any layout."""
+    torch.manual_seed(0)
+    maps = torch.randn(2, 3, *size)
+    layers = (Conv2d(3, 5, 3, padding=1), 1), (ConvTranspose2d(3, 5, 6, stride=2, padding=2), 2)
+    with torch.no_grad():
+        for layer, step in layers:
+            kernel = winograd.as_3x3(layer.weight) if step == 2 else layer.weight
+            expected = layer(maps)
+            for x in (maps, maps.contiguous(memory_format=torch.channels_last)):
+                found = winograd.convolved(x, winograd.transformed(kernel), layer.bias, step)
+                assert found.is_contiguous(memory_format=torch.channels_last)
+                assert (found - expected).abs().max() < 1e-5 * expected.abs().max()
+            plain = winograd.convolved(maps, winograd.transformed(kernel), None, step)
+            torch.testing.assert_close(plain + layer.bias.view(1, -1, 1, 1), found)
+
+
+def test_the_transposed_convolution_as_an_ordinary_one_is_exact():
+    torch.manual_seed(0)
+    weight, maps = torch.randn(2, 3, 6, 6, dtype=torch.float64), torch.randn(1, 2, 5, 4, dtype=torch.float64)
+    four = F.conv2d(maps, winograd.as_3x3(weight), padding=1)  # (N, 4C', H, W), the pixel first
+    shuffled = F.pixel_shuffle(four.unflatten(1, (4, 3)).transpose(1, 2).flatten(1, 2), 2)
+    torch.testing.assert_close(shuffled, F.conv_transpose2d(maps, weight, stride=2, padding=2))
+
+
+@pytest.fixture
+def taken(monkeypatch):
+    """How many layers went by it."""
+    calls = []
+    plain = winograd.convolved
+    monkeypatch.setattr(
+        winograd, "convolved", lambda *given, **named: calls.append(1) or plain(*given, **named)
+    )
+    return calls
+
+
+def wide(channels=256):
+    generator = build_generator("srf", channels, GeneratorConfig(blocks=1)).eval()
+    use_winograd(generator, True)
+    return generator, torch.randn(1, channels, 23, 24)  # more than 512 pixels
+
+
+def test_a_generators_large_convolutions_go_by_it_in_inference_alone(taken):
+    """And give nearly the same; small maps, narrow ones, training, half precision and exports are left to torch."""
+    torch.manual_seed(0)
+    generator, maps = wide()
+    with torch.no_grad():
+        fast = generator(maps)
+        assert len(taken) == 5, "head, the block's two, trunk and the doubling one"
+        use_winograd(generator, False)
+        direct = generator(maps)
+    assert 0 < (fast - direct).abs().max() < 1e-5 * direct.abs().max()
+    use_winograd(generator, True)
+    layer, narrow = generator.head, wide(120)[0].up
+    layer(maps)  # with gradients
+    torch.export.export(layer, (maps,))
+    with torch.no_grad():
+        layer(maps[..., :20])
+        narrow(maps[:, :120])
+        copy.deepcopy(layer).double()(maps.double())
+        with torch.autocast("cpu", torch.bfloat16):
+            layer(maps)
+        layer.train()(maps)
+    assert len(taken) == 5
+
+
+def test_new_weights_are_noticed(taken):
+    layer = Conv2d(256, 256, 3, padding=1).eval()
+    use_winograd(layer, True)
+    maps = torch.randn(1, 256, 23, 24)
+    with torch.inference_mode():
+        first = layer(maps)
+    with torch.no_grad():
+        layer.weight.mul_(2)
+        layer.bias.mul_(2)
+    twin = copy.deepcopy(layer)
+    with torch.inference_mode():
+        assert torch.equal(layer(maps), 2 * first)
+        torch.testing.assert_close(twin(maps), 2 * first)
+    assert len(taken) == 3
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_key_of_the_detector_decides(wanted):
+    config = model_config(neck=NeckConfig(upsampler="srf"), inference=InferenceConfig(winograd=wanted))
+    detector = build_detector(config)
+    layers = [m for m in detector.modules() if isinstance(m, Conv2d | ConvTranspose2d)]
+    inside = set(detector.upsample.modules())
+    assert {layer.winograd for layer in layers if layer in inside} == {wanted}
+    assert not any(layer.winograd for layer in layers if layer not in inside)
+    assert not hasattr(nn.Conv2d, "winograd")
