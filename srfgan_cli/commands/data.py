@@ -1,13 +1,15 @@
-"""`srfgan data`: look at a data set before training on it."""
+"""`srfgan data`: look at a data set before training on it, split it, convert it."""
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from srfgan_cli.screen.options import (
+    Dataset,
     Json,
     Preset,
     Set,
@@ -26,12 +28,7 @@ Root = Annotated[
     typer.Argument(help="A data set's folder, as other commands have it at --data-root.", metavar="DIR"),
 ]
 
-app = typer.Typer(help="Check data sets.", no_args_is_help=True)
-
-
-@app.callback()
-def _group() -> None:
-    """Keeps `check` a sub-command while it is the only one."""
+app = typer.Typer(help="Check, show, split and convert data sets.", no_args_is_help=True)
 
 
 @app.command()
@@ -68,3 +65,97 @@ def check(
         print_json([report.as_json() for report in reports])
     if any(report.fatal for report in reports):
         raise typer.Exit(2)
+
+
+@app.command()
+def show(
+    root: Root = None,
+    preset: Preset = DEFAULT_PRESET,
+    set_: Set = None,
+    train_json: TrainJson = None,
+    train_images: TrainImages = None,
+    val_json: ValJson = None,
+    val_images: ValImages = None,
+    dataset: Dataset = None,
+    split: Annotated[
+        Literal["train", "val"],
+        typer.Option("--split", help="`train`: as training gets it.", rich_help_panel="Data"),
+    ] = "train",
+    images: Annotated[int, typer.Option("--images", min=1, max=200, help="How many.", metavar="N")] = 12,
+    output: Annotated[Path, typer.Option("--output", help="The picture.", metavar="FILE")] = Path("data.png"),
+) -> None:
+    """A sheet of images with their targets, cropped, resized and mirrored as a preset's training gets them."""
+    from srfgan_cli.data.open import open_split
+    from srfgan_cli.presets import load_preset
+    from srfgan_cli.screen.console import print_path
+    from srfgan_cli.visualization.contact_sheet import contact_sheet
+    from srfgan_cli.visualization.outputs import check_output, save_as
+
+    check_output(output, [])
+    where = data_overrides(
+        data_root=root,
+        dataset=dataset,
+        train_json=train_json,
+        train_images=train_images,
+        val_json=val_json,
+        val_images=val_images,
+    )
+    config = load_preset(preset or DEFAULT_PRESET, [*where, *(set_ or [])])
+    training = split == "train"
+    data = open_split(config.data, root, split, training=training, masks=config.model.has_masks)
+    data.index.report.tell()
+    save_as(contact_sheet(data, config, training=training, count=images), output)
+    print_path(output)
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="A data set in any layout that is read.", metavar="SOURCE")],
+    destination: Annotated[Path, typer.Argument(help="A new folder.", metavar="DEST")],
+    to: Annotated[Literal["coco", "yolo"], typer.Option("--to", help="The layout to write.")] = "coco",
+    link: Annotated[bool, typer.Option("--link", help="Hard links instead of copies of the images.")] = False,
+) -> None:
+    """Write a data set in COCO's or YOLO's layout, and say what that cannot express."""
+    from srfgan_cli.data.convert import convert as write
+    from srfgan_cli.data.layout import present_splits
+    from srfgan_cli.screen.console import print_path
+
+    write(present_splits(source), destination, to, link=link)
+    print_path(destination)
+
+
+@app.command()
+def split(
+    destination: Annotated[
+        Path, typer.Argument(help="The folder of train.json and val.json.", metavar="DEST")
+    ],
+    source: Annotated[
+        Path | None,
+        typer.Option("--data-root", help="A data set, whose train split is split.", metavar="DIR"),
+    ] = None,
+    train_json: TrainJson = None,
+    train_images: TrainImages = None,
+    val: Annotated[float, typer.Option("--val", min=0.001, max=0.999, help="Share for validation.")] = 0.2,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            "--group", help="Keep images together whose names share what this finds.", metavar="REGEX"
+        ),
+    ] = None,
+) -> None:
+    """Take a part of the images for validation, by a hash of names: what is added later moves no image."""
+    from srfgan_cli.data.given import split_files
+    from srfgan_cli.data.split import split_data
+    from srfgan_cli.presets import load_preset
+    from srfgan_cli.screen.console import print_path, stderr
+
+    where = data_overrides(data_root=source, train_json=train_json, train_images=train_images)
+    files = split_files(load_preset(DEFAULT_PRESET, where).data, source, "train")
+    counts = split_data(files, destination, val, group)
+    paths = {name: shlex.quote(str(destination / f"{name}.json")) for name in counts}
+    images = shlex.quote(str(files.images))
+    stderr.print(f"{counts['train']} images for training, {counts['val']} for validation. Use them by")
+    stderr.print(
+        f"  --train-json {paths['train']} --train-images {images} --val-json {paths['val']} --val-images {images}"
+    )
+    print_path(destination)

@@ -146,6 +146,15 @@ class CocoIndex:
         bounds = self.part_first[start : end + 1].tolist()
         return Polygons(tuple(self.vertices[a:b].numpy() for a, b in pairwise(bounds)))
 
+    def segmentation(self, annotation: int, size: list[int]) -> list[list[float]] | dict[str, Any]:
+        """COCO's polygons or run lengths of the annotation at this row, in an image of height and width."""
+        start, end = self.runs_of[annotation : annotation + 2].tolist()
+        if end > start:
+            return {"size": size, "counts": self.runs[start:end].tolist()}
+        start, end = self.parts_of[annotation : annotation + 2].tolist()
+        bounds = self.part_first[start : end + 1].tolist()
+        return [self.vertices[a:b].ravel().tolist() for a, b in pairwise(bounds)]
+
 
 def build_index(records: Records, checked: Checked, left_out: int) -> CocoIndex:
     """The index of checked records: images by id, the kept annotations grouped by image."""

@@ -14,7 +14,7 @@ def advice(root: Path) -> str | None:
         )
     if any(root.glob("labels/*.txt")):
         return (
-            "labels/*.txt look like YOLO's, but nothing tells the splits: that takes a data.yaml, or images/train,"
-            " labels/train, images/val and labels/val"
+            "labels/*.txt look like YOLO's, but nothing tells the splits: that takes images/train, labels/train,"
+            " images/val and labels/val, or a data.yaml with `train: images`, of which `srfgan data split` takes a part"
         )
     return None

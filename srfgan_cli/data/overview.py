@@ -33,6 +33,8 @@ class Overview:
         crowds: crowd regions.
         image_sizes: "width x height" of the smallest, the median and the largest image by area; "" without one.
         boxes: objects by the area of their box: `small` below 32^2 pixels, `medium`, `large` from 96^2.
+        per_image: objects in an image: `median`, and `most`.
+        crowded: images of more than 100 objects, which COCO's limit of detections cannot all find.
         classes: every category, the most frequent first.
     """
 
@@ -43,6 +45,8 @@ class Overview:
     crowds: int
     image_sizes: dict[str, str]
     boxes: dict[str, int]
+    per_image: dict[str, int]
+    crowded: int
     classes: tuple[ClassCount, ...]
 
     def as_json(self) -> dict[str, Any]:
@@ -72,6 +76,9 @@ class Overview:
             f"{name} {count} ({_percent(count, self.objects)})" for name, count in self.boxes.items()
         )
         crowds = f", and {self.crowds} crowd regions" if self.crowds else ""
+        crowded = (
+            f"; {self.crowded} images with more than 100: raise --max-detections" if self.crowded else ""
+        )
         absent = sum(not entry.objects for entry in self.classes)
         without = f", {absent} without an object" if absent else ""
         return [
@@ -82,6 +89,7 @@ class Overview:
             ("image sizes", sizes),
             ("objects", f"{self.objects}, {self.masks} with a mask{crowds}"),
             ("boxes", boxes),
+            ("in an image", f"median {self.per_image['median']}, most {self.per_image['most']}{crowded}"),
             ("classes", f"{len(self.classes)}{without}"),
         ]
 

@@ -8,6 +8,7 @@ from srfgan_cli.data.check import Checked
 from srfgan_cli.data.overview import ClassCount, Overview
 from srfgan_cli.data.records import Records
 
+_MOST_FOUND = 100  # COCO's limit of detections per image
 _SMALL, _LARGE = 32**2, 96**2  # COCO's, in pixels
 
 
@@ -15,6 +16,7 @@ def tally(records: Records, checked: Checked) -> Overview:
     """Count what `checked` keeps of `records`."""
     objects = checked.keep & ~records.crowd
     rows, labels = checked.image_rows[objects], checked.labels[objects]
+    per_image = np.bincount(rows, minlength=len(records.image_ids))
     count = len(records.categories)
     per_class = np.bincount(labels, minlength=count)
     seen = np.unique(np.stack([labels, rows], axis=1), axis=0)
@@ -32,6 +34,8 @@ def tally(records: Records, checked: Checked) -> Overview:
         crowds=int((checked.keep & records.crowd).sum()),
         image_sizes=_image_sizes(records.sizes),
         boxes={"small": small, "medium": len(areas) - small - large, "large": large},
+        per_image={"median": int(np.median(per_image)), "most": int(per_image.max())},
+        crowded=int((per_image > _MOST_FOUND).sum()),
         classes=tuple(sorted(classes, key=lambda entry: -entry.objects)),
     )
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -134,22 +133,12 @@ def ground_truth(index: CocoIndex, task: Task) -> dict[str, Any]:
     sizes = index.sizes.tolist()
     if task == "mask":
         for annotation, row in zip(annotations, np.flatnonzero(chosen).tolist(), strict=True):
-            annotation["segmentation"] = _outline(index, row, sizes[annotation["image_id"] - 1])
+            annotation["segmentation"] = index.segmentation(row, sizes[annotation["image_id"] - 1])
     return {
         "images": [{"id": i, "height": h, "width": w} for i, (h, w) in enumerate(sizes, start=1)],
         "categories": [{"id": label + 1} for label in range(len(index.categories))],
         "annotations": annotations,
     }
-
-
-def _outline(index: CocoIndex, row: int, size: list[int]) -> list[list[float]] | dict[str, Any]:
-    """The polygons or run lengths of the annotation at this row."""
-    start, end = index.runs_of[row : row + 2].tolist()
-    if end > start:
-        return {"size": size, "counts": index.runs[start:end].tolist()}
-    start, end = index.parts_of[row : row + 2].tolist()
-    bounds = index.part_first[start : end + 1].tolist()
-    return [index.vertices[a:b].ravel().tolist() for a, b in pairwise(bounds)]
 
 
 def _numbered(index: CocoIndex, results: Sequence[Result], task: Task) -> list[Result]:

@@ -3,13 +3,16 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from srfgan.models.errors import InputError
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.layout import find_split
 from srfgan_cli.data.open import open_split
+from srfgan_cli.data.rle import encode_mask
 from srfgan_cli.presets.config import DataConfig
 
 
@@ -281,3 +284,78 @@ def test_a_run_goes_on_with_the_same_data_wherever_it_lies(tiny, named, srfgan, 
     content["annotations"][0]["bbox"][0] -= 1
     named[1].write_text(json.dumps(content, indent=1))
     assert srfgan(*train, "--resume").code == 0
+
+
+def run_lengths(tiny, make_box):
+    """A ring of 4 x 4 pixels with a hole, and a crowd region."""
+    ring = np.zeros((20, 30), bool)
+    ring[4:8, 5:9] = True
+    ring[5:7, 6:8] = False
+    code = encode_mask(ring, (0, 0), (20, 30))
+    tiny.content["annotations"].append(make_box(13, 1, 90, (5, 4, 4, 4), code))
+    tiny.content["annotations"].append(make_box(14, 1, 3, (0, 0, 9, 9), iscrowd=1))
+
+
+def test_to_yolo_and_back_boxes_are_equal_and_what_is_lost_is_said(tiny, make_box, tmp_path, srfgan):
+    tiny.content["annotations"][1].update(segmentation=[])
+    tiny.content["annotations"].append(
+        make_box(15, 1, 3, (1, 2, 9, 8), [[1, 2, 4, 2, 4, 6], [6, 6, 10, 6, 10, 10]])
+    )
+    run_lengths(tiny, make_box)
+    tiny.write()
+    done = srfgan("data", "convert", tiny.root, "yolo", "--to", "yolo")
+    assert done.code == 0 and done.out == "yolo\n", done.err
+    for said in (
+        "1 crowd regions (or difficult objects) left out",
+        "1 run-length masks approximated by outlines",
+        "1 holes in masks filled",
+        "1 outlines of several parts joined",
+    ):
+        assert said in done.err
+    assert srfgan("data", "convert", "yolo", "coco", "--link").code == 0
+    first, again = (CocoIndex.of(find_split(root, "train").read()) for root in (tiny.root, tmp_path / "coco"))
+    kept = ~first.crowd
+    torch.testing.assert_close(again.boxes, first.boxes[kept])
+    assert torch.equal(again.labels, first.labels[kept]) and torch.equal(again.has_mask, first.has_mask[kept])
+    done = srfgan("data", "convert", tiny.root, "coco")
+    assert done.code == 2 and "there is something already" in done.err
+
+
+def test_a_split_moves_no_image_when_others_are_added_and_keeps_groups_together(tiny, make_image, srfgan):
+    tiny.content["images"] = [make_image(number) for number in range(1, 41)]
+    tiny.content["info"] = "kept"
+    tiny.write()
+
+    def validated(where, *more):
+        done = srfgan("data", "split", where, "--data-root", tiny.root, "--val", 0.3, *more)
+        assert done.code == 0 and f"--val-json {where}/val.json" in done.err, done.err
+        parts = [json.loads(Path(where, f"{name}.json").read_text()) for name in ("train", "val")]
+        names = [{image["file_name"] for image in part["images"]} for part in parts]
+        assert len(names[0]) + len(names[1]) == len(tiny.content["images"]) and not names[0] & names[1]
+        assert all(part["info"] == "kept" for part in parts)
+        assert sum(len(part["annotations"]) for part in parts) == 3
+        return names[1]
+
+    first = validated("first")
+    assert 5 <= len(first) <= 20
+    tiny.content["images"] += [make_image(number) for number in range(41, 61)]
+    tiny.write()
+    assert {name for name in validated("second") if int(name.split(".")[0]) <= 40} == first
+    tens = {}
+    chosen = validated("third", "--group", r"(\d)\d?\.")
+    for image in tiny.content["images"]:
+        tens.setdefault(image["file_name"][0], set()).add(image["file_name"] in chosen)
+    assert all(len(sides) == 1 for sides in tens.values())
+    assert srfgan("data", "split", "first", "--data-root", tiny.root).code == 2
+
+
+def test_a_sheet_shows_what_training_gets(tiny, srfgan):
+    tiny.write()
+    small = ["--preset", "demo", "--set", "data.dataset=coco", "--set", "data.flip=1"]
+    done = srfgan("data", "show", tiny.root, *small, "--output", "mirrored.png")
+    assert done.code == 0 and done.out == "mirrored.png\n", done.err
+    assert srfgan("data", "show", tiny.root, *small[:-1], "data.flip=0", "--images", 3).code == 0
+    plain, mirrored = (np.asarray(Image.open(path)) for path in ("data.png", "mirrored.png"))
+    assert plain.shape == mirrored.shape and (plain != mirrored).mean() > 0.2
+    done = srfgan("data", "show", tiny.root, *small, "--output", "sheet.txt")
+    assert done.code == 2 and "end it in .png or .jpg" in done.err

@@ -218,6 +218,8 @@ def test_the_overview_counts_what_is_there(tiny, make_box, make_image, srfgan):
         "crowds": 1,
         "image_sizes": {"smallest": "16 x 24", "median": "30 x 20", "largest": "300 x 200"},
         "boxes": {"small": 3, "medium": 1, "large": 1},
+        "per_image": {"median": 1, "most": 2},
+        "crowded": 0,
     }
     assert [(c["name"], c["objects"], c["images"]) for c in classes] == [
         ("cat", 3, 2),

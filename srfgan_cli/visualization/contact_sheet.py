@@ -1,0 +1,72 @@
+"""Images as training gets them, with their targets, on one sheet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2.functional import to_pil_image
+
+from srfgan.models.structures import Target
+from srfgan_cli.data.dataset import DetectionDataset
+from srfgan_cli.data.loaders import Loader, build_test_loader, build_train_loader
+from srfgan_cli.presets.config import Config
+from srfgan_cli.visualization.detections import draw
+from srfgan_cli.visualization.truth import as_detections
+
+_CELL = 480
+"""Pixels of a picture's longer side."""
+_GAP = 8
+_COLUMNS = 4
+
+
+def contact_sheet(dataset: DetectionDataset, config: Config, *, training: bool, count: int) -> Image.Image:
+    """The first images of a training with their targets, cropped, resized and mirrored as it gets them.
+
+    Args:
+        dataset: opened as for training, or as for scores.
+        config: of the training: its seed decides which images come first, and how.
+        training: through the training's loader; otherwise the images in their order.
+        count: of images.
+
+    Raises:
+        InputError: an image cannot be read.
+    """
+    if training:
+        factor = config.data.aspect_ratio_group_factor
+        loader = build_train_loader(dataset, batch_size=1, group_factor=factor, seed=config.seed)
+    else:
+        loader = build_test_loader(dataset)
+    names = dataset.categories.names
+    pictures = [_picture(image, target, names) for image, target in _first(loader, min(count, len(dataset)))]
+    return _on_one_sheet(pictures)
+
+
+def _first(loader: Loader, count: int) -> Iterator[tuple[Tensor, Target]]:
+    for number, batch in enumerate(loader, start=1):
+        yield batch.images[0], batch.targets[0]
+        if number == count:
+            return
+
+
+def _picture(image: Tensor, target: Target, names: Sequence[str]) -> Image.Image:
+    truth = as_detections(target, (image.shape[1], image.shape[2]))
+    picture: Image.Image = to_pil_image(draw(image, truth, names, scores=False))
+    picture.thumbnail((_CELL, _CELL))
+    return picture
+
+
+def _on_one_sheet(pictures: Sequence[Image.Image]) -> Image.Image:
+    rows = [pictures[first : first + _COLUMNS] for first in range(0, len(pictures), _COLUMNS)]
+    heights = [max(picture.height for picture in row) for row in rows]
+    width = max(sum(picture.width + _GAP for picture in row) for row in rows) + _GAP
+    sheet = Image.new("RGB", (width, sum(heights) + _GAP * (len(rows) + 1)), (24, 24, 24))
+    top = _GAP
+    for row, height in zip(rows, heights, strict=True):
+        left = _GAP
+        for picture in row:
+            sheet.paste(picture, (left, top))
+            left += picture.width + _GAP
+        top += height + _GAP
+    return sheet
