@@ -11,6 +11,7 @@ from srfgan.models.errors import InputError
 from srfgan_cli.machine.files import write_atomically
 from srfgan_cli.reproduction.graph import Job
 from srfgan_cli.reproduction.jobs import JobFolder
+from srfgan_cli.runs.lock import require_idle
 
 NAME = "fit.json"
 
@@ -45,11 +46,13 @@ def claim(
         given: what the fit is known by beside its runs' configs.
 
     Raises:
-        InputError: another fit's, which is to stay; or a folder that cannot be written.
+        InputError: another fit's, which is to stay; one that is at work; or a folder that cannot be written.
     """
     if output_dir.exists() and not output_dir.is_dir():
         raise InputError(f"--output-dir {output_dir} is a file; name a folder.")
     if overwrite:
+        for folder in folders.values():
+            require_idle(folder.path)
         for folder in folders.values():
             folder.run.clear()
             folder.failure.unlink(missing_ok=True)
