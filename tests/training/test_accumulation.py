@@ -15,6 +15,10 @@ from srfgan_cli.screen.options import TrainOptions
 BOXES = torch.tensor([[4.0, 6.0, 40.0, 50.0], [20.0, 10.0, 60.0, 60.0], [30.0, 2.0, 44.0, 20.0]])
 
 
+DEAR = {"cascade_mask_rcnn", "panet", "tridentnet"}
+"""A step of one takes as long as five of Faster R-CNN's."""
+
+
 def square(box):
     x0, y0, x1, y1 = box.double().numpy()
     return Polygons((np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]),))
@@ -53,7 +57,9 @@ def images(count):
     return list(torch.rand(count, 3, 64, 96, generator=torch.Generator().manual_seed(0)) * 255)
 
 
-@pytest.mark.parametrize("detector", DETECTORS)
+@pytest.mark.parametrize(
+    "detector", [pytest.param(name, marks=[pytest.mark.slow] * (name in DEAR)) for name in DETECTORS]
+)
 def test_parts_make_the_step_of_their_whole_where_their_counts_are_alike_and_only_there(
     detector, gradients, monkeypatch
 ):
