@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from srfgan_cli.screen import complete
 from srfgan_cli.screen.console import print_json, print_path, stderr, stdout
 from srfgan_cli.screen.options import (
     BatchSize,
@@ -35,10 +34,18 @@ if TYPE_CHECKING:
     from srfgan_cli.reproduction.graph import Graph, Settings
     from srfgan_cli.reproduction.jobs import Machine
 
+
+def _tables(incomplete: str) -> list[str]:
+    """What Tab offers."""
+    from srfgan_cli.presets.facts import load_tables
+
+    return [name for name in load_tables() if name.startswith(incomplete)]
+
+
 TableArgument = Annotated[
     str,
     typer.Argument(
-        help="As table1, upsamplers or srfgan_repository.", metavar="TABLE", autocompletion=complete.tables
+        help="As table1, upsamplers or srfgan_repository.", metavar="TABLE", autocompletion=_tables
     ),
 ]
 Scale = Annotated[

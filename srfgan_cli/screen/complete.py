@@ -1,4 +1,4 @@
-"""What a shell offers after Tab (`srfgan --install-completion`): presets, tables, runs, and files as ever."""
+"""What a shell offers after Tab (`srfgan --install-completion`): presets, runs, and files as ever."""
 
 from __future__ import annotations
 
@@ -12,13 +12,6 @@ def presets(incomplete: str) -> list[str]:
     """Shipped presets, and YAML files."""
     files = (path for path in PRESETS_DIR.rglob("*.yaml") if not path.parent.name.startswith("_"))
     return [*_beginning(incomplete, (path.stem for path in files)), *_files(incomplete, (".yaml", ".yml"))]
-
-
-def tables(incomplete: str) -> list[str]:
-    """The tables that `srfgan reproduce` knows."""
-    from srfgan_cli.presets.facts import load_tables
-
-    return _beginning(incomplete, load_tables())
 
 
 def weights(incomplete: str) -> list[str]:

@@ -19,6 +19,7 @@ from torchvision.transforms.v2.functional import to_pil_image
 from srfgan.models.detector import Detector
 from srfgan_cli.data.dataset import DetectionDataset, Sample
 from srfgan_cli.machine.files import write_atomically
+from srfgan_cli.machine.precision import float32_products
 from srfgan_cli.presets.config import Config, StageName
 from srfgan_cli.runs.folder import Run, logged
 from srfgan_cli.screen.pages import STYLE, figure, versions
@@ -69,7 +70,7 @@ class TrainingPage:
         detector.eval()
         pictures = []
         for sample in _examples(self.val):
-            with torch.inference_mode():
+            with torch.inference_mode(), float32_products("fp32"):
                 found = detector([sample.image.to(device)])[0]
             drawn = draw(sample.image, found.to("cpu"), names, score_threshold=SCORE_THRESHOLD)
             pictures.append(to_pil_image(drawn))
