@@ -17,7 +17,7 @@ from srfgan_cli.presets import load_preset
 
 BUDGET = 360.0
 """Seconds that the demo shall take."""
-WHOLE, FIXED = 2500.0, 300.0
+WHOLE, FIXED = 3300.0, 400.0
 """What its trainings at full length and all that no schedule shortens (starting, scoring, drawing) cost, in steps."""
 SHORTEST = 0.1
 """A shorter training shows nothing."""
