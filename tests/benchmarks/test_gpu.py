@@ -22,6 +22,7 @@ def smoke(path: Path, *options: str) -> tuple[dict, str]:
     return json.loads(path.read_text()), done.stdout
 
 
+@pytest.mark.slow
 def test_blocks_write_what_they_found(tmp_path):
     found, said = smoke(tmp_path / "gpu.json", "--only", "waits,evaluation,resume")
     assert found["device"] == "cpu" and found["torch"] and set(found) >= {"waits", "evaluation", "resume"}

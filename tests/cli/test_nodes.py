@@ -86,6 +86,7 @@ def test_two_nodes_train_as_one_and_a_killed_run_goes_on_by_itself(start, tmp_pa
     assert losses(tmp_path / "node") == losses(tmp_path / "nodes")
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_the_run_on_every_node_with_its_name(start, tmp_path):
     launchers = start("run", nodes=2)
     kill(launchers, 1, tmp_path / "run")

@@ -54,8 +54,9 @@ def assert_same(found, outputs):
 
 @pytest.mark.parametrize(
     ("format", "run", "upsampler"),
-    [("onnx", run_onnx, "srf"), pytest.param("pt2", run_pt2, "sapa", marks=pytest.mark.slow)],
+    [("onnx", run_onnx, "srf"), ("pt2", run_pt2, "sapa")],
 )
+@pytest.mark.slow
 def test_the_file_finds_what_pytorch_finds(srfgan, trained, pictures, format, run, upsampler):
     made = trained("mask_rcnn_r18_fpn", f"model.neck.upsampler={upsampler}", TEN_LAYERS)
     outcome = srfgan("export", *made.options, "--format", format, "--json")

@@ -45,7 +45,9 @@ class UpsampleTo(nn.Module):
         return upsample_to(self.upsample, coarse, fine)
 
 
-@pytest.mark.parametrize("name", UPSAMPLERS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in ("afi", "sapa"))) for name in UPSAMPLERS]
+)
 def test_every_upsampler_runs_in_onnxruntime_at_any_size(name):
     torch.manual_seed(0)
     network = UpsampleTo(build_upsampler(name, 8)).eval()

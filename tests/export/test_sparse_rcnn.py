@@ -32,6 +32,7 @@ def traced():
 @pytest.mark.parametrize(
     ("write", "read", "name"), [(write_onnx, open_onnx, "a.onnx"), (write_pt2, open_pt2, "a.pt2")]
 )
+@pytest.mark.slow
 def test_a_file_finds_what_pytorch_finds(traced, write, read, name, tmp_path):
     config, detector, program = traced
     metadata = contract(config, None, OUTPUT_NAMES[:3])

@@ -17,7 +17,12 @@ from parity_cases import ParityCase, write_afi_pth, write_detectron2_pkl
 from parity_configs import kind_of_case
 
 DATA = Path(__file__).parent / "data"
-SLOW = {"afi_cascade_mask_rcnn_s101_fpn", "afi_cascade_mask_rcnn_swin_bifpn", "backbone_swin_l"}
+SLOW = {
+    "afi_cascade_mask_rcnn_s101_fpn",
+    "afi_cascade_mask_rcnn_swin_bifpn",
+    "afi_cascade_mask_rcnn_swint_bifpn",
+    "backbone_swin_l",
+}
 """Of `data`."""
 COLUMNS = (*parity_cases.TOLERANCES, "ties")
 

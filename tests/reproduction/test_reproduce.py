@@ -56,6 +56,7 @@ def reproduce(srfgan, tmp_path):
     return call
 
 
+@pytest.mark.slow  # two minutes; tests/fit runs a graph of jobs, too
 def test_a_table_survives_a_signal_and_a_failing_run(reproduce, tmp_path):
     planned = json.loads(reproduce("--dry-run", "--json").out)
     assert [(run["kind"], run["state"]) for run in planned] == [
