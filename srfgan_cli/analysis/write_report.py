@@ -26,7 +26,7 @@ from srfgan_cli.data.images import read_image
 from srfgan_cli.evaluation.report import METRICS, Report
 from srfgan_cli.evaluation.results import Result
 from srfgan_cli.machine.files import write_atomically
-from srfgan_cli.screen.pages import STYLE, signed, versions
+from srfgan_cli.screen.pages import head, signed, versions
 from srfgan_cli.visualization.detections import draw
 from srfgan_cli.visualization.truth import as_detections
 
@@ -78,7 +78,7 @@ def _values(report: Report, judgements: Sequence[Judgement], worst: str) -> Mapp
     scale = f"{report.images:,} images of {report.split}, {len(first.matches.found):,} objects"
     limit = f"at most {report.max_detections} detections of a class in an image"
     return {
-        "style": STYLE.read_text(encoding="utf-8"),
+        "head": head(),
         "title": escape(report.preset),
         "lead": escape(f"{scale}; {limit}."),
         "scores": _scores(report),

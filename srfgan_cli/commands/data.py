@@ -48,13 +48,7 @@ def check(
     from srfgan_cli.presets import load_preset
     from srfgan_cli.screen.console import print_json, stderr, stdout
 
-    where = data_overrides(
-        data_root=root,
-        train_json=train_json,
-        train_images=train_images,
-        val_json=val_json,
-        val_images=val_images,
-    )
+    where = data_overrides(root, train=(train_json, train_images), val=(val_json, val_images))
     data = load_preset(preset or DEFAULT_PRESET, [*where, *(set_ or [])]).data
     reports = check_layout(all_splits(data, root), data)
     for report in reports:
@@ -92,14 +86,7 @@ def show(
     from srfgan_cli.visualization.outputs import check_output, save_as
 
     check_output(output, [])
-    where = data_overrides(
-        data_root=root,
-        dataset=dataset,
-        train_json=train_json,
-        train_images=train_images,
-        val_json=val_json,
-        val_images=val_images,
-    )
+    where = data_overrides(root, dataset, train=(train_json, train_images), val=(val_json, val_images))
     config = load_preset(preset or DEFAULT_PRESET, [*where, *(set_ or [])])
     training = split == "train"
     data = open_split(config.data, root, split, training=training, masks=config.model.has_masks)
@@ -149,7 +136,7 @@ def split(
     from srfgan_cli.presets import load_preset
     from srfgan_cli.screen.console import print_path, stderr
 
-    where = data_overrides(data_root=source, train_json=train_json, train_images=train_images)
+    where = data_overrides(source, train=(train_json, train_images))
     files = split_files(load_preset(DEFAULT_PRESET, where).data, source, "train")
     counts = split_data(files, destination, val, group)
     paths = {name: shlex.quote(str(destination / f"{name}.json")) for name in counts}

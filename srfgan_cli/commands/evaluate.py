@@ -95,12 +95,7 @@ def evaluate(
     if from_ is not None and weights is not None:
         raise InputError("--from scores a file of results: --weights would not be used. Give one of the two.")
     overrides = data_overrides(
-        data_root=data_root,
-        dataset=dataset,
-        train_json=train_json,
-        train_images=train_images,
-        val_json=val_json,
-        val_images=val_images,
+        data_root, dataset, train=(train_json, train_images), val=(val_json, val_images)
     )
     if max_detections is not None:
         overrides += [f"evaluation.max_detections={max_detections}"]

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from srfgan_cli.screen import complete
-from srfgan_cli.screen.console import print_json, print_path, stderr, stdout
+from srfgan_cli.screen.console import print_json, print_path, stderr
 from srfgan_cli.screen.options import (
     BatchSize,
     DataRoot,
     Dataset,
     Devices,
     DryRun,
+    JobLauncher,
     Json,
-    LauncherName,
     Overwrite,
     Precision,
+    Scale,
     Seed,
     Set,
     TrainImages,
@@ -43,16 +44,6 @@ Preset = Annotated[
         metavar="NAME",
         autocompletion=complete.presets,
         rich_help_panel="Recipe",
-    ),
-]
-Scale = Annotated[
-    float,
-    typer.Option("--scale", min=1e-6, help="Factor on every schedule, as 0.1.", rich_help_panel="Schedule"),
-]
-Launcher = Annotated[
-    LauncherName,
-    typer.Option(
-        "--launcher", help="How runs start their processes; `slurm`: by srun.", rich_help_panel="Machine"
     ),
 ]
 FitDir = Annotated[
@@ -90,7 +81,7 @@ def fit(
     batch_size: BatchSize = None,
     seed: Seed = None,
     devices: Devices = "auto",
-    launcher: Launcher = "auto",
+    launcher: JobLauncher = "auto",
     precision: Precision = None,
     output_dir: FitDir = None,
     overwrite: Overwrite = False,
@@ -104,24 +95,18 @@ def fit(
     from srfgan_cli.reproduction.identity import data_identity
     from srfgan_cli.reproduction.jobs import Machine
 
-    where = data_overrides(
-        data_root=data_root,
-        dataset=dataset,
-        train_json=train_json,
-        train_images=train_images,
-        val_json=val_json,
-        val_images=val_images,
-    )
+    where = data_overrides(data_root, dataset, train=(train_json, train_images), val=(val_json, val_images))
     overrides = (*where, *recipe_overrides(batch_size, precision, seed), *(set_ or []))
     data = load_preset(preset, overrides).data
     identity = data_identity(data, data_root)
     settings = Settings(scale=scale, evaluations=1, overrides=overrides, data=identity)
     experiment = plan_experiment(preset, settings)
     folder = output_dir or Path("runs/fit") / experiment.method
-    prefix = ("srun", "--kill-on-bad-exit=1") if launcher == "slurm" else ()
-    machine = Machine(None if data.dataset == "shapes" else data_root, None, devices, launcher, prefix)
+    machine = Machine.asked_for(data, data_root, None, devices, launcher)
     if dry_run:
-        _show(experiment, machine, folder, json)
+        from srfgan_cli.reproduction.dry_run import show_planned
+
+        show_planned(experiment.graph, experiment.folders(folder), machine, as_json=json)
     else:
         _run(experiment, settings, machine, folder, overwrite=overwrite, json=json)
 
@@ -177,14 +162,3 @@ def _run(
         return
     stderr.print(comparison_table(fitted))
     print_path(page)
-
-
-def _show(experiment: Experiment, machine: Machine, folder: Path, json: bool) -> None:
-    from srfgan_cli.machine.devices import parse_devices
-    from srfgan_cli.reproduction.dry_run import planned, planned_table
-
-    runs = planned(experiment.graph, experiment.folders(folder), parse_devices(machine.devices))
-    if json:
-        print_json(runs)
-        return
-    stdout.print(planned_table(runs))

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from srfgan_cli.screen.console import print_json, print_path, stderr, stdout
+from srfgan_cli.screen.console import print_json, print_path, stderr
 from srfgan_cli.screen.options import (
     BatchSize,
     DataRoot,
     Dataset,
     Devices,
     DryRun,
+    JobLauncher,
     Json,
-    LauncherName,
     Precision,
+    Scale,
     Set,
     TrainImages,
     TrainJson,
@@ -48,10 +49,6 @@ TableArgument = Annotated[
         help="As table1, upsamplers or srfgan_repository.", metavar="TABLE", autocompletion=_tables
     ),
 ]
-Scale = Annotated[
-    float,
-    typer.Option("--scale", min=1e-6, help="Factor on every schedule, as 0.01.", rich_help_panel="Schedule"),
-]
 Seeds = Annotated[int, typer.Option("--seeds", min=1, help="Runs of each row.", rich_help_panel="Schedule")]
 Evaluations = Annotated[
     int, typer.Option("--evaluations", min=1, help="Scores during a last stage.", rich_help_panel="Schedule")
@@ -67,12 +64,6 @@ Overlay = Annotated[
         help="A preset or YAML file laid over every row, as `small` for a CPU.",
         metavar="NAME",
         rich_help_panel="Recipe",
-    ),
-]
-Launcher = Annotated[
-    LauncherName,
-    typer.Option(
-        "--launcher", help="How runs start their processes; `slurm`: by srun.", rich_help_panel="Machine"
     ),
 ]
 Jobs = Annotated[
@@ -113,7 +104,7 @@ def reproduce(
     evaluations: Evaluations = 5,
     batch_size: BatchSize = None,
     devices: Devices = "auto",
-    launcher: Launcher = "auto",
+    launcher: JobLauncher = "auto",
     jobs: Jobs = 1,
     precision: Precision = None,
     output_dir: OutputDir = Path("runs/reproduce"),
@@ -129,14 +120,7 @@ def reproduce(
     from srfgan_cli.reproduction.slots import deal_out
 
     wanted = table_rows(table, [name.strip() for name in rows.strip(",").split(",")] if rows else [])
-    where = data_overrides(
-        data_root=data_root,
-        dataset=dataset,
-        train_json=train_json,
-        train_images=train_images,
-        val_json=val_json,
-        val_images=val_images,
-    )
+    where = data_overrides(data_root, dataset, train=(train_json, train_images), val=(val_json, val_images))
     overrides = (*where, *recipe_overrides(batch_size, precision), *(set_ or []))
     data = load_preset(wanted[0].preset, overrides, overlay).data
     settings = Settings(
@@ -149,11 +133,13 @@ def reproduce(
         unlabeled=folder_identity(unlabeled) if unlabeled else "",
     )
     graph = build_graph(wanted, settings, lambda key: job_folder(output_dir, key).began)
-    prefix = ("srun", "--kill-on-bad-exit=1") if launcher == "slurm" else ()
-    machine = Machine(None if data.dataset == "shapes" else data_root, unlabeled, devices, launcher, prefix)
+    machine = Machine.asked_for(data, data_root, unlabeled, devices, launcher)
     machines = deal_out(machine, jobs)
     if dry_run:
-        _show(graph, machine, output_dir, json)
+        from srfgan_cli.reproduction.dry_run import show_planned
+        from srfgan_cli.reproduction.run_jobs import job_folders
+
+        show_planned(graph, job_folders(graph, output_dir), machine, as_json=json)
         return
     _run(table, graph, settings, machine, machines, output_dir, json)
 
@@ -184,18 +170,6 @@ def _run(
     if outcome.failed:
         stderr.print(f"{len(outcome.failed)} run(s) failed; the same command tries them again.")
         raise typer.Exit(1)
-
-
-def _show(graph: Graph, machine: Machine, output_dir: Path, json: bool) -> None:
-    from srfgan_cli.machine.devices import parse_devices
-    from srfgan_cli.reproduction.dry_run import planned, planned_table
-    from srfgan_cli.reproduction.run_jobs import job_folders
-
-    runs = planned(graph, job_folders(graph, output_dir), parse_devices(machine.devices))
-    if json:
-        print_json(runs)
-        return
-    stdout.print(planned_table(runs))
 
 
 def _command() -> str:

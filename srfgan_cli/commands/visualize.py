@@ -129,7 +129,7 @@ def _data(data_root: Path | None, val_json: Path | None, val_images: Path | None
     from srfgan_cli.data.given import all_splits
     from srfgan_cli.presets import load_preset
 
-    overrides = data_overrides(val_json=val_json, val_images=val_images)
+    overrides = data_overrides(val=(val_json, val_images))
     if data_root is None and not overrides:
         return None
     return all_splits(load_preset("mask_rcnn_r50_fpn", overrides).data, data_root)

@@ -14,7 +14,6 @@ import torch
 from srfgan.models.errors import InputError
 from srfgan.models.weights import read_checkpoint
 from srfgan.models.weights.files import FORMAT
-from srfgan_cli import __version__
 from srfgan_cli.downloads.hub import HUB_FILE
 from srfgan_cli.export.model_card import model_card
 from srfgan_cli.machine.files import write_atomically
@@ -22,6 +21,7 @@ from srfgan_cli.presets.config import Config
 from srfgan_cli.presets.library import dump_yaml
 from srfgan_cli.runs.trained import TrainedDetector, folder_beside, load_trained, weights_of
 from srfgan_cli.screen.console import stderr, styled
+from srfgan_cli.training.checkpoint import header
 
 CARD, CONFIG = "README.md", "config.yaml"
 
@@ -77,14 +77,7 @@ def export_hub(config: Config, weights: Path | None, output: Path | None) -> Hub
             f"{source} does not say what its classes are called, which whoever gets it has to know."
         )
     config = config.model_copy(update={"model": trained.detector.config})
-    said = {
-        "version": __version__,
-        "stage": "finetune",
-        "preset": config.name,
-        "config": config.model_dump(),
-        "model": trained.detector.config.model_dump(),
-        "categories": trained.categories.to_records(),
-    }
+    said = header("finetune", config, trained.detector.config, trained.categories)
     _write_weights(trained, said, output / HUB_FILE)
     texts: dict[str, str] = {CONFIG: dump_yaml(config)}
     if _is_ours(output / CARD):
@@ -101,9 +94,11 @@ def _write_text(path: Path, text: str) -> None:
 
 
 def _write_weights(trained: TrainedDetector, said: Mapping[str, Any], path: Path) -> None:
-    tensors = {name: value.contiguous().cpu() for name, value in trained.detector.state_dict().items()}
     # A tensor that two names share is stored under both: safetensors knows no sharing.
-    tensors = {name: value.clone() for name, value in tensors.items()}
+    tensors = {
+        name: value.clone(memory_format=torch.contiguous_format)
+        for name, value in trained.detector.state_dict().items()
+    }
     content = safetensors.torch.save(tensors, {FORMAT: json.dumps(said, ensure_ascii=False)})
     unchecked = path.with_name(f"unchecked-{path.name}")
     try:

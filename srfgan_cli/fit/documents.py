@@ -8,7 +8,7 @@ from string import Template
 
 from rich.table import Table
 
-from srfgan_cli.fit.numbers import gain, summarize
+from srfgan_cli.fit.numbers import gain, price, summarize
 from srfgan_cli.fit.page import page_values
 from srfgan_cli.fit.run_fit import Fitted
 from srfgan_cli.machine.files import write_atomically
@@ -41,17 +41,11 @@ def comparison_table(fitted: Fitted) -> Table:
         cost, scores = fitted.costs[which], fitted.scores[which]
         aps = [_number(scores[task].get("AP")) for task in fitted.tasks]
         table.add_row(name, *aps, f"{cost.parameters / 1e6:.1f}", f"{cost.gmacs:.1f}", f"{cost.ms:.0f}")
-    plain, method = (fitted.costs[which] for which in ("plain", "method"))
     gains = [gain(fitted, task, "AP") for task in fitted.tasks]
-    ratios = [
-        method.parameters / plain.parameters,
-        method.gmacs / max(plain.gmacs, 1e-9),
-        method.ms / max(plain.ms, 1e-9),
-    ]
     table.add_row(
         "gain, and price as a ratio",
         *("-" if value is None else f"{value:+.1f}" for value in gains),
-        *(f"{ratio:.2f}" for ratio in ratios),
+        *("-" if ratio is None else f"{ratio:.2f}" for ratio in price(fitted).values()),
         style="dim",
     )
     return table

@@ -31,6 +31,15 @@ def summarize(fitted: Fitted) -> dict[str, Any]:
     }
 
 
+def price(fitted: Fitted) -> dict[str, float | None]:
+    """The method's parameters, arithmetic and time as ratios to the plain detector's; None where that has none."""
+    plain, method = (asdict(fitted.costs[which]) for which in ("plain", "method"))
+    return {
+        unit: round(method[unit] / plain[unit], 3) if plain[unit] else None
+        for unit in ("parameters", "gmacs", "ms")
+    }
+
+
 def gain(fitted: Fitted, task: str, metric: str) -> float | None:
     """The method's score less the plain detector's, in points; None where one has none."""
     plain, method = (fitted.scores[which][task].get(metric) for which in ("plain", "method"))

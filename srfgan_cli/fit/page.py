@@ -5,12 +5,13 @@ from __future__ import annotations
 import shlex
 from html import escape
 
-from srfgan_cli.fit.numbers import gain
+from srfgan_cli.fit.numbers import gain, price
 from srfgan_cli.fit.pictures import SCORE_THRESHOLD
-from srfgan_cli.fit.run_fit import METRICS, Fitted
-from srfgan_cli.screen.pages import STYLE, duration, figure, inlined, signed, versions
+from srfgan_cli.fit.run_fit import Fitted
+from srfgan_cli.screen.pages import duration, figure, head, inlined, signed, versions
 
 ROWS = ("plain", "method")
+METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 
 def page_values(fitted: Fitted) -> dict[str, str]:
@@ -19,7 +20,7 @@ def page_values(fitted: Fitted) -> dict[str, str]:
     task = fitted.tasks[0] if fitted.tasks else "box"
     plain, method = (fitted.scores[row].get(task, {}).get("AP") or 0.0 for row in ROWS)
     return {
-        "style": STYLE.read_text(encoding="utf-8"),
+        "head": head(),
         "headline": f"{task.capitalize()} AP {plain:.1f} with nearest neighbour, {method:.1f} with the generator",
         "preset": escape(config.name),
         "upsampler": escape(fitted.method),
@@ -148,9 +149,9 @@ def _price_table(fitted: Fitted) -> str:
             f"<tr><td>{name}</td><td>{cost.parameters / 1e6:.1f}</td><td>{cost.gmacs:,.1f}</td>"
             f"<td>{cost.ms:,.0f}</td></tr>"
         )
-    plain, method = (fitted.costs[row] for row in ROWS)
-    pairs = [(method.parameters, plain.parameters), (method.gmacs, plain.gmacs), (method.ms, plain.ms)]
-    cells = "".join(f"<td>{above / below:.2f}</td>" if below else "<td>-</td>" for above, below in pairs)
+    cells = "".join(
+        "<td>-</td>" if ratio is None else f"<td>{ratio:.2f}</td>" for ratio in price(fitted).values()
+    )
     return "\n".join([*rows, f'<tr class="difference"><td>ratio</td>{cells}</tr>'])
 
 

@@ -22,13 +22,13 @@ from srfgan_cli.presets.config import Config
 from srfgan_cli.presets.library import load_preset
 from srfgan_cli.runs.folder import Run
 from srfgan_cli.runs.trained import load_trained
+from srfgan_cli.visualization.contact_sheet import with_target
 from srfgan_cli.visualization.curves import curves
 from srfgan_cli.visualization.detections import draw
 from srfgan_cli.visualization.feature_maps import level_maps
 from srfgan_cli.visualization.maps import p2_panel
 from srfgan_cli.visualization.palette import with_palette
 from srfgan_cli.visualization.text import Lettering
-from srfgan_cli.visualization.truth import as_detections
 
 EXAMPLES = 4
 """The first images of the val split are shown, so that nothing is picked by how well it went."""
@@ -106,13 +106,10 @@ def example(val: DetectionDataset, number: int, detectors: Mapping[str, Detector
     """One image's ground truth and what each detector finds in it, side by side."""
     sample = val[(number, 0)]
     names = val.categories.names
-    size = (sample.image.shape[1], sample.image.shape[2])
-    truth = draw(sample.image, as_detections(sample.target, size), names, scores=False)
-    pictures = {"ground truth": truth}
+    pictures = {"ground truth": with_target(sample.image, sample.target, names)}
     for title, detector in detectors.items():
-        pictures[title] = draw(
-            sample.image, _found(detector, sample.image), names, score_threshold=SCORE_THRESHOLD
-        )
+        found = _found(detector, sample.image)
+        pictures[title] = to_pil_image(draw(sample.image, found, names, score_threshold=SCORE_THRESHOLD))
     return _side_by_side(pictures)
 
 
@@ -122,10 +119,10 @@ def _found(detector: Detector, image: Tensor) -> Detections:
     return found[0]
 
 
-def _side_by_side(pictures: Mapping[str, Tensor]) -> Image.Image:
-    """Pictures (3, H, W) uint8 in a row on white, each under its title."""
+def _side_by_side(pictures: Mapping[str, Image.Image]) -> Image.Image:
+    """Pictures in a row on white, each under its title."""
     width = (_STRIP_WIDTH - _GAP * (len(pictures) - 1)) // len(pictures)
-    scaled = [_to_width(to_pil_image(picture), width) for picture in pictures.values()]
+    scaled = [_to_width(picture, width) for picture in pictures.values()]
     strip = Image.new("RGB", (_STRIP_WIDTH, _TITLE + max(each.height for each in scaled)), "white")
     pen = ImageDraw.Draw(strip)
     for column, (title, picture) in enumerate(zip(pictures, scaled, strict=True)):

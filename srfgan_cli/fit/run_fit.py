@@ -5,20 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from srfgan_cli.fit.experiment import Experiment, titled
 from srfgan_cli.fit.pictures import Pictures, draw_pictures
 from srfgan_cli.fit.record import claim
-from srfgan_cli.machine.devices import Devices, parse_devices
+from srfgan_cli.machine.devices import parse_devices
 from srfgan_cli.presets.config import Config, SolverConfig
 from srfgan_cli.reproduction.graph import Job, Settings
 from srfgan_cli.reproduction.jobs import JobFolder, Machine
 from srfgan_cli.reproduction.measure import Cost, measure
 from srfgan_cli.reproduction.run_jobs import run_jobs
 from srfgan_cli.screen.console import stderr, styled
-
-METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 
 @dataclass(frozen=True)
@@ -157,15 +153,8 @@ def _fitted(experiment: Experiment, settings: Settings, machine: Machine, output
         scores={which: folders[graph.results[name, 0]].scores() for which, name in names.items()},
         costs={which: costs[name] for which, name in names.items()},
         pictures=pictures,
-        device=_device_name(devices, machine),
+        device=devices.described(machine.threads),
         data_root=machine.data_root,
         images=images,
         scale=settings.scale,
     )
-
-
-def _device_name(devices: Devices, machine: Machine) -> str:
-    if devices.kind == "cuda":
-        return f"{devices.count} x {torch.cuda.get_device_name()}"
-    threads = machine.threads or torch.get_num_threads()
-    return f"{devices.count} CPU process(es) of {threads} thread(s)"

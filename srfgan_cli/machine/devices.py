@@ -32,6 +32,16 @@ class Devices:
         ids = self.gpu_ids or tuple(range(self.count))
         return ",".join(str(number) for number in ids) + ","
 
+    def described(self, threads: int | None = None) -> str:
+        """What they are, for people.
+
+        Args:
+            threads: of each CPU process; None: torch's own number.
+        """
+        if self.kind == "cuda":
+            return f"{self.count} x {torch.cuda.get_device_name(self.device())}"
+        return f"CPU, {self.count} process(es) of {threads or torch.get_num_threads()} threads"
+
     def device(self, local_rank: int = 0) -> torch.device:
         """The device of one of this node's processes."""
         if self.kind == "cpu":

@@ -12,7 +12,7 @@ from typing import Any
 
 from srfgan_cli.machine.files import write_atomically
 from srfgan_cli.reproduction.columns import Column, columns
-from srfgan_cli.screen.pages import STYLE, duration, figure
+from srfgan_cli.screen.pages import duration, figure, head
 
 FRAME = Path(__file__).with_name("report.html")
 LEGEND = (
@@ -101,7 +101,7 @@ def _values(
     summary: Mapping[str, Any], charts: Mapping[str, Path], panels: Mapping[str, Path]
 ) -> dict[str, str]:
     return {
-        "style": STYLE.read_text(encoding="utf-8"),
+        "head": head(),
         "table": escape(summary["table"]),
         "about": escape(summary["about"]),
         "verdict": escape(verdict(summary)),

@@ -7,10 +7,20 @@ from typing import Any
 
 from rich.table import Column, Table
 
-from srfgan_cli.machine.devices import Devices
+from srfgan_cli.machine.devices import Devices, parse_devices
 from srfgan_cli.reproduction.cost import hours, job_gmacs
 from srfgan_cli.reproduction.graph import Graph
-from srfgan_cli.reproduction.jobs import JobFolder
+from srfgan_cli.reproduction.jobs import JobFolder, Machine
+from srfgan_cli.screen.console import print_json, stdout
+
+
+def show_planned(graph: Graph, folders: Mapping[str, JobFolder], machine: Machine, *, as_json: bool) -> None:
+    """Print every run, for people or as one JSON document."""
+    runs = planned(graph, folders, parse_devices(machine.devices))
+    if as_json:
+        print_json(runs)
+    else:
+        stdout.print(planned_table(runs))
 
 
 def planned(graph: Graph, folders: Mapping[str, JobFolder], devices: Devices) -> list[dict[str, Any]]:

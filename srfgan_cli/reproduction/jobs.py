@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from srfgan_cli.machine.files import write_atomically
-from srfgan_cli.presets.config import Config
+from srfgan_cli.presets.config import Config, DataConfig
 from srfgan_cli.presets.library import dump_yaml, load_preset
 from srfgan_cli.reproduction.graph import Job
-from srfgan_cli.runs.folder import Run, continued, logged
+from srfgan_cli.runs.folder import Run, continued, logged, parsed
 
 TAIL = 8192
 """Bytes at the end of a log that surely hold a whole line."""
@@ -37,6 +37,14 @@ class Machine:
     launcher: str = "auto"
     prefix: tuple[str, ...] = ()
     threads: int | None = None
+
+    @classmethod
+    def asked_for(
+        cls, data: DataConfig, data_root: Path | None, unlabeled: Path | None, devices: str, launcher: str
+    ) -> Machine:
+        """As the options of a command that runs jobs say it; the built-in data needs no folder."""
+        prefix = ("srun", "--kill-on-bad-exit=1") if launcher == "slurm" else ()
+        return cls(None if data.dataset == "shapes" else data_root, unlabeled, devices, launcher, prefix)
 
 
 @dataclass(frozen=True)
@@ -113,7 +121,7 @@ class JobFolder:
                 lines = file.read().decode(errors="replace").splitlines()
         except OSError:
             return 0
-        return max((int(_parsed(line).get("iteration", 0)) for line in lines), default=0)
+        return max((int(parsed(line).get("iteration", 0)) for line in lines), default=0)
 
     def failed(self, message: str) -> None:
         """Keep why the job failed, for the report and the next start."""
@@ -159,14 +167,6 @@ def command(job: Job, folders: dict[str, JobFolder], machine: Machine) -> list[s
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return _parsed(path.read_text(encoding="utf-8"))
+        return parsed(path.read_text(encoding="utf-8"))
     except OSError:
         return {}
-
-
-def _parsed(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}

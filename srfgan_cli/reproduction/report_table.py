@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from srfgan_cli.machine.devices import parse_devices
 from srfgan_cli.reproduction.charts import draw_charts
 from srfgan_cli.reproduction.documents import write_report
@@ -47,15 +45,9 @@ def report_table(
         settings,
         folders,
         costs,
-        device=_device_name(device, devices.count),
+        device=devices.described(),
         command=command,
         blocked=outcome.blocked,
     )
     charts = draw_charts(summary, graph, folders, folder)
     return write_report(summary, charts, panels, folder), summary
-
-
-def _device_name(device: torch.device, count: int) -> str:
-    if device.type == "cuda":
-        return f"{count} x {torch.cuda.get_device_name(device)}"
-    return f"CPU, {count} process(es) of {torch.get_num_threads()} threads"

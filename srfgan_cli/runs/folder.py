@@ -236,12 +236,13 @@ def logged(metrics: Path) -> list[dict[str, Any]]:
         lines = metrics.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return []
-    return [record for line in lines if "iteration" in (record := _parsed(line))]
+    return [record for line in lines if "iteration" in (record := parsed(line))]
 
 
-def _parsed(line: str) -> dict[str, Any]:
+def parsed(text: str) -> dict[str, Any]:
+    """A JSON object; empty where the text is none, as a line that a killed run has written half of."""
     try:
-        value = json.loads(line)
+        value = json.loads(text)
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}

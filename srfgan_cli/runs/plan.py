@@ -246,12 +246,10 @@ def _overrides(options: TrainOptions) -> list[str]:
         f"{options.stage}.solver.compile": options.compile,
     }
     data = data_overrides(
-        data_root=options.data_root,
-        dataset=options.dataset,
-        train_json=options.train_json,
-        train_images=options.train_images,
-        val_json=options.val_json,
-        val_images=options.val_images,
+        options.data_root,
+        options.dataset,
+        train=(options.train_json, options.train_images),
+        val=(options.val_json, options.val_images),
     )
     return [*data, *(f"{key}={value}" for key, value in values.items() if value is not None)]
 

@@ -124,6 +124,10 @@ Devices = Annotated[
 Launcher = Annotated[
     LauncherName, Option("--launcher", help="How several processes are started.", rich_help_panel="Machine")
 ]
+JobLauncher = Annotated[
+    LauncherName,
+    Option("--launcher", help="How runs start their processes; `slurm`: by srun.", rich_help_panel="Machine"),
+]
 Nodes = Annotated[int, Option("--nnodes", min=1, help="Nodes of a torchrun run.", rich_help_panel="Machine")]
 Rendezvous = Annotated[
     str | None,
@@ -173,6 +177,10 @@ Iterations = Annotated[
         help="Length of the stage; warm-up and steps keep their share.",
         rich_help_panel="Schedule",
     ),
+]
+Scale = Annotated[
+    float,
+    Option("--scale", min=1e-6, help="Factor on every schedule, as 0.01.", rich_help_panel="Schedule"),
 ]
 Seed = Annotated[
     int | None, Option("--seed", min=0, rich_help_panel="Schedule", help="Seed of every random choice.")
@@ -329,14 +337,17 @@ class TrainOptions:
     json: Json = False
 
 
+NamedSplit = tuple[Path | None, Path | None]
+"""A split's json and images, as `--train-json` and `--train-images` name them."""
+UNNAMED: NamedSplit = (None, None)
+
+
 def data_overrides(
-    *,
     data_root: Path | None = None,
     dataset: DatasetName | None = None,
-    train_json: Path | None = None,
-    train_images: Path | None = None,
-    val_json: Path | None = None,
-    val_images: Path | None = None,
+    *,
+    train: NamedSplit = UNNAMED,
+    val: NamedSplit = UNNAMED,
 ) -> list[str]:
     """What the options of a command that say where its data is change in `data` of its preset.
 
@@ -347,7 +358,7 @@ def data_overrides(
     """
     overrides = [] if dataset is None else [f"data.dataset={dataset}"]
     elsewhere = data_root is not None or dataset is not None
-    for split, file, images in (("train", train_json, train_images), ("val", val_json, val_images)):
+    for split, (file, images) in (("train", train), ("val", val)):
         if (file is None) != (images is None):
             given, lacking = ("json", "images") if images is None else ("images", "json")
             raise InputError(

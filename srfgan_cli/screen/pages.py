@@ -15,6 +15,23 @@ MIME = {".png": "image/png", ".jpg": "image/jpeg"}
 PACKAGES = ("torch", "torchvision", "timm")
 
 
+_HEAD = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<link rel="icon" href="data:,">
+<style>
+{}</style>
+"""
+
+
+def head() -> str:
+    """How every page begins; its title, what else it has of styles and `</head>` follow."""
+    return _HEAD.format(STYLE.read_text(encoding="utf-8"))
+
+
 def signed(value: float) -> str:
     """One decimal with its sign, a real minus included; no sign on what rounds to zero."""
     rounded = round(value, 1)

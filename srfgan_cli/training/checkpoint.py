@@ -7,9 +7,29 @@ from typing import Any
 
 import torch
 
+from srfgan.models.config import ModelConfig
 from srfgan.models.errors import InputError
 from srfgan.models.weights.files import FORMAT, read_content
+from srfgan_cli import __version__
+from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.machine.files import write_atomically
+from srfgan_cli.presets.config import Config
+
+
+def header(stage: str, config: Config, model: ModelConfig | None, categories: CategoryMap) -> dict[str, Any]:
+    """What every file of weights says of itself: enough to rebuild and use its networks without the preset.
+
+    Args:
+        model: of the detector in it, if there is one.
+    """
+    return {
+        "version": __version__,
+        "stage": stage,
+        "preset": config.name,
+        "config": config.model_dump(),
+        "model": model.model_dump() if model is not None else None,
+        "categories": categories.to_records(),
+    }
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:

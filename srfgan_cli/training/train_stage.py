@@ -13,7 +13,6 @@ from torch import nn
 
 from srfgan.models.detector import Detector
 from srfgan.models.errors import InputError
-from srfgan_cli import __version__
 from srfgan_cli.data.categories import CategoryMap, few
 from srfgan_cli.data.dataset import DetectionDataset
 from srfgan_cli.data.loaders import Batch, build_train_loader
@@ -31,7 +30,7 @@ from srfgan_cli.runs.lock import require_idle, sole_use
 from srfgan_cli.runs.plan import Plan, announce
 from srfgan_cli.screen.console import print_json, stderr, styled
 from srfgan_cli.training.build import build_stage
-from srfgan_cli.training.checkpoint import load_checkpoint, save_checkpoint
+from srfgan_cli.training.checkpoint import header, load_checkpoint, save_checkpoint
 from srfgan_cli.training.engine import Hooks, Trainer
 from srfgan_cli.training.metrics import MetricsLog
 from srfgan_cli.training.progress import TrainingProgress
@@ -232,8 +231,8 @@ def _finish(plan: Plan, stage: Stage, splits: Splits, trainer: Trainer, report: 
         document = json.dumps(report.as_json(), indent=2) + "\n"
         write_atomically(plan.run.evaluation, lambda file: file.write(document.encode()))
     weights = {name: module.state_dict() for name, module in trainer.average.modules.items()}
-    header = _header(plan, stage, splits) | {"iteration": trainer.iteration}
-    save_checkpoint(plan.run.model, header | {"modules": weights})
+    said = _header(plan, stage, splits) | {"iteration": trainer.iteration}
+    save_checkpoint(plan.run.model, said | {"modules": weights})
 
 
 def _batches(plan: Plan, splits: Splits, world: World, state: dict[str, Any] | None) -> Iterator[Batch]:
@@ -262,11 +261,11 @@ def _hooks(
     plan: Plan, stage: Stage, splits: Splits, world: World, reports: list[Report | None], watch: Watch
 ) -> Hooks:
     """What the loop calls back; every evaluation's report is kept in `reports`."""
-    header = _header(plan, stage, splits)
+    said = _header(plan, stage, splits)
 
     def save(state: dict[str, Any]) -> None:
         if world.is_main:
-            save_checkpoint(plan.run.checkpoint, header | state)
+            save_checkpoint(plan.run.checkpoint, said | state)
 
     def score(detector: nn.Module, iteration: int) -> dict[str, Any]:
         report = _evaluate(plan, detector, splits, world)
@@ -278,7 +277,7 @@ def _hooks(
         scores = {task: document[task] for task in ("box", "mask") if document.get(task)}
         if world.is_main and plan.solver.evaluate_every and _is_best(plan.run, scores):
             weights = {"detector": detector.state_dict()}
-            save_checkpoint(plan.run.best, header | {"iteration": iteration, "modules": weights})
+            save_checkpoint(plan.run.best, said | {"iteration": iteration, "modules": weights})
         return scores
 
     return Hooks(save, score if stage.detector is not None else None, watch.refresh)
@@ -297,15 +296,9 @@ def _is_best(run: Run, scores: Mapping[str, Mapping[str, float | None]]) -> bool
 
 
 def _header(plan: Plan, stage: Stage, splits: Splits) -> dict[str, Any]:
-    """What every checkpoint says of itself: enough to rebuild and use its networks without the preset."""
-    return {
-        "version": __version__,
-        "stage": plan.stage,
-        "preset": plan.config.name,
-        "config": _fitted(plan.config, splits.train.categories).model_dump(),
-        "model": stage.detector.config.model_dump() if stage.detector is not None else None,
-        "categories": splits.train.categories.to_records(),
-    }
+    categories = splits.train.categories
+    model = stage.detector.config if stage.detector is not None else None
+    return header(plan.stage, _fitted(plan.config, categories), model, categories)
 
 
 def _evaluate(

@@ -17,6 +17,7 @@ from srfgan_cli.visualization.truth import as_detections
 
 _CELL = 480
 """Pixels of a picture's longer side."""
+_DARK = (24, 24, 24)
 _GAP = 8
 _COLUMNS = 4
 
@@ -39,8 +40,8 @@ def contact_sheet(dataset: DetectionDataset, config: Config, *, training: bool, 
     else:
         loader = build_test_loader(dataset)
     names = dataset.categories.names
-    pictures = [_picture(image, target, names) for image, target in _first(loader, min(count, len(dataset)))]
-    return _on_one_sheet(pictures)
+    first = _first(loader, min(count, len(dataset)))
+    return on_one_sheet([with_target(image, target, names) for image, target in first], _CELL, _DARK)
 
 
 def _first(loader: Loader, count: int) -> Iterator[tuple[Tensor, Target]]:
@@ -50,18 +51,25 @@ def _first(loader: Loader, count: int) -> Iterator[tuple[Tensor, Target]]:
             return
 
 
-def _picture(image: Tensor, target: Target, names: Sequence[str]) -> Image.Image:
+def with_target(image: Tensor, target: Target, names: Sequence[str]) -> Image.Image:
+    """An image (3, H, W) uint8 with its target drawn over it.
+
+    Args:
+        names: of the classes, by label.
+    """
     truth = as_detections(target, (image.shape[1], image.shape[2]))
     picture: Image.Image = to_pil_image(draw(image, truth, names, scores=False))
-    picture.thumbnail((_CELL, _CELL))
     return picture
 
 
-def _on_one_sheet(pictures: Sequence[Image.Image]) -> Image.Image:
+def on_one_sheet(pictures: Sequence[Image.Image], cell: int, background: tuple[int, int, int]) -> Image.Image:
+    """Pictures in rows of four, which are shrunk to a longer side of at most `cell` pixels."""
+    for picture in pictures:
+        picture.thumbnail((cell, cell))
     rows = [pictures[first : first + _COLUMNS] for first in range(0, len(pictures), _COLUMNS)]
     heights = [max(picture.height for picture in row) for row in rows]
     width = max(sum(picture.width + _GAP for picture in row) for row in rows) + _GAP
-    sheet = Image.new("RGB", (width, sum(heights) + _GAP * (len(rows) + 1)), (24, 24, 24))
+    sheet = Image.new("RGB", (width, sum(heights) + _GAP * (len(rows) + 1)), background)
     top = _GAP
     for row, height in zip(rows, heights, strict=True):
         left = _GAP

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import io
-import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,6 +15,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from srfgan.models.errors import InputError
+from srfgan_cli.runs.folder import parsed
 from srfgan_cli.visualization.chart_style import tidy
 from srfgan_cli.visualization.smoothing import moving_average
 from srfgan_cli.visualization.text import chart_text
@@ -79,7 +78,9 @@ def read_run(path: Path) -> Run:
         raise InputError(f"{path}: cannot read the metrics: {error.strerror or error}") from error
     losses: dict[str, list[tuple[float, float]]] = defaultdict(list)
     precisions: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for record in _records(lines):
+    for record in map(parsed, lines):
+        if "iteration" not in record:
+            continue
         iteration = record["iteration"]
         for name, value in record.get("losses", {}).items():
             losses[name].append((iteration, value))
@@ -89,17 +90,6 @@ def read_run(path: Path) -> Run:
     if not losses:
         raise InputError(f"{path}: holds no losses; has the run logged anything yet?")
     return Run(dict(losses), dict(precisions))
-
-
-def _records(lines: Iterable[str]) -> Iterable[dict[str, Any]]:
-    """The parsed lines; a killed run may leave half a line at the end, which is skipped."""
-    for line in lines:
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(record, dict) and "iteration" in record:
-            yield record
 
 
 def _draw_losses(axes: Axes, losses: Mapping[str, Sequence[tuple[float, float]]], title: str) -> None:

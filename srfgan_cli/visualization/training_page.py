@@ -22,10 +22,10 @@ from srfgan_cli.machine.files import write_atomically
 from srfgan_cli.machine.precision import float32_products
 from srfgan_cli.presets.config import Config, StageName
 from srfgan_cli.runs.folder import Run, logged
-from srfgan_cli.screen.pages import STYLE, figure, versions
+from srfgan_cli.screen.pages import figure, head, versions
+from srfgan_cli.visualization.contact_sheet import on_one_sheet, with_target
 from srfgan_cli.visualization.detections import draw
 from srfgan_cli.visualization.svg_chart import line_chart
-from srfgan_cli.visualization.truth import as_detections
 
 TEMPLATE = Path(__file__).with_name("training_page.html")
 EXAMPLES = 4
@@ -35,7 +35,7 @@ SAMPLES = 8
 ROUNDS = 6
 """Evaluations whose detections the page shows: the last ones."""
 SCORE_THRESHOLD = 0.3
-_CELL = 320
+_CELL, _WHITE = 320, (255, 255, 255)
 
 
 class TrainingPage:
@@ -57,9 +57,9 @@ class TrainingPage:
         self.val = val
         names = train.categories.names
         samples = [train[(number % len(train), number)] for number in range(min(SAMPLES, len(train)))]
-        self._save("samples", [_truth(sample, names) for sample in samples])
+        self._save("samples", [with_target(one.image, one.target, names) for one in samples])
         if val is not None:
-            self._save("truth", [_truth(sample, names) for sample in _examples(val)])
+            self._save("truth", [with_target(one.image, one.target, names) for one in _examples(val)])
         self.refresh()
 
     def scored(self, iteration: int, detector: Detector) -> None:
@@ -85,7 +85,7 @@ class TrainingPage:
 
     def _save(self, name: str, pictures: Sequence[Image.Image]) -> None:
         content = io.BytesIO()
-        _grid(pictures).save(content, "JPEG", quality=82)
+        on_one_sheet(pictures, _CELL, _WHITE).save(content, "JPEG", quality=82)
         write_atomically(self.folder / f"{name}.jpg", lambda file: file.write(content.getvalue()))
 
     def _values(self) -> dict[str, str]:
@@ -102,7 +102,7 @@ class TrainingPage:
             line_chart("images per second", series["images_per_second"], smooth=True),
         ]
         return {
-            "style": STYLE.read_text(encoding="utf-8"),
+            "head": head(),
             "title": f"{self.stage} {escape(self.config.name)}",
             "state": state,
             "images": f"{solver.images:,}",
@@ -129,30 +129,6 @@ class TrainingPage:
 
 def _examples(val: DetectionDataset) -> list[Sample]:
     return [val[(number, 0)] for number in range(min(EXAMPLES, len(val)))]
-
-
-def _truth(sample: Sample, names: Sequence[str]) -> Image.Image:
-    size = (sample.image.shape[1], sample.image.shape[2])
-    picture: Image.Image = to_pil_image(
-        draw(sample.image, as_detections(sample.target, size), names, scores=False)
-    )
-    return picture
-
-
-def _grid(pictures: Sequence[Image.Image], columns: int = EXAMPLES) -> Image.Image:
-    """Pictures in rows on white, each fitted into a cell."""
-    cells = [picture.copy() for picture in pictures]
-    for cell in cells:
-        cell.thumbnail((_CELL, _CELL), Image.Resampling.LANCZOS)
-    rows = [cells[first : first + columns] for first in range(0, len(cells), columns)]
-    heights = [max(cell.height for cell in row) for row in rows]
-    sheet = Image.new("RGB", (columns * (_CELL + 8) - 8, sum(heights) + 8 * (len(rows) - 1)), "white")
-    top = 0
-    for row, height in zip(rows, heights, strict=True):
-        for column, cell in enumerate(row):
-            sheet.paste(cell, (column * (_CELL + 8), top))
-        top += height + 8
-    return sheet
 
 
 def _figure(path: Path, description: str) -> str:
