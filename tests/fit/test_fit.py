@@ -19,7 +19,7 @@ from srfgan_cli.fit.page import verdict
 from srfgan_cli.machine.devices import Devices
 from srfgan_cli.presets import load_preset
 from srfgan_cli.presets.library import flatten, plain_twin
-from srfgan_cli.reproduction.graph import Settings
+from srfgan_cli.reproduction.graph import Settings, detector_job
 from srfgan_cli.reproduction.run_jobs import Stopped
 from srfgan_cli.screen.pages import duration
 from srfgan_cli.visualization.truth import whole_mask
@@ -118,11 +118,16 @@ def test_a_plain_twin_differs_in_its_upsampling_alone():
         ("mask_rcnn_r18_fpn", STEPS),
         ("retinanet_r50_fpn", ["baseline", "guide", "pretrain", "extract", "finetune"]),
         ("upsamplers_carafe", ["baseline", "finetune"]),
+        ("cascade_s101_pafpn_tta", [*STEPS, "eval"]),
     ],
 )
 def test_what_an_experiment_runs(preset, places):
     experiment = plan_experiment(preset, Settings(evaluations=1))
     assert sorted(experiment.places.values()) == sorted(places)
+    baseline, target = (
+        detector_job(experiment.graph, name) for name in (experiment.plain, experiment.method)
+    )
+    assert baseline.config.model.neck.upsampler == "nn" != target.config.model.neck.upsampler
     titles = [titled(experiment, job)[0] for job in experiment.graph.jobs.values()]
     assert len(set(titles)) == len(titles)
 
