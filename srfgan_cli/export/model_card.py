@@ -71,7 +71,8 @@ def _lines(config: Config, trained: TrainedDetector, scores: dict[str, Any]) -> 
     yield f"- {solver.optimizer}, learning rate {solver.lr:g} for batches of {solver.lr_batch_size}"
     yield f"- short side {_range(data.short_sides)} pixels in training, {data.test_short_side} in tests"
     yield f"- stages: {', '.join(config.stages)}; initial weights: {config.initial_weights}\n"
-    yield "`config.yaml` has every value: `srfgan fit --preset config.yaml --data-root DIR` does it again."
+    again = "finetune" if config.model.neck.upsampler == "nn" else "fit"
+    yield f"`config.yaml` has every value: `srfgan {again} --preset config.yaml --data-root DIR` does it again."
     yield "\n## Licence\n"
     yield (
         "The program that reads these weights is Apache-2.0. The weights' own licence is for whoever shares them to "

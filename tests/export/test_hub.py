@@ -14,6 +14,7 @@ from srfgan import load_detector
 from srfgan.models.errors import InputError
 from srfgan.models.weights import read_checkpoint
 from srfgan_cli.data.shapes import example_image
+from srfgan_cli.presets import load_preset
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -92,6 +93,9 @@ def test_the_folder_is_the_detector(srfgan, run, shared, picture, tmp_path):
         and "| box | 12.3 | 30.0 |" in card
         and "7 images" in card
     )
+    upsampler = load_preset(shared / "config.yaml").model.neck.upsampler
+    again = "finetune" if upsampler == "nn" else "fit"
+    assert f"`srfgan {again} --preset config.yaml" in card, "a plain detector is no method to fit"
     (shared / "README.md").write_text("my own words")
     again = srfgan("export", "--weights", shared, "--format", "hub", "--output", shared)
     assert again.code == 0, again.err
