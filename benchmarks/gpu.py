@@ -26,6 +26,7 @@ from rich.table import Table
 
 BLOCKS: dict[str, Callable[[Machine], Iterator[Item]]] = {
     "detectors": gpu_right.detectors,
+    "recorded": gpu_right.recorded,
     "waits": gpu_speed.waits,
     "inference": gpu_speed.inference,
     "evaluation": gpu_speed.evaluation,
@@ -47,13 +48,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", default=",".join(BLOCKS), help=f"some of {', '.join(BLOCKS)}")
     parser.add_argument("--smoke", action="store_true", help="small, on the CPU")
+    parser.add_argument("--runs", type=int, default=12, help="how often something is timed")
     arguments = parser.parse_args()
     chosen = arguments.only.split(",")
     if unknown := set(chosen) - set(BLOCKS):
         parser.error(f"no such block: {', '.join(sorted(unknown))}")
     machine = Machine(torch.device("cpu"), (96, 128), "r18", 1)
     if not arguments.smoke:
-        machine = Machine(torch.device("cuda", 0))
+        machine = Machine(torch.device("cuda", 0), runs=arguments.runs)
     result: dict[str, object] = {
         "device": torch.cuda.get_device_name() if machine.cuda else "cpu",
         "torch": torch.__version__,

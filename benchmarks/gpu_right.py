@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -16,12 +17,19 @@ from torch import Tensor, nn
 
 from srfgan.models import build_detector
 from srfgan.models.detector import Detector
+from srfgan.models.ops.recorded import Recorded
 from srfgan.models.upsamplers import UPSAMPLERS
 from srfgan_cli.machine.distributed import World
-from srfgan_cli.machine.precision import float32_products
+from srfgan_cli.machine.precision import autocast, float32_products
 
 DETECTORS = (
     *("faster_rcnn", "mask_rcnn", "cascade_mask_rcnn", "retinanet", "fcos", "centermask", "sparse_rcnn"),
+)
+BODIES = (
+    "cascade_rcnn_swin_t_bifpn",
+    "cascade_s101_pafpn",
+    "centermask_v99_fpn_nn_3x",
+    "mask_rcnn_lite0_fpn",
 )
 NECKS = ("mask_rcnn_r18_pafpn", "fcos_r18_bifpn")
 TAME = ("model.backbone.norm=bn", "model.backbone.freeze_at=0")
@@ -81,6 +89,37 @@ def _outcome(build, config, place: torch.device):
 def _relative(a: Tensor, b: Tensor, floor: float = 1e-12) -> float:
     a, b = a.detach().double().cpu(), b.detach().double().cpu()
     return float((a - b).abs().max() / b.abs().max().clamp(min=floor))
+
+
+def recorded(machine: Machine) -> Iterator[Item]:
+    """Pyramids played back from CUDA graphs against those without: the largest relative difference of a map."""
+    names = [*(f"{name}_r18_fpn" for name in DETECTORS), *NECKS, "mask_rcnn_r18_augfpn"]
+    cases = [(name, "srf") for name in [*names, *(BODIES if machine.cuda else ())]]
+    cases += [("mask_rcnn_r18_fpn", upsampler) for upsampler in UPSAMPLERS if upsampler != "srf"]
+    for (name, upsampler), precision in product(cases, ("fp32", "bf16")):
+        torch.manual_seed(0)
+        model = build_detector(machine.preset(name, f"model.neck.upsampler={upsampler}").model)
+        model.to(machine.device).eval()
+        with torch.inference_mode(), float32_products(precision), autocast(machine.device, precision):
+            yield f"{name} {upsampler} {precision}", _played_back(model)
+
+
+def _played_back(model: Detector) -> dict[str, object]:
+    sizes = ((128, 160), (96, 128))
+    batches = [model.preprocess(images(2, size)[k : k + 1])[0] for size in sizes for k in range(2)]
+    expected = [model.pyramid(batch) for batch in batches]
+    play = Recorded(model.pyramid)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for batch in batches:
+            play(batch)
+        apart = max(_apart(play(batch), maps) for batch, maps in zip(batches, expected, strict=True))
+    refusals = [str(w.message) for w in said if "not recorded" in str(w.message)]
+    return {"difference": apart, **({"said": refusals[0]} if refusals else {})}
+
+
+def _apart(maps: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
+    return max(_relative(maps[level], expected[level]) for level in expected)
 
 
 def precision(machine: Machine) -> Iterator[Item]:

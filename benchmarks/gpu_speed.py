@@ -79,9 +79,15 @@ def inference(machine: Machine) -> Iterator[Item]:
                 runs["torchvision"] = lambda: other(scaled)
             for key, run in runs.items():
                 yield f"{name} {key}", timed(machine, run)
+            for key, m in models.items():
+                with m.recorded():
+                    yield f"{name} {key} recorded", timed(machine, runs[key])
     with torch.inference_mode(), float32_products("tf32"):
         for key, m in models.items():
             yield f"launches {key}", launches(machine, lambda m=m: m.detect(pictures))
+            with m.recorded():
+                timed(machine, lambda m=m: m.detect(pictures))
+                yield f"launches {key} recorded", launches(machine, lambda m=m: m.detect(pictures))
 
 
 def _detector(machine: Machine, upsampler: str) -> Detector:

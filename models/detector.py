@@ -13,6 +13,7 @@ from srfgan.models.config import InferenceConfig, ModelConfig
 from srfgan.models.inputs import check_images, check_targets, check_weights
 from srfgan.models.ops.boxes import Size
 from srfgan.models.ops.masks import paste_masks
+from srfgan.models.ops.recorded import Recorded
 from srfgan.models.ops.transfer import to_device
 from srfgan.models.structures import Detections, Target
 
@@ -61,6 +62,7 @@ class Detector(nn.Module):
         self.backbone = backbone
         self.neck = neck
         self.head = head
+        self._recorded: Recorded | None = None
         for name, values in (("pixel_mean", config.pixel.mean), ("pixel_std", config.pixel.std)):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
 
@@ -109,7 +111,22 @@ class Detector(nn.Module):
         if not len(images):
             return []
         batch, sizes = self.preprocess(images)
-        return self.detect_from_pyramid(self.pyramid(batch), sizes)
+        pyramid = self.pyramid(batch) if self._recorded is None else self._recorded(batch)
+        return self.detect_from_pyramid(pyramid, sizes)
+
+    @contextmanager
+    def recorded(self) -> Iterator[None]:
+        """On a GPU `detect` plays back recordings of backbone and neck (`models.ops.recorded`), until the block ends.
+
+        For many images in evaluation mode and inference mode, whose detector stays as it is meanwhile. Elsewhere, and
+        with `config.inference.cuda_graphs` false, nothing changes.
+        """
+        before = self._recorded
+        self._recorded = Recorded(self.pyramid) if self.config.inference.cuda_graphs else None
+        try:
+            yield
+        finally:
+            self._recorded = before
 
     @contextmanager
     def at_threshold(self, threshold: float) -> Iterator[None]:

@@ -192,6 +192,9 @@ class InferenceConfig(StrictConfig):
     winograd: bool = True
     """On a CPU in float32, the generator's large convolutions by Winograd's algorithm: about 0.6 of their time, and the
     same to rounding, some 1e-5 of the largest value."""
+    cuda_graphs: bool = True
+    """On a GPU, `eval` and `predict` record backbone and neck as CUDA graphs, one for each size of batch that comes
+    again (24 at most), and play them back: the same results, without the host's time between the kernels."""
 
 
 class ModelConfig(StrictConfig):

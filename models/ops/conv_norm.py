@@ -32,13 +32,17 @@ class ConvNorm(nn.Conv2d):
         self.norm = norm
         self._affine = Remembered[tuple[Tensor, Tensor]]()
         self._folded = Remembered[tuple[Tensor, Tensor]]()
+        self._rounded = Remembered[tuple[Tensor, Tensor]]()
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C', H', W'), without activation."""
         if not isinstance(self.norm, FrozenBatchNorm2d):
             y: Tensor = self.norm(convolved(x, self.weight, self.bias, *self._steps))
             return y
-        return convolved(x, *self._weight_and_shift(self.norm), *self._steps)
+        weight, shift = self._weight_and_shift(self.norm)
+        if torch.is_autocast_enabled(x.device.type) and not weight.requires_grad:
+            weight, shift = self._rounded_to(torch.get_autocast_dtype(x.device.type), weight, shift)
+        return convolved(x, weight, shift, *self._steps)
 
     @property
     def _steps(self) -> tuple[int, int, int]:
@@ -53,6 +57,11 @@ class ConvNorm(nn.Conv2d):
             scale, shift = self._affine.of(affine, lambda: _scale_and_shift(norm))
             return self.weight * scale[:, None, None, None], shift
         return self._folded.of((self.weight, *affine), lambda: _fold(self.weight, *_scale_and_shift(norm)))
+
+    def _rounded_to(self, dtype: torch.dtype, weight: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+        """As autocast would, but once: it keeps what it rounds of trained tensors alone."""
+        kept = self._rounded.of((weight, shift), lambda: (weight.to(dtype), shift.to(dtype)))
+        return kept if kept[0].dtype == dtype else (weight.to(dtype), shift.to(dtype))
 
 
 def _scale_and_shift(norm: FrozenBatchNorm2d) -> tuple[Tensor, Tensor]:

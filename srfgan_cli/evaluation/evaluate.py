@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -180,6 +180,7 @@ def predict(
     results: list[Result] = []
     with (
         _evaluation_mode(model),
+        model.recorded() if isinstance(model, Detector) else nullcontext(),
         torch.inference_mode(),
         float32_products(precision),
         _progress(f"{title}{_views(model)}", len(loader), progress, world) as advance,
