@@ -40,7 +40,7 @@ class ConvNorm(nn.Conv2d):
             y: Tensor = self.norm(convolved(x, self.weight, self.bias, *self._steps))
             return y
         weight, shift = self._weight_and_shift(self.norm)
-        if torch.is_autocast_enabled(x.device.type) and not weight.requires_grad:
+        if not weight.requires_grad and not x.is_meta and torch.is_autocast_enabled(x.device.type):
             weight, shift = self._rounded_to(torch.get_autocast_dtype(x.device.type), weight, shift)
         return convolved(x, weight, shift, *self._steps)
 

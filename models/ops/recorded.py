@@ -37,8 +37,7 @@ class Recorded:
 
     def __call__(self, batch: Tensor) -> Maps:
         """What the function gives; the maps hold until the next call."""
-        # A stand-in for a tensor, as a test's or an exporter's, has no memory to record.
-        if self._given_up or not batch.is_cuda or type(batch) is not Tensor:
+        if self._given_up or not _can_be_recorded(batch):
             return self.function(batch)
         key = (batch.shape, torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else None)
         if key not in self._recordings and not self._record(key, batch):
@@ -59,6 +58,11 @@ class Recorded:
             self._given_up = True
             self._recordings.clear()
         return not self._given_up
+
+
+def _can_be_recorded(batch: Tensor) -> bool:
+    """A stand-in for a tensor, as a test's or an exporter's, has no memory."""
+    return batch.is_cuda and type(batch) is Tensor
 
 
 class _Recording:
