@@ -16,6 +16,7 @@ UPSAMPLERS = {
     "pixelshuffle": "convolutions:SubPixelConvolution",
     "carafe": "carafe:Carafe",
     "dysample": "dysample:DySample",
+    "lda_aqu": "lda_aqu:LdaAqu",
     "sapa": "sapa:Sapa",
 }
 """Names in configs and on the command line, and what makes each: a module here, and in it a class that takes the maps'

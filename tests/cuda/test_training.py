@@ -96,7 +96,7 @@ SPREAD = [
     ("panet", "pafpn", "bilinear"),
     ("tridentnet", "", ""),
     ("libra_rcnn", "fpn", "srf"),
-    ("retinanet", "pafpn", "pixelshuffle"),
+    ("retinanet", "pafpn", "lda_aqu"),
     ("fcos", "bifpn", "bicubic"),
     ("atss", "fpn", "sapa"),
     ("centermask", "fpn", "dysample"),

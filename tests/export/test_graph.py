@@ -46,7 +46,11 @@ class UpsampleTo(nn.Module):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in ("afi", "sapa"))) for name in UPSAMPLERS]
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name in ("afi", "lda_aqu", "sapa")))
+        for name in UPSAMPLERS
+    ],
 )
 def test_every_upsampler_runs_in_onnxruntime_at_any_size(name):
     torch.manual_seed(0)

@@ -71,7 +71,7 @@ def test_doubles_any_size_in_any_layout(name):
 @pytest.mark.parametrize("name", UPSAMPLERS)
 def test_gradients(name):
     """Against finite differences, for the maps and every weight; and every weight has one."""
-    upsample, coarse, fine = made(name, channels=4, dtype=torch.float64)
+    upsample, coarse, fine = made(name, channels=16, dtype=torch.float64)
     for parameter in upsample.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     doubled(upsample, coarse.requires_grad_(), fine).square().sum().backward()

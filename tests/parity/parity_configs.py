@@ -16,6 +16,8 @@ Shapes = dict[str, list[int]]
 
 def kind_of_case(spec: dict[str, Any], arrays: set[str]) -> str:
     """Which of the test modules a case is for."""
+    if "upsampler" in spec:
+        return "upsampler"
     names = spec["parameters"]
     if any(name.startswith("Generators.") for name in names):
         return "generator"
