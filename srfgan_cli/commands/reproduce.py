@@ -49,7 +49,15 @@ TableArgument = Annotated[
         help="As table1, upsamplers or srfgan_repository.", metavar="TABLE", autocompletion=_tables
     ),
 ]
-Seeds = Annotated[int, typer.Option("--seeds", min=1, help="Runs of each row.", rich_help_panel="Schedule")]
+Seeds = Annotated[
+    int,
+    typer.Option(
+        "--seeds",
+        min=1,
+        help="Runs of each row; the first has seed 0, or N by --set seed=N.",
+        rich_help_panel="Schedule",
+    ),
+]
 Evaluations = Annotated[
     int, typer.Option("--evaluations", min=1, help="Scores during a last stage.", rich_help_panel="Schedule")
 ]
@@ -75,6 +83,15 @@ Jobs = Annotated[
         rich_help_panel="Machine",
     ),
 ]
+Merge = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--merge",
+        help="Run nothing, and report the runs of this --output-dir with others'. Repeatable.",
+        metavar="DIR",
+        rich_help_panel="Output",
+    ),
+]
 OutputDir = Annotated[
     Path,
     typer.Option(
@@ -86,8 +103,12 @@ OutputDir = Annotated[
     ),
 ]
 
+OF_MERGE = ("table", "rows", "merge", "output_dir", "json")
+"""What --merge goes with."""
+
 
 def reproduce(
+    ctx: typer.Context,
     table: TableArgument,
     rows: Rows = None,
     overlay: Overlay = None,
@@ -107,6 +128,7 @@ def reproduce(
     launcher: JobLauncher = "auto",
     jobs: Jobs = 1,
     precision: Precision = None,
+    merge: Merge = None,
     output_dir: OutputDir = Path("runs/reproduce"),
     dry_run: DryRun = False,
     json: Json = False,
@@ -119,7 +141,12 @@ def reproduce(
     from srfgan_cli.reproduction.rows import table_rows
     from srfgan_cli.reproduction.slots import deal_out
 
-    wanted = table_rows(table, [name.strip() for name in rows.strip(",").split(",")] if rows else [])
+    only = [name.strip() for name in rows.strip(",").split(",")] if rows else []
+    if merge:
+        _check_alone(ctx)
+        _merge(table, merge, only, output_dir, json)
+        return
+    wanted = table_rows(table, only)
     where = data_overrides(data_root, dataset, train=(train_json, train_images), val=(val_json, val_images))
     overrides = (*where, *recipe_overrides(batch_size, precision), *(set_ or []))
     data = load_preset(wanted[0].preset, overrides, overlay).data
@@ -144,6 +171,34 @@ def reproduce(
     _run(table, graph, settings, machine, machines, output_dir, json)
 
 
+def _check_alone(ctx: typer.Context) -> None:
+    """Whether nothing is said with --merge that only runs are told.
+
+    Raises:
+        InputError: an option is.
+    """
+    from srfgan.models.errors import InputError
+
+    for parameter in ctx.command.params:
+        source = ctx.get_parameter_source(parameter.name or "")
+        if source and source.name == "COMMANDLINE" and parameter.name not in OF_MERGE:
+            raise InputError(
+                f"--merge runs nothing, and {parameter.opts[0]} is for runs. It goes with --rows, --output-dir and "
+                "--json."
+            )
+
+
+def _merge(table: str, folders: list[Path], only: list[str], output_dir: Path, json: bool) -> None:
+    from srfgan_cli.reproduction.merge import merge_runs
+    from srfgan_cli.reproduction.merged_report import report_merged
+
+    page, summary = report_merged(table, merge_runs(table, folders, only), output_dir, _command())
+    if json:
+        print_json(summary)
+    else:
+        print_path(page)
+
+
 def _run(
     table: str,
     graph: Graph,
@@ -162,7 +217,9 @@ def _run(
     except Stopped:
         stderr.print("Interrupted; everything is kept. The same command continues.")
         raise typer.Exit(INTERRUPTED) from None
-    page, summary = report_table(table, graph, settings, machine, output_dir, outcome, _command())
+    page, summary = report_table(
+        table, graph, settings, machine, len(machines), output_dir, outcome, _command()
+    )
     if json:
         print_json(summary)
     else:

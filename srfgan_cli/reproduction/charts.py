@@ -39,8 +39,9 @@ def draw_charts(
     histories = _histories(graph, folders)
     if any(len(points) > 1 for points in histories.values()):
         pictures["training"] = _training(histories)
+    first = {job.key for row in graph.presets for job in graph.ancestors(graph.first(row))}
     for job in graph.jobs.values():
-        if job.kind == "eval" or job.config.seed != graph.rows[0].config.seed:
+        if job.kind == "eval" or job.key not in first:
             continue
         try:
             picture = curves({job.kind: folders[job.key].run.metrics})
@@ -110,8 +111,7 @@ def _histories(graph: Graph, folders: Mapping[str, JobFolder]) -> dict[str, list
     histories: dict[str, list[tuple[int, float]]] = {}
     for row in graph.rows:
         points: dict[int, list[float]] = {}
-        for seed in range(graph.seeds):
-            key = graph.results[row.preset, seed]
+        for key in graph.by_seed(row.preset).values():
             for record in folders[graph.jobs[key].sources.get("weights", key)].records():
                 value = record.get("evaluation", {}).get("box", {}).get("AP")
                 if value is not None:

@@ -35,6 +35,8 @@ class Column:
 def columns(rows: Sequence[ReportRow]) -> list[Column]:
     """The columns in which any of the rows has something to show."""
     every = [column for task in TASKS for column in _task_columns(task)] + _cost_columns() + _image_columns()
+    if len({device for row in rows for device in row.get("on", ())}) > 1:
+        every.append(Column("", "ran on", lambda row: "; ".join(row["on"])))
     return [column for column in every if any(column.text(row) for row in rows)]
 
 
@@ -64,7 +66,9 @@ def _cost_columns() -> list[Column]:
             "cost", "M params", lambda row: f"{row['cost']['parameters'] / 1e6:.1f}" if row["cost"] else ""
         ),
         Column("cost", "GMAC", lambda row: f"{row['cost']['gmacs']:.1f}" if row["cost"] else ""),
-        Column("cost", "ms", lambda row: f"{row['cost']['ms']:.0f}" if row["cost"] else ""),
+        Column(
+            "cost", "ms", lambda row: f"{row['cost']['ms']:.0f}" if row["cost"] and row["cost"]["ms"] else ""
+        ),
         Column("cost", "paper's ms", lambda row: f"{row['printed_ms']:.0f}" if row["printed_ms"] else ""),
     ]
 

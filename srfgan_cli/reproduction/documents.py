@@ -23,6 +23,18 @@ LEGEND = (
     "are what a row has seen beyond its last stage."
 )
 
+PLACES = """<section>
+<h2>Where it ran</h2>
+<div class="scroll">
+<table class="steps">
+<thead><tr><th>folder</th><th>rows</th><th>seeds</th><th>device</th><th>versions</th></tr></thead>
+<tbody>
+$folders
+</tbody>
+</table>
+</div>
+</section>"""
+
 
 def write_report(
     summary: Mapping[str, Any], charts: Mapping[str, Path], panels: Mapping[str, Path], output_dir: Path
@@ -48,7 +60,11 @@ def verdict(summary: Mapping[str, Any]) -> str:
     """In a few sentences: what is measured so far, and how far to trust it."""
     rows, settings = summary["rows"], summary["settings"]
     done = sum(bool(row["measured"]) for row in rows)
-    said = [f"{done} of {len(rows)} rows measured, {_seeds(settings['seeds'])}."]
+    said = [f"{done} of {len(rows)} rows measured, {_seeds(rows, settings['seeds'])}."]
+    if merged := summary.get("merged"):
+        said.append(f"Merged from {len(merged['folders'])} folders.")
+        if merged["missing"]:
+            said.append(f"No run is done of {', '.join(merged['missing'])}.")
     failed = sum(run["state"] in ("failed", "blocked") for run in summary["runs"])
     if failed:
         said.append(f"{failed} runs failed or rest on one that did.")
@@ -77,13 +93,53 @@ def markdown(summary: Mapping[str, Any]) -> str:
         state = f"{run['state']}: {run['why']}" if run["why"] else run["state"]
         numbers = f"{run['iterations']:,} | {run['images']:,} | {duration(run['training_seconds'])}"
         lines.append(f"| {run['run']} | {state} | {numbers} | {', '.join(run['rows'])} |")
+    lines += _markdown_places(summary)
     lines += ["", "## Made with", "", f"    {summary['command']}", "", _made_with(summary), ""]
     return "\n".join(lines)
 
 
-def _seeds(count: int) -> str:
+def _markdown_places(summary: Mapping[str, Any]) -> list[str]:
+    if "merged" not in summary:
+        return []
+    lines = [
+        "",
+        "## Where it ran",
+        "",
+        "| folder | rows | seeds | device | versions |",
+        "|---|--:|---|---|---|",
+    ]
+    return lines + ["| " + " | ".join(_place(folder)) + " |" for folder in summary["merged"]["folders"]]
+
+
+def _html_places(summary: Mapping[str, Any]) -> str:
+    if "merged" not in summary:
+        return ""
+    lines = [
+        "<tr>" + "".join(f"<td>{escape(text)}</td>" for text in _place(folder)) + "</tr>"
+        for folder in summary["merged"]["folders"]
+    ]
+    return Template(PLACES).substitute(folders="\n".join(lines))
+
+
+def _place(folder: Mapping[str, Any]) -> list[str]:
+    """Cells for people."""
+    seeds = ", ".join(map(str, folder["seeds"]))
+    return [folder["folder"], str(folder["rows"]), seeds, _device(folder), _versions(folder["versions"])]
+
+
+def _device(made: Mapping[str, Any]) -> str:
+    several = made.get("at_a_time", 1) > 1
+    return f"{made['device']}, {made['at_a_time']} runs at a time" if several else str(made["device"])
+
+
+def _versions(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def _seeds(rows: Sequence[Mapping[str, Any]], count: int) -> str:
+    fewest = min((row["seeds"] for row in rows if row["measured"]), default=count)
     if count > 1:
-        return f"{count} seeds each"
+        return f"{count} seeds each" if fewest == count else f"{fewest} to {count} seeds each"
     return "one seed each, so that no spread is known and a point or two either way can be chance"
 
 
@@ -93,8 +149,7 @@ def _name(row: Mapping[str, Any]) -> str:
 
 
 def _made_with(summary: Mapping[str, Any]) -> str:
-    versions = ", ".join(f"{name} {version}" for name, version in summary["versions"].items())
-    return f"{versions}; {summary['device']}; data: {summary['settings']['data']}"
+    return f"{_versions(summary['versions'])}; {_device(summary)}; data: {summary['settings']['data']}"
 
 
 def _values(
@@ -119,6 +174,7 @@ def _values(
             if name.startswith("losses-")
         ),
         "runs": "\n".join(map(_html_run, summary["runs"])),
+        "places": _html_places(summary),
         "command": escape(summary["command"]),
         "made_with": escape(_made_with(summary)),
     }
@@ -161,9 +217,10 @@ def _cell(tag: str, first: bool, style: str, text: str) -> str:
 
 def _html_run(run: Mapping[str, Any]) -> str:
     why = f"<small>{escape(run['why'])}</small>" if run["why"] else ""
+    where = f"<small>{escape(run['on'])}</small>" if "on" in run else ""
     memory = "" if run["peak_memory_gib"] is None else f"{run['peak_memory_gib']:.1f} GiB"
     return (
-        f"<tr><td><code>{escape(run['run'])}</code><small>rows {escape(', '.join(run['rows']))}</small></td>"
+        f"<tr><td><code>{escape(run['run'])}</code><small>rows {escape(', '.join(run['rows']))}</small>{where}</td>"
         f"<td>{escape(run['state'])}{why}</td><td>{run['iterations']:,}</td><td>{run['images']:,}</td>"
         f"<td>{duration(run['training_seconds'])}</td><td>{memory}</td></tr>"
     )

@@ -84,13 +84,12 @@ class Graph:
 
     Attributes:
         jobs: by key, each after those that it starts from; the first seed's first.
-        results: per row (preset) and seed, the key of the job that scores it.
+        results: per row (preset) and seed, the key of the job that scores it; a row's first seed first.
         rows: in the order of the report.
         loaded: presets as the settings change them, at full scale.
     """
 
     rows: list[Entry]
-    seeds: int = 1
     jobs: dict[str, Job] = field(default_factory=dict)
     results: dict[tuple[str, int], str] = field(default_factory=dict)
     loaded: dict[str, Config] = field(default_factory=dict, repr=False)
@@ -99,6 +98,14 @@ class Graph:
     def presets(self) -> list[str]:
         """What is scored, in order."""
         return list(dict.fromkeys(preset for preset, _ in self.results))
+
+    def by_seed(self, row: str) -> dict[int, str]:
+        """The jobs that score a row, in the order of the seeds."""
+        return {seed: key for (name, seed), key in self.results.items() if name == row}
+
+    def first(self, row: str) -> str:
+        """The job that scores a row's first seed."""
+        return next(iter(self.by_seed(row).values()))
 
     def ancestors(self, key: str) -> list[Job]:
         """The jobs that one rests on and itself, each once, in order."""
@@ -127,16 +134,16 @@ def build_graph(rows: Sequence[Entry], settings: Settings, began: Began = lambda
     Raises:
         InputError: a preset that the settings make invalid, or a row that rests on a stage that is not run.
     """
-    graph = Graph(list(rows), settings.seeds)
+    graph = Graph(list(rows))
     for seed in range(settings.seeds):
         for row in rows:
             graph.results[row.preset, seed] = scored_job(graph, row.preset, seed, settings, began)
     return graph
 
 
-def detector_job(graph: Graph, row: str, seed: int = 0) -> Job:
-    """The training whose detector a row's score is of."""
-    job = graph.jobs[graph.results[row, seed]]
+def detector_job(graph: Graph, row: str) -> Job:
+    """The training whose detector a row's first score is of."""
+    job = graph.jobs[graph.first(row)]
     return graph.jobs[job.sources["weights"]] if job.kind == "eval" else job
 
 

@@ -11,7 +11,7 @@ from srfgan_cli.presets.describe import describe
 from srfgan_cli.presets.facts import load_tables
 from srfgan_cli.presets.library import flatten
 from srfgan_cli.presets.tables import Entry
-from srfgan_cli.reproduction.graph import Graph, Settings
+from srfgan_cli.reproduction.graph import Graph, Settings, detector_job
 from srfgan_cli.reproduction.jobs import JobFolder
 from srfgan_cli.reproduction.measure import Cost
 from srfgan_cli.reproduction.rows import baseline_of
@@ -73,7 +73,8 @@ def _row(
     baseline = baseline_of(row, graph.rows)
     own = _scores(row.preset, graph, folders)
     cost = costs.get(row.preset)
-    job = graph.jobs[graph.results[row.preset, 0]]
+    runs = graph.by_seed(row.preset)
+    job = graph.jobs[graph.first(row.preset)]
     return {
         "preset": row.preset,
         "description": _description(row, graph),
@@ -89,11 +90,12 @@ def _row(
         "images": _images(row.preset, graph),
         "seeds": len(own),
         "run": job.key,
+        "runs": {str(graph.jobs[key].config.seed): key for key in runs.values()},
         "same_run_as": next(
             (
                 other.preset
                 for other in graph.rows[: graph.rows.index(row)]
-                if graph.results[other.preset, 0] == job.key
+                if graph.first(other.preset) == job.key
             ),
             None,
         ),
@@ -102,7 +104,8 @@ def _row(
 
 def _description(row: Entry, graph: Graph) -> str:
     """The row's own, what the settings have made of its detector's parts, and what to know of its numbers."""
-    own, run = (flatten(config.model) for config in (row.config, graph.loaded[row.preset]))
+    config = graph.jobs[graph.first(row.preset)].config
+    own, run = (flatten(model) for model in (row.config.model, config.model))
     changed = [key for key in run if own.get(key) != run[key] and not key.startswith("inference.")]
     parts = [f"{_PARTS[key]} {run[key]}" for key in _PARTS if key in changed]
     others = [f"{key} {run[key]}" for key in changed if key not in _PARTS]
@@ -118,7 +121,7 @@ def _scores(
     row: str, graph: Graph, folders: Mapping[str, JobFolder]
 ) -> dict[int, dict[str, dict[str, float | None]]]:
     """The scores of each seed that has some."""
-    found = {seed: folders[graph.results[row, seed]].scores() for seed in range(graph.seeds)}
+    found = {seed: folders[key].scores() for seed, key in graph.by_seed(row).items()}
     return {seed: scores for seed, scores in found.items() if scores}
 
 
@@ -164,8 +167,7 @@ def _printed_difference(row: Entry, baseline: Entry) -> dict[str, float]:
 
 def _images(row: str, graph: Graph) -> dict[str, int]:
     """Training images seen by the row's own last stage, by its stages 1 and 2 before it, and by their guide F."""
-    result = graph.results[row, 0]
-    result = graph.jobs[result].sources.get("weights", result)
+    result = detector_job(graph, row).key
     earlier = [job for job in graph.ancestors(result) if job.key != result]
     return {
         "last_stage": graph.jobs[result].images,

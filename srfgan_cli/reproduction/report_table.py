@@ -21,11 +21,15 @@ def report_table(
     graph: Graph,
     settings: Settings,
     machine: Machine,
+    at_a_time: int,
     output_dir: Path,
     outcome: Outcome,
     command: str,
 ) -> tuple[Path, dict[str, Any]]:
     """Measure the trained detectors, draw, and write `<output_dir>/<table>/report.{json,md,html}`.
+
+    Args:
+        at_a_time: runs that shared the machine.
 
     Returns:
         The page, and the document of report.json.
@@ -49,5 +53,6 @@ def report_table(
         command=command,
         blocked=outcome.blocked,
     )
+    summary["at_a_time"] = at_a_time
     charts = draw_charts(summary, graph, folders, folder)
     return write_report(summary, charts, panels, folder), summary

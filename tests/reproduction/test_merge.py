@@ -1,0 +1,152 @@
+"""`srfgan reproduce --merge`: runs made apart, as one report."""
+
+import json
+from pathlib import Path
+
+import pytest
+from finished_runs import finish
+
+from srfgan.models.errors import InputError
+from srfgan_cli.reproduction.documents import write_report
+from srfgan_cli.reproduction.graph import Settings, build_graph
+from srfgan_cli.reproduction.measure import Cost
+from srfgan_cli.reproduction.merge import merge_runs
+from srfgan_cli.reproduction.outcome import summarize
+from srfgan_cli.reproduction.rows import table_rows
+from srfgan_cli.reproduction.run_jobs import job_folders
+
+GPU, CPU = "1 x a GPU", "CPU, 1 process(es) of 2 threads"
+SCORES = {
+    "table5_nn": (30.0, 32.0, 31.0),
+    "table5_srf": (33.0, 34.5, 34.5),
+    "table5_bilinear": (30.5, 33.0, 31.0),
+}
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Make a folder as `srfgan reproduce table5` leaves it, brought home without the weights."""
+    monkeypatch.chdir(tmp_path)
+
+    def make(name, *rows, seed=0, seeds=1, device=GPU, scores=SCORES, guide=0.0, **settings):
+        overrides = (f"seed={seed}", *settings.pop("overrides", ()))
+        told = Settings(0.01, seeds, overrides=overrides, **{"data": "nuclei", **settings})
+        graph = build_graph(table_rows("table5", rows), told)
+        folders = job_folders(graph, tmp_path / name)
+        for key, job in graph.jobs.items():
+            finish(job, folders[key], guide)
+        for (row, count), key in graph.results.items():
+            finish(graph.jobs[key], folders[key], scores[row][seed + count])
+        costs = {row: Cost(44_000_000, 250.0, 7.0 if device == GPU else 70.0, (800, 1216)) for row in rows}
+        summary = summarize("table5", graph, told, folders, costs, device=device, command="")
+        write_report(summary, {}, {}, tmp_path / name / "table5")
+        for folder in folders.values():
+            folder.run.model.unlink()
+
+    return make
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def row(report, name):
+    return next(row for row in report["rows"] if row["preset"] == name)
+
+
+def test_seeds_and_rows_run_apart_are_one_report(run, srfgan, tmp_path):
+    run("gpu", "table5_nn", "table5_srf", seeds=2)
+    run("cpu", "table5_nn", "table5_srf", seed=2, device=CPU)
+    run("more", "table5_nn", "table5_bilinear", overrides=["data.workers=0"])
+    before = {name: contents(tmp_path / name) for name in ("gpu", "cpu", "more")}
+    folders = [part for name in ("gpu", "cpu", "more", "./gpu") for part in ("--merge", name)]
+    done = srfgan("reproduce", "table5", *folders, "--output-dir", "all", "--json")
+    assert done.code == 0, done.err
+    report = json.loads(done.out)
+    srf, bilinear = row(report, "table5_srf"), row(report, "table5_bilinear")
+    assert srf["measured"]["box"]["AP"]["values"] == [33.0, 34.5, 34.5]
+    assert srf["difference"]["box"]["values"] == [3.0, 2.5, 3.5], "each to the baseline of its seed"
+    assert bilinear["difference"]["box"]["values"] == [0.5] and bilinear["seeds"] == 1
+    assert (srf["on"], bilinear["on"]) == ([GPU, CPU], [GPU])
+    assert (srf["cost"]["ms"], bilinear["cost"]["ms"]) == (7.0, None), (
+        "times of one folder alone are compared"
+    )
+    assert len(report["runs"]) == 3 * 4 + 1, "seed 0 of nn, which two folders hold, counts once"
+    assert {run["state"] for run in report["runs"]} == {"done"}
+    assert [folder["seeds"] for folder in report["merged"]["folders"]] == [[0, 1], [2], [0]]
+    assert before == {name: contents(tmp_path / name) for name in before}, "originals stay as they are"
+    page = (tmp_path / "all" / "table5" / "report.html").read_text()
+    for said in ("1 to 3 seeds each", "Merged from 3 folders", f"{GPU}; {CPU}", f"cpu: {CPU}", "+3.0 ± 0.5"):
+        assert said in page
+
+
+def test_a_guide_that_came_out_otherwise_elsewhere_is_another_run(run):
+    run("gpu", "table5_nn")
+    run("cpu", "table5_srf", guide=29.0)
+    graph = merge_runs("table5", [Path("gpu"), Path("cpu")]).graph
+    plain, guide = (job.key for job in graph.jobs.values() if job.kind == "finetune" and "-nn-" in job.key)
+    assert (graph.rows_of(plain), graph.rows_of(guide)) == (["table5_nn"], ["table5_srf"])
+    assert guide == f"{plain}-2"
+
+
+BOTH = ("--merge", "a", "--merge", "b")
+
+
+@pytest.mark.parametrize(
+    ("of_b", "options", "said"),
+    [
+        (
+            {"seed": 1, "overrides": ["pretrain.solver.lr=0.1"]},
+            BOTH,
+            [
+                "row table5_srf",
+                "generator's pretrain.solver.lr is",
+                "a/jobs/pretrain-",
+                "and 0.1 in b/jobs/pretrain-",
+            ],
+        ),
+        (
+            {"seed": 1, "overrides": ["evaluation.max_detections=10"]},
+            BOTH,
+            ["evaluation.max_detections is its default in a/jobs/", "and 10 in b/jobs/"],
+        ),
+        (
+            {"seed": 1, "data": "coco"},
+            BOTH,
+            ["other data. It is nuclei in a/table5/report.json and coco in b/table5/"],
+        ),
+        (
+            {"scores": {"table5_srf": (33.1,)}},
+            BOTH,
+            ["row table5_srf with seed 0 was run twice", "evaluation.json and b/jobs/finetune", "--rows"],
+        ),
+        ({}, ("--merge", "a", "--merge", "nowhere"), ["there is no nowhere/table5/report.json"]),
+        ({}, (*BOTH, "--output-dir", "b"), ["--output-dir b holds runs"]),
+        ({}, (*BOTH, "--seeds", "2"), ["--merge runs nothing, and --seeds is for runs"]),
+        ({}, (*BOTH, "--rows", "table5_nn"), ["no run that scores a row of table5 is done"]),
+    ],
+)
+def test_what_cannot_be_merged_is_named(run, srfgan, of_b, options, said):
+    run("a", "table5_srf")
+    run("b", "table5_srf", **of_b)
+    refused = srfgan("reproduce", "table5", "--output-dir", "all", *options)
+    told = " ".join(refused.err.split())
+    assert refused.code == 2 and all(words in told for words in said), refused.err
+
+
+def test_options_of_rows_that_are_nowhere_together_are_compared(run, srfgan):
+    run("a", "table5_srf")
+    run("b", "table5_bilinear", overrides=["finetune.solver.lr=0.1", "data.workers=0"])
+    refused = srfgan("reproduce", "table5", *BOTH, "--output-dir", "all")
+    told = " ".join(refused.err.split())
+    assert (
+        refused.code == 2 and "finetune.solver.lr is not given in a/table5/report.json and 0.1 in b/" in told
+    )
+
+
+def test_a_merged_report_is_not_merged_again(run):
+    run("a", "table5_nn")
+    path = Path("a", "table5", "report.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"merged": {}}))
+    with pytest.raises(InputError, match="is merged itself"):
+        merge_runs("table5", [Path("a")])
