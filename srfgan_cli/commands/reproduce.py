@@ -208,12 +208,19 @@ def _run(
     output_dir: Path,
     json: bool,
 ) -> None:
+    from srfgan_cli.machine.devices import parse_devices
     from srfgan_cli.machine.launcher import INTERRUPTED
+    from srfgan_cli.reproduction.places import write_plan
     from srfgan_cli.reproduction.report_table import report_table
     from srfgan_cli.reproduction.run_jobs import Stopped, job_folders, run_jobs
 
+    device = parse_devices(machine.devices).described()
+
+    def begin() -> None:
+        write_plan(table, graph, settings, output_dir, device=device, at_a_time=len(machines))
+
     try:
-        outcome = run_jobs(graph, job_folders(graph, output_dir), output_dir, machines)
+        outcome = run_jobs(graph, job_folders(graph, output_dir), output_dir, machines, begin)
     except Stopped:
         stderr.print("Interrupted; everything is kept. The same command continues.")
         raise typer.Exit(INTERRUPTED) from None

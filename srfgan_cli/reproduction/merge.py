@@ -38,7 +38,7 @@ class Merged:
         graph: the runs that the scores rest on; all of them are done. Its seeds are the configs' own.
         folders, places: by run, where its files are.
         read: every folder, those that gave nothing included.
-        missing: rows of their reports that none has a score of.
+        missing: rows that were asked for somewhere and have no score.
     """
 
     graph: Graph
@@ -153,8 +153,8 @@ def _once_each(scores: Sequence[Score]) -> dict[tuple[str, int], Score]:
             files = " and ".join(str(folder.run.evaluation) for folder in folders)
             raise InputError(
                 f"--merge: row {one.row} with seed {one.seed} was run twice, with different results: {files}. Leave "
-                f"one out: merge without {score.place.folder}, or make its report again with --rows of its other rows "
-                "(nothing is trained)."
+                f"one out: merge without {score.place.folder}, or run its command again with --rows of its other "
+                "rows (nothing is trained)."
             )
     return kept
 

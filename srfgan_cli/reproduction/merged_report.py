@@ -58,9 +58,7 @@ def _settings(merged: Merged) -> Settings:
 
 def _costs(merged: Merged) -> dict[str, dict[str, Any]]:
     """What each row's detector costs; milliseconds are of the one folder that has timed the most rows."""
-    stored = [
-        {row["preset"]: row["cost"] for row in place.report["rows"] if row["cost"]} for place in merged.read
-    ]
+    stored = [place.costs for place in merged.read]
     together = max(stored, key=len)
     found: dict[str, dict[str, Any]] = {}
     for costs in stored:
@@ -87,6 +85,6 @@ def _described(place: Place, merged: Merged) -> dict[str, Any]:
         "rows": len({row for row, _ in results}),
         "seeds": sorted({seed for _, seed in results}),
         "device": place.device,
-        "at_a_time": place.report.get("at_a_time", 1),
-        "versions": place.report["versions"],
+        "at_a_time": place.plan["at_a_time"],
+        "versions": place.plan["versions"],
     }

@@ -73,7 +73,6 @@ def _row(
     baseline = baseline_of(row, graph.rows)
     own = _scores(row.preset, graph, folders)
     cost = costs.get(row.preset)
-    runs = graph.by_seed(row.preset)
     job = graph.jobs[graph.first(row.preset)]
     return {
         "preset": row.preset,
@@ -90,7 +89,6 @@ def _row(
         "images": _images(row.preset, graph),
         "seeds": len(own),
         "run": job.key,
-        "runs": {str(graph.jobs[key].config.seed): key for key in runs.values()},
         "same_run_as": next(
             (
                 other.preset

@@ -1,23 +1,26 @@
-"""A folder in which runs of a table were made, read back: its report, and of each run what it was and how it went.
+"""A folder in which runs of a table are made: what was planned there, and of each run what it was and how it went.
 
-The weights are not read, so that a folder without them, as it is brought home from another machine, does as well.
-Imports no torch.
+The plan, `<table>/plan.json`, is written before the first run, so that a table which was cut short can be read as well.
+Weights are not read: a folder without them, as it is brought home from another machine, does. Imports no torch.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
-from functools import cached_property
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from srfgan.models.errors import InputError
+from srfgan_cli.machine.files import write_atomically
 from srfgan_cli.presets.library import load_preset
-from srfgan_cli.reproduction.graph import Job, Settings
+from srfgan_cli.reproduction.graph import Graph, Job, Settings
 from srfgan_cli.reproduction.identity import scoring, what_decides
 from srfgan_cli.reproduction.jobs import JobFolder, job_folder
+from srfgan_cli.screen.pages import versions
+
+_PLANNED = {"settings", "device", "at_a_time", "versions", "rows", "runs"}
 
 
 @dataclass
@@ -30,49 +33,53 @@ class Decisive:
 
 @dataclass(frozen=True)
 class Place:
-    """One `--output-dir` of `srfgan reproduce`, with the report of one table.
+    """One `--output-dir` of `srfgan reproduce`, as its last command for one table left it.
 
     Attributes:
         folder: as it was named.
-        report: the document of its report.json.
+        plan: the document of plan.json.
     """
 
     folder: Path
     table: str
-    report: dict[str, Any]
+    plan: dict[str, Any]
     _jobs: dict[str, Job] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def file(self) -> Path:
-        """The report's."""
-        return self.folder / self.table / "report.json"
+        """The plan's."""
+        return self.folder / self.table / "plan.json"
 
     @property
     def device(self) -> str:
         """What it ran on, in words."""
-        return str(self.report["device"])
+        return str(self.plan["device"])
 
     @property
     def rows(self) -> set[str]:
-        """The presets of the report's rows."""
-        return {row["preset"] for row in self.report["rows"]}
+        """The presets of the rows that were asked for."""
+        return set(self.plan["rows"])
 
     @property
     def settings(self) -> Settings:
         """What the command was told."""
-        return Settings(**self.report["settings"])
+        return Settings(**self.plan["settings"])
 
-    @cached_property
-    def states(self) -> dict[str, str]:
-        """How far each run is, by key."""
-        return {run["run"]: run["state"] for run in self.report["runs"]}
+    @property
+    def costs(self) -> dict[str, dict[str, Any]]:
+        """What detectors cost, by row, of the rows that a report has measured."""
+        try:
+            report = json.loads((self.folder / self.table / "report.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return {row["preset"]: row["cost"] for row in report["rows"] if row["cost"]}
 
     def scored(self) -> Iterator[tuple[str, int, str]]:
         """The preset, seed and key of every run that scores a row and is done."""
-        for row in self.report["rows"]:
-            for seed, key in row["runs"].items():
-                if self.states[key] == "done" and self.job_folder(key).scores():
-                    yield row["preset"], int(seed), key
+        for row, runs in self.plan["rows"].items():
+            for seed, key in runs.items():
+                if self.job_folder(key).scores():
+                    yield row, int(seed), key
 
     def job_folder(self, key: str) -> JobFolder:
         """Where a run keeps what it makes."""
@@ -89,7 +96,7 @@ class Place:
             InputError: its preset is missing, or not readable.
         """
         if key not in self._jobs:
-            run = next(run for run in self.report["runs"] if run["run"] == key)
+            run = self.plan["runs"][key]
             config = load_preset(self.job_folder(key).preset)
             self._jobs[key] = Job(key, run["kind"], config, run["sources"])
         return self._jobs[key]
@@ -124,32 +131,46 @@ class Place:
         return parts
 
 
-def read_place(folder: Path, table: str) -> Place:
-    """The folder with its report of a table.
+def write_plan(
+    table: str, graph: Graph, settings: Settings, output_dir: Path, *, device: str, at_a_time: int
+) -> None:
+    """Write what is going to run; `device` in words, and how many runs are to share it.
 
     Raises:
-        InputError: there is none, or none that can be merged.
+        InputError: it cannot be written.
     """
-    place = Place(folder, table, {})
+    rows: dict[str, dict[str, str]] = {}
+    for (row, _), key in graph.results.items():
+        rows.setdefault(row, {})[str(graph.jobs[key].config.seed)] = key
+    plan = {
+        "settings": asdict(settings),
+        "device": device,
+        "at_a_time": at_a_time,
+        "versions": versions(),
+        "rows": rows,
+        "runs": {key: {"kind": job.kind, "sources": job.sources} for key, job in graph.jobs.items()},
+    }
+    text = json.dumps(plan, indent=2) + "\n"
+    write_atomically(Place(output_dir, table, {}).file, lambda file: file.write(text.encode()))
+
+
+def read_place(folder: Path, table: str) -> Place:
+    """A folder with what was planned of a table.
+
+    Raises:
+        InputError: there is nothing, or nothing that this version can read.
+    """
+    file = Place(folder, table, {}).file
     try:
-        report = json.loads(place.file.read_text(encoding="utf-8"))
-        present = report["settings"].keys() == {one.name for one in fields(Settings)} and all(
-            "runs" in row for row in report["rows"]
-        )
+        plan = json.loads(file.read_text(encoding="utf-8"))
+        known = plan.keys() >= _PLANNED and plan["settings"].keys() == {one.name for one in fields(Settings)}
     except OSError:
         raise InputError(
-            f"--merge {folder}: there is no {place.file}. Name the --output-dir of a `srfgan reproduce {table}` that "
-            "has written its report."
+            f"--merge {folder}: there is no {file}. Name the --output-dir of a `srfgan reproduce {table}`; one of an "
+            "older version gets the file by the same command, without any training."
         ) from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise InputError(f"--merge {folder}: {place.file} is no report, or damaged.") from None
-    if "merged" in report:
-        raise InputError(
-            f"--merge {folder}: {place.file} is merged itself. Name the folders that it was merged from."
-        )
-    if not present:
-        raise InputError(
-            f"--merge {folder}: {place.file} is of another version. The command that made it makes it again, without "
-            "any training."
-        )
-    return Place(folder, table, report)
+    except (ValueError, AttributeError, KeyError):
+        raise InputError(f"--merge {folder}: {file} is damaged.") from None
+    if not known:
+        raise InputError(f"--merge {folder}: {file} is of another version. Merge with the one that wrote it.")
+    return Place(folder, table, plan)

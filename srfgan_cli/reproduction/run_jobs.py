@@ -6,7 +6,7 @@ import fcntl
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,13 +47,18 @@ def job_folders(graph: Graph, output_dir: Path) -> dict[str, JobFolder]:
 
 
 def run_jobs(
-    graph: Graph, folders: dict[str, JobFolder], output_dir: Path, machines: Sequence[Machine]
+    graph: Graph,
+    folders: dict[str, JobFolder],
+    output_dir: Path,
+    machines: Sequence[Machine],
+    begin: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Run what is not done yet, one job on each machine at a time; one that fails stops only those that rest on it.
 
     Args:
         folders: by job, below `output_dir`, which is kept to this process.
         machines: as `deal_out` gives them.
+        begin: called once `output_dir` is this process's own.
 
     Raises:
         InputError: a folder that cannot be written, or another reproduction at work in it.
@@ -64,6 +69,7 @@ def run_jobs(
         overall_progress(graph, folders) as overall,
         _signals() as received,
     ):
+        begin()
         return _Schedule(graph, folders, overall, lock).run(machines, received)
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from finished_runs import finish
 
-from srfgan.models.errors import InputError
 from srfgan_cli.reproduction.documents import write_report
 from srfgan_cli.reproduction.graph import Settings, build_graph
 from srfgan_cli.reproduction.measure import Cost
 from srfgan_cli.reproduction.merge import merge_runs
 from srfgan_cli.reproduction.outcome import summarize
+from srfgan_cli.reproduction.places import write_plan
 from srfgan_cli.reproduction.rows import table_rows
 from srfgan_cli.reproduction.run_jobs import job_folders
 
@@ -40,6 +40,7 @@ def run(tmp_path, monkeypatch):
         costs = {row: Cost(44_000_000, 250.0, 7.0 if device == GPU else 70.0, (800, 1216)) for row in rows}
         summary = summarize("table5", graph, told, folders, costs, device=device, command="")
         write_report(summary, {}, {}, tmp_path / name / "table5")
+        write_plan("table5", graph, told, tmp_path / name, device=device, at_a_time=1)
         for folder in folders.values():
             folder.run.model.unlink()
 
@@ -89,6 +90,16 @@ def test_a_guide_that_came_out_otherwise_elsewhere_is_another_run(run):
     assert guide == f"{plain}-2"
 
 
+def test_a_table_that_was_cut_short_gives_what_is_done(run, srfgan):
+    run("a", "table5_nn", "table5_srf", seeds=2)
+    (unfinished,) = Path("a").glob("jobs/finetune-*-srf-s1-*")
+    (unfinished / "evaluation.json").unlink()
+    Path("a", "table5", "report.json").unlink()
+    merged = merge_runs("table5", [Path("a")])
+    assert list(merged.graph.results) == [("table5_nn", 0), ("table5_srf", 0), ("table5_nn", 1)]
+    assert merged.read[0].costs == {}
+
+
 BOTH = ("--merge", "a", "--merge", "b")
 
 
@@ -113,14 +124,14 @@ BOTH = ("--merge", "a", "--merge", "b")
         (
             {"seed": 1, "data": "coco"},
             BOTH,
-            ["other data. It is nuclei in a/table5/report.json and coco in b/table5/"],
+            ["other data. It is nuclei in a/table5/plan.json and coco in b/table5/"],
         ),
         (
             {"scores": {"table5_srf": (33.1,)}},
             BOTH,
             ["row table5_srf with seed 0 was run twice", "evaluation.json and b/jobs/finetune", "--rows"],
         ),
-        ({}, ("--merge", "a", "--merge", "nowhere"), ["there is no nowhere/table5/report.json"]),
+        ({}, ("--merge", "a", "--merge", "nowhere"), ["there is no nowhere/table5/plan.json"]),
         ({}, (*BOTH, "--output-dir", "b"), ["--output-dir b holds runs"]),
         ({}, (*BOTH, "--seeds", "2"), ["--merge runs nothing, and --seeds is for runs"]),
         ({}, (*BOTH, "--rows", "table5_nn"), ["no run that scores a row of table5 is done"]),
@@ -139,14 +150,4 @@ def test_options_of_rows_that_are_nowhere_together_are_compared(run, srfgan):
     run("b", "table5_bilinear", overrides=["finetune.solver.lr=0.1", "data.workers=0"])
     refused = srfgan("reproduce", "table5", *BOTH, "--output-dir", "all")
     told = " ".join(refused.err.split())
-    assert (
-        refused.code == 2 and "finetune.solver.lr is not given in a/table5/report.json and 0.1 in b/" in told
-    )
-
-
-def test_a_merged_report_is_not_merged_again(run):
-    run("a", "table5_nn")
-    path = Path("a", "table5", "report.json")
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"merged": {}}))
-    with pytest.raises(InputError, match="is merged itself"):
-        merge_runs("table5", [Path("a")])
+    assert refused.code == 2 and "finetune.solver.lr is not given in a/table5/plan.json and 0.1 in b/" in told
