@@ -17,6 +17,7 @@ UPSAMPLERS = {
     "carafe": "carafe:Carafe",
     "dysample": "dysample:DySample",
     "lda_aqu": "lda_aqu:LdaAqu",
+    "freqfusion": "freqfusion:FreqFusion",
     "sapa": "sapa:Sapa",
 }
 """Names in configs and on the command line, and what makes each: a module here, and in it a class that takes the maps'

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from srfgan.models.errors import InputError
+from srfgan.models.upsamplers.resampling import read_moved
 
 
 class DySample(nn.Module):
@@ -37,14 +38,5 @@ class DySample(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C, 2H, 2W)."""
         precise = torch.promote_types(x.dtype, torch.float32)
-        height, width = x.shape[-2:]
-        moved = F.pixel_shuffle(self.offset(x), 2).to(precise) * self.scope  # (N, 2G, 2H, 2W)
-        moved = moved.unflatten(1, (self.groups, 2)).flatten(0, 1)  # (N * G, 2, 2H, 2W)
-        # In old pixels from the map's corner; new pixel i starts at (i + 0.5) / 2.
-        columns = (torch.arange(2 * width, dtype=precise, device=x.device) + 0.5) / 2 + moved[:, 0]
-        rows = (torch.arange(2 * height, dtype=precise, device=x.device) + 0.5)[:, None] / 2 + moved[:, 1]
-        points = torch.stack([2 * columns / width - 1, 2 * rows / height - 1], dim=-1)  # (N * G, 2H, 2W, 2)
-        grouped = x.unflatten(1, (self.groups, -1)).flatten(0, 1).to(precise)  # (N * G, C / G, H, W)
-        sampled: Tensor = F.grid_sample(grouped, points, padding_mode="border", align_corners=False)
-        sampled = sampled.unflatten(0, (-1, self.groups))  # (N, G, C / G, 2H, 2W)
-        return sampled.flatten(1, 2).to(x.dtype)
+        moved = F.pixel_shuffle(self.offset(x), 2).to(precise) * self.scope  # (N, 2 * groups, 2H, 2W)
+        return read_moved(x, moved.unflatten(1, (self.groups, 2)))

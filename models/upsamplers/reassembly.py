@@ -1,6 +1,8 @@
-"""New pixels as weighted sums of the old ones around them: what CARAFE and SAPA share."""
+"""New pixels as weighted sums of the old ones around them: what CARAFE, SAPA and FreqFusion share."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -28,3 +30,23 @@ def reassembled(around: Tensor, weights: Tensor) -> Tensor:
     """
     new = weights @ around.to(weights.dtype)  # (N, H, W, 4, C)
     return F.pixel_shuffle(new.permute(0, 4, 3, 1, 2).flatten(1, 2), 2).to(around.dtype)
+
+
+def filtered(x: Tensor, weights: Tensor) -> Tensor:
+    """Each pixel as a weighted sum of those around it: its own filter, the same in all channels.
+
+    Args:
+        x: (N, C, H, W); zeros lie outside.
+        weights: (N, taps, H, W), taps row by row of a square; their dtype is the one computed in.
+
+    Returns:
+        (N, C, H, W), of `weights`' dtype.
+    """
+    kernel, (height, width) = math.isqrt(weights.shape[1]), x.shape[-2:]
+    padded = F.pad(x.to(weights.dtype), [kernel // 2] * 4)
+    # Sums of views: a stack of all taps would be `kernel**2` times the map.
+    shifted = (padded[..., tap // kernel :, tap % kernel :][..., :height, :width] for tap in range(kernel**2))
+    first, *others = (
+        weight[:, None] * pixels for weight, pixels in zip(weights.unbind(1), shifted, strict=True)
+    )
+    return sum(others, start=first)

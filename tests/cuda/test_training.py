@@ -97,7 +97,7 @@ SPREAD = [
     ("tridentnet", "", ""),
     ("libra_rcnn", "fpn", "srf"),
     ("retinanet", "pafpn", "lda_aqu"),
-    ("fcos", "bifpn", "bicubic"),
+    ("fcos", "bifpn", "freqfusion"),
     ("atss", "fpn", "sapa"),
     ("centermask", "fpn", "dysample"),
     ("sparse_rcnn", "fpn", "srf"),

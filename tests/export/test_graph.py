@@ -48,7 +48,7 @@ class UpsampleTo(nn.Module):
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[pytest.mark.slow] * (name in ("afi", "lda_aqu", "sapa")))
+        pytest.param(name, marks=[pytest.mark.slow] * (name in ("afi", "lda_aqu", "freqfusion", "sapa")))
         for name in UPSAMPLERS
     ],
 )

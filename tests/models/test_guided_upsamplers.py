@@ -69,9 +69,10 @@ def test_necks_guide_by_the_map_that_the_upsampled_one_is_added_to(name):
     torch.testing.assert_close(fine[..., :rows, :columns], lateral)
 
 
+@pytest.mark.parametrize("upsampler", ["sapa", "freqfusion"])
 @pytest.mark.parametrize("name", USED)
-def test_sapa_trains_in_every_neck(name):
-    neck, maps = neck_and_maps(name, Sapa(8))
+def test_guided_ones_train_in_every_neck(name, upsampler):
+    neck, maps = neck_and_maps(name, build_upsampler(upsampler, 8))
     sum(x.square().mean() for x in neck.train()(maps).values()).backward()
     assert all(p.grad.isfinite().all() and p.grad.any() for p in neck.upsample.parameters())
 

@@ -252,6 +252,7 @@ INSIDE = BackboneWithFPN(nn.Sequential(nn.Conv2d(3, 4, 1)), {"0": "0"}, [4], 8)
         (lambda: build_upsampler("nearest", 8), "no upsampler named 'nearest': choose 'nn', 'bilinear'"),
         (lambda: build_upsampler("dysample", 6), "channels must be a multiple of 4, got 6"),
         (lambda: build_upsampler("lda_aqu", 12), "channels must be a multiple of 8, got 12"),
+        (lambda: build_upsampler("freqfusion", 6), "channels must be a multiple of 4, got 6"),
         (lambda: build_discriminator({}), "build_discriminator takes a DiscriminatorConfig"),
         (
             lambda: replace_upsampling(INSIDE, build_upsampler("nn", 8)),

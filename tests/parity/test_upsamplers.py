@@ -17,6 +17,18 @@ NAMES = {
         "conv_offset.1.norm": "context_norm",
         "conv_offset.3": "offset",
     },
+    "freqfusion": {
+        "lr_channel_compressor": "compress_coarse",
+        "hr_channel_compressor": "compress_fine",
+        "content_encoder": "low",
+        "content_encoder2": "high",
+        "dysampler.norm_lr": "moves.norm_coarse",
+        "dysampler.norm_hr": "moves.norm_fine",
+        "dysampler.offset": "moves.coarse_move",
+        "dysampler.direct_scale": "moves.coarse_scope",
+        "dysampler.hr_offset": "moves.fine_move",
+        "dysampler.hr_direct_scale": "moves.fine_scope",
+    },
 }
 """The reference's modules and parameters, and ours."""
 
