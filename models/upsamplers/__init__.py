@@ -18,6 +18,7 @@ UPSAMPLERS = {
     "dysample": "dysample:DySample",
     "lda_aqu": "lda_aqu:LdaAqu",
     "freqfusion": "freqfusion:FreqFusion",
+    "fade": "fade:Fade",
     "sapa": "sapa:Sapa",
 }
 """Names in configs and on the command line, and what makes each: a module here, and in it a class that takes the maps'

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from srfgan.models.errors import InputError
-from srfgan.models.upsamplers.reassembly import filtered, neighbourhoods, reassembled
+from srfgan.models.upsamplers.reassembly import filtered, upsampled
 from srfgan.models.upsamplers.resampling import read_moved
 
 _DISTANCE = 2
@@ -69,10 +69,10 @@ class FreqFusion(nn.Module):
         high = self.high(large)  # (N, high**2, 2H, 2W)
         large = 2 * large - filtered(large, _filters(high, self.high_window)).to(large.dtype)
         low = self.low(large)  # (N, low**2, 2H, 2W)
-        low = low + _upsampled(self.low(small), _filters(low, self.low_window))
+        low = low + upsampled(self.low(small), _filters(low, self.low_window))
         smooth = _filters(low, self.low_window)
-        high = high + _upsampled(self.high(small), smooth)
-        new = read_moved(_upsampled(coarse, smooth), self.moves(small, large))
+        high = high + upsampled(self.high(small), smooth)
+        new = read_moved(upsampled(coarse, smooth), self.moves(small, large))
         details = fine - filtered(fine, _filters(high, self.high_window))
         return (new + details).to(coarse.dtype)
 
@@ -124,13 +124,6 @@ def _with_likeness(x: Tensor) -> Tensor:
         (unit * padded[..., row : row + height, column : column + width]).sum(dim=1) for row, column in places
     ]
     return torch.cat([x, torch.stack(cosines, dim=1).to(x.dtype)], dim=1)
-
-
-def _upsampled(x: Tensor, weights: Tensor) -> Tensor:
-    """(N, C, H, W) by a filter for each new pixel, (N, taps, 2H, 2W): (N, C, 2H, 2W)."""
-    taps = weights.shape[1]
-    weights = F.pixel_unshuffle(weights, 2).permute(0, 2, 3, 1).unflatten(3, (taps, 4)).transpose(3, 4)
-    return reassembled(neighbourhoods(x, math.isqrt(taps)), weights)
 
 
 def _filters(logits: Tensor, log_window: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""New pixels as weighted sums of the old ones around them: what CARAFE, SAPA and FreqFusion share."""
+"""New pixels as weighted sums of the old ones around them: what CARAFE, FreqFusion, FADE and SAPA share."""
 
 from __future__ import annotations
 
@@ -30,6 +30,21 @@ def reassembled(around: Tensor, weights: Tensor) -> Tensor:
     """
     new = weights @ around.to(weights.dtype)  # (N, H, W, 4, C)
     return F.pixel_shuffle(new.permute(0, 4, 3, 1, 2).flatten(1, 2), 2).to(around.dtype)
+
+
+def upsampled(x: Tensor, weights: Tensor) -> Tensor:
+    """Each new pixel as a weighted sum of the old ones around its own, by weights that lie as the new pixels do.
+
+    Args:
+        x: (N, C, H, W); zeros lie outside.
+        weights: (N, taps, 2H, 2W), taps row by row of a square; their dtype is the one computed in.
+
+    Returns:
+        (N, C, 2H, 2W), of `x`'s dtype.
+    """
+    taps = weights.shape[1]
+    weights = F.pixel_unshuffle(weights, 2).permute(0, 2, 3, 1).unflatten(3, (taps, 4)).transpose(3, 4)
+    return reassembled(neighbourhoods(x, math.isqrt(taps)), weights)
 
 
 def filtered(x: Tensor, weights: Tensor) -> Tensor:

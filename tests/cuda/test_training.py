@@ -93,7 +93,7 @@ SPREAD = [
     ("mask_rcnn", "fpn", "afi"),
     ("mask_rcnn", "augfpn", "afi"),
     ("cascade_mask_rcnn", "pafpn", "deconv"),
-    ("panet", "pafpn", "bilinear"),
+    ("panet", "pafpn", "fade"),
     ("tridentnet", "", ""),
     ("libra_rcnn", "fpn", "srf"),
     ("retinanet", "pafpn", "lda_aqu"),

@@ -48,7 +48,9 @@ class UpsampleTo(nn.Module):
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[pytest.mark.slow] * (name in ("afi", "lda_aqu", "freqfusion", "sapa")))
+        pytest.param(
+            name, marks=[pytest.mark.slow] * (name in ("afi", "lda_aqu", "freqfusion", "fade", "sapa"))
+        )
         for name in UPSAMPLERS
     ],
 )

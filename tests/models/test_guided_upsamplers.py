@@ -69,7 +69,7 @@ def test_necks_guide_by_the_map_that_the_upsampled_one_is_added_to(name):
     torch.testing.assert_close(fine[..., :rows, :columns], lateral)
 
 
-@pytest.mark.parametrize("upsampler", ["sapa", "freqfusion"])
+@pytest.mark.parametrize("upsampler", ["sapa", "freqfusion", "fade"])
 @pytest.mark.parametrize("name", USED)
 def test_guided_ones_train_in_every_neck(name, upsampler):
     neck, maps = neck_and_maps(name, build_upsampler(upsampler, 8))

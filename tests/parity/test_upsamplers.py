@@ -29,6 +29,12 @@ NAMES = {
         "dysampler.hr_offset": "moves.fine_move",
         "dysampler.hr_direct_scale": "moves.fine_scope",
     },
+    "fade": {
+        "ker_generator.compressor_de": "compress_coarse",
+        "ker_generator.compressor_en": "compress_fine",
+        "ker_generator.content_encoder": "encode",
+        "gate_generator.conv": "gate",
+    },
 }
 """The reference's modules and parameters, and ours."""
 
