@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scipy.special import stdtrit
-
 from srfgan_cli.reproduction.outcome import TASKS
 from srfgan_cli.screen.pages import signed
 
@@ -23,20 +21,20 @@ class Column:
         group: what it belongs to, as `box AP`.
         head: what it is within the group.
         text: a row's cell.
+        below: what stands smaller below it.
         style: a row's CSS class in HTML.
     """
 
     group: str
     head: str
     text: Callable[[ReportRow], str]
+    below: Callable[[ReportRow], str] = lambda row: ""
     style: Callable[[ReportRow], str] = lambda row: ""
 
 
 def columns(rows: Sequence[ReportRow]) -> list[Column]:
     """The columns in which any of the rows has something to show."""
-    every = [column for task in TASKS for column in _task_columns(task)] + _cost_columns() + _image_columns()
-    if len({device for row in rows for device in row.get("on", ())}) > 1:
-        every.append(Column("", "ran on", lambda row: "; ".join(row["on"])))
+    every = [column for task in TASKS for column in _task_columns(task)] + _cost_columns() + _budget_columns()
     return [column for column in every if any(column.text(row) for row in rows)]
 
 
@@ -47,13 +45,14 @@ def _task_columns(task: str) -> list[Column]:
             group,
             "measured",
             lambda row: _with_spread(row["measured"].get(task, {}).get("AP")),
-            lambda row: "main",
+            style=lambda row: "main",
         ),
         Column(group, "paper", lambda row: _number(row["printed"].get(task, {}).get("AP"))),
         Column(
             group,
             "diff.",
             lambda row: _with_spread(row["difference"].get(task), sign=True),
+            lambda row: _interval(row["difference"].get(task)),
             lambda row: _direction(row["difference"].get(task)),
         ),
         Column(group, "paper's diff.", lambda row: _signed(row["printed_difference"].get(task))),
@@ -66,19 +65,35 @@ def _cost_columns() -> list[Column]:
             "cost", "M params", lambda row: f"{row['cost']['parameters'] / 1e6:.1f}" if row["cost"] else ""
         ),
         Column("cost", "GMAC", lambda row: f"{row['cost']['gmacs']:.1f}" if row["cost"] else ""),
-        Column(
-            "cost", "ms", lambda row: f"{row['cost']['ms']:.0f}" if row["cost"] and row["cost"]["ms"] else ""
-        ),
-        Column("cost", "paper's ms", lambda row: f"{row['printed_ms']:.0f}" if row["printed_ms"] else ""),
+        Column("cost", "ms", lambda row: _milliseconds(row["cost"]["ms"]) if row["cost"] else ""),
+        Column("cost", "paper's ms", lambda row: _milliseconds(row["printed_ms"])),
     ]
 
 
-def _image_columns() -> list[Column]:
+def _milliseconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}" if value < 10 else f"{value:.0f}"
+
+
+def _budget_columns() -> list[Column]:
     return [
-        Column("images seen", "last stage", lambda row: f"{row['images']['last_stage']:,}"),
-        Column("images seen", "stages 1, 2", lambda row: f"{row['images']['stages_1_and_2']:,}"),
-        Column("images seen", "guide F", lambda row: f"{row['images']['guide']:,}"),
+        Column("last stage", "iterations", lambda row: f"{row['iterations']:,}"),
+        Column("all stages", "images", _images, lambda row: _guide([row["images"]["guide"]])),
+        Column(
+            "all stages",
+            "seconds",
+            # By device, in the order that the row's name tells.
+            lambda row: "; ".join(f"{taken['stages']:,.0f}" for taken in row["seconds"].values()),
+            lambda row: _guide([taken["guide"] for taken in row["seconds"].values()]),
+        ),
     ]
+
+
+def _images(row: ReportRow) -> str:
+    return f"{row['images']['last_stage'] + row['images']['stages_1_and_2']:,}"
+
+
+def _guide(numbers: Sequence[float]) -> str:
+    return f"F {'; '.join(f'{number:,.0f}' for number in numbers)}" if any(numbers) else ""
 
 
 def _with_spread(found: Mapping[str, Any] | None, *, sign: bool = False) -> str:
@@ -96,11 +111,13 @@ def _signed(value: float | None) -> str:
     return "" if value is None else signed(value)
 
 
+def _interval(found: Mapping[str, Any] | None) -> str:
+    return "{} to {}".format(*map(signed, found["interval"])) if found and found["interval"] else ""
+
+
 def _direction(found: Mapping[str, Any] | None) -> str:
-    """`up` or `down` where the 95% interval of a difference, by Student's t over the seeds, leaves out zero."""
-    if not found or found["spread"] is None:
+    """`up` or `down` where the interval of a difference leaves out zero."""
+    if not found or not found["interval"]:
         return ""
-    seeds = len(found["values"])
-    if abs(found["mean"]) <= stdtrit(seeds - 1, 0.975) * found["spread"] / seeds**0.5:
-        return ""
-    return "up" if found["mean"] > 0 else "down"
+    low, high = found["interval"]
+    return "up" if low > 0 else "down" if high < 0 else ""

@@ -12,15 +12,18 @@ from typing import Any
 
 from srfgan_cli.machine.files import write_atomically
 from srfgan_cli.reproduction.columns import Column, columns
+from srfgan_cli.reproduction.outcome import FEWEST
 from srfgan_cli.screen.pages import duration, figure, head
 
 FRAME = Path(__file__).with_name("report.html")
 LEGEND = (
-    "AP in percent, mean ± standard deviation over seeds; diff.: less the baseline of the same seed. Numbers that "
-    "a document gives for test-dev stand beside ones measured on the val split. GMAC: one image at test size, heads "
-    "at their largest number of boxes; ms: one image from pixels to detections, all detectors in turn on the same "
-    "device; paper's ms: on the document's own. Images are counted with repetitions; stages 1 and 2 and their guide "
-    "are what a row has seen beyond its last stage."
+    "AP in percent, mean ± standard deviation over seeds. diff.: less the baseline of the same seed, and from three "
+    "seeds on the 95 % interval of its mean, by Student's t. Numbers that a document gives for test-dev stand beside "
+    "ones measured on the val split. GMAC: one image at test size, heads at their largest number of boxes; ms: one "
+    "image from pixels to detections, all detectors in turn on the same device; paper's ms: on the document's own. "
+    "Budgets: iterations of the last stage alone; then images, with repetitions, and seconds of all stages: by the "
+    "clock, longer where runs share a device, without scoring, mean over seeds. F: the plain detector that stages 1 "
+    "and 2 learn from, which may be there already."
 )
 
 PLACES = """<section>
@@ -65,6 +68,10 @@ def verdict(summary: Mapping[str, Any]) -> str:
         said.append(f"Merged from {len(merged['folders'])} folders.")
         if merged["missing"]:
             said.append(f"No run is done of {', '.join(merged['missing'])}.")
+    if settings["seeds"] > 1 and not any(
+        found["interval"] for row in rows for found in row["difference"].values()
+    ):
+        said.append(f"No interval can be given of differences with fewer than {FEWEST} seeds.")
     failed = sum(run["state"] in ("failed", "blocked") for run in summary["runs"])
     if failed:
         said.append(f"{failed} runs failed or rest on one that did.")
@@ -72,6 +79,8 @@ def verdict(summary: Mapping[str, Any]) -> str:
         said.append(
             f"Every schedule is {settings['scale']:g} of the preset's: compare differences, not the numbers themselves."
         )
+    if summary["common"]:
+        said.append(f"Every row is run with {', '.join(summary['common'])}.")
     changed = [f"overlay {settings['overlay']}"] if settings["overlay"] else []
     changed += settings["overrides"]
     if changed:
@@ -82,11 +91,15 @@ def verdict(summary: Mapping[str, Any]) -> str:
 def markdown(summary: Mapping[str, Any]) -> str:
     """The results as a Markdown document."""
     shown = columns(summary["rows"])
-    heads = ["row", *(f"{column.group} {column.head}" for column in shown)]
+    heads = ["row", *(f"{column.group} {column.head}".strip() for column in shown)]
     lines = [f"# {summary['table']}", "", verdict(summary), ""]
     lines += ["| " + " | ".join(heads) + " |", "|---" + "|--:" * len(shown) + "|"]
     for row in summary["rows"]:
-        lines.append("| " + " | ".join([_name(row), *(column.text(row) for column in shown)]) + " |")
+        lines.append(
+            "| "
+            + " | ".join([_markdown_name(row, summary), *(_markdown_cell(column, row) for column in shown)])
+            + " |"
+        )
     lines += ["", LEGEND, "", "## Runs", ""]
     lines += ["| run | state | iterations | images | training | rows |", "|---|---|--:|--:|--:|---|"]
     for run in summary["runs"]:
@@ -96,6 +109,11 @@ def markdown(summary: Mapping[str, Any]) -> str:
     lines += _markdown_places(summary)
     lines += ["", "## Made with", "", f"    {summary['command']}", "", _made_with(summary), ""]
     return "\n".join(lines)
+
+
+def _markdown_cell(column: Column, row: Mapping[str, Any]) -> str:
+    below = column.below(row)
+    return f"{column.text(row)} ({below})" if below else column.text(row)
 
 
 def _markdown_places(summary: Mapping[str, Any]) -> list[str]:
@@ -148,6 +166,21 @@ def _name(row: Mapping[str, Any]) -> str:
     return f"{row['preset']}{shared}"
 
 
+def _markdown_name(row: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+    ran = _ran(row, summary)
+    return f"{_name(row)} ({ran})" if ran else _name(row)
+
+
+def _ran(row: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+    """How many seeds a row has, where it has fewer than others, and on what they ran, where not all ran on the same."""
+    devices = {device for each in summary["rows"] for device in each["seconds"]}
+    fewer = 0 < row["seeds"] < summary["settings"]["seeds"]
+    said = [f"{row['seeds']} of {summary['settings']['seeds']} seeds"] if fewer else []
+    if len(devices) > 1 and row["seconds"]:
+        said.append(f"on {' and '.join(row['seconds'])}")
+    return " ".join(said)
+
+
 def _made_with(summary: Mapping[str, Any]) -> str:
     return f"{_versions(summary['versions'])}; {_device(summary)}; data: {summary['settings']['data']}"
 
@@ -160,9 +193,10 @@ def _values(
         "table": escape(summary["table"]),
         "about": escape(summary["about"]),
         "verdict": escape(verdict(summary)),
-        "rows": _html_rows(summary["rows"]),
+        "rows": _html_rows(summary),
         "legend": escape(LEGEND),
         "differences": _chart(charts, "differences", "Differences to the baseline, measured and printed"),
+        "budgets": _chart(charts, "budgets", "Box AP over images and seconds of all stages"),
         "training": _chart(charts, "training", "Box AP over training"),
         "panels": "\n".join(
             f"<h3>{escape(row)}</h3>{figure(path, f'Pyramid of {row}', 'wide')}"
@@ -184,7 +218,8 @@ def _chart(charts: Mapping[str, Path], name: str, description: str) -> str:
     return figure(charts[name], description, "wide") if name in charts else ""
 
 
-def _html_rows(rows: Sequence[Mapping[str, Any]]) -> str:
+def _html_rows(summary: Mapping[str, Any]) -> str:
+    rows = summary["rows"]
     shown = columns(rows)
     firsts = {
         next(iter(members)) for _, members in groupby(range(len(shown)), lambda index: shown[index].group)
@@ -198,21 +233,23 @@ def _html_rows(rows: Sequence[Mapping[str, Any]]) -> str:
         f'<thead><tr class="groups"><th></th>{groups}</tr>',
         f"<tr><th>row</th>{heads}</tr></thead><tbody>",
     ]
-    lines += [_html_row(row, shown, firsts) for row in rows]
+    lines += [_html_row(row, _ran(row, summary), shown, firsts) for row in rows]
     return "\n".join([*lines, "</tbody>"])
 
 
-def _html_row(row: Mapping[str, Any], shown: Sequence[Column], firsts: set[int]) -> str:
+def _html_row(row: Mapping[str, Any], ran: str, shown: Sequence[Column], firsts: set[int]) -> str:
     cells = "".join(
-        _cell("td", number in firsts, column.style(row), column.text(row))
+        _cell("td", number in firsts, column.style(row), column.text(row), column.below(row))
         for number, column in enumerate(shown)
     )
-    return f"<tr><td><b>{escape(_name(row))}</b><small>{escape(row['description'])}</small></td>{cells}</tr>"
+    said = "".join(f"<small>{escape(text)}</small>" for text in (row["description"], ran) if text)
+    return f"<tr><td><b>{escape(_name(row))}</b>{said}</td>{cells}</tr>"
 
 
-def _cell(tag: str, first: bool, style: str, text: str) -> str:
+def _cell(tag: str, first: bool, style: str, text: str, below: str = "") -> str:
     classes = " ".join(filter(None, ["divide" if first else "", style]))
-    return f'<{tag} class="{classes}">{escape(text)}</{tag}>' if classes else f"<{tag}>{escape(text)}</{tag}>"
+    content = escape(text) + (f"<small>{escape(below)}</small>" if below else "")
+    return f'<{tag} class="{classes}">{content}</{tag}>' if classes else f"<{tag}>{content}</{tag}>"
 
 
 def _html_run(run: Mapping[str, Any]) -> str:

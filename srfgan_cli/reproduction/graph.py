@@ -107,6 +107,11 @@ class Graph:
         """The job that scores a row's first seed."""
         return next(iter(self.by_seed(row).values()))
 
+    def training(self, key: str) -> Job:
+        """The training whose detector a job scores."""
+        job = self.jobs[key]
+        return self.jobs[job.sources["weights"]] if job.kind == "eval" else job
+
     def ancestors(self, key: str) -> list[Job]:
         """The jobs that one rests on and itself, each once, in order."""
         wanted = {key}
@@ -143,8 +148,7 @@ def build_graph(rows: Sequence[Entry], settings: Settings, began: Began = lambda
 
 def detector_job(graph: Graph, row: str) -> Job:
     """The training whose detector a row's first score is of."""
-    job = graph.jobs[graph.first(row)]
-    return graph.jobs[job.sources["weights"]] if job.kind == "eval" else job
+    return graph.training(graph.first(row))
 
 
 def scaled(config: Config, settings: Settings, seed: int) -> Config:

@@ -28,15 +28,20 @@ def report_merged(table: str, merged: Merged, output_dir: Path, command: str) ->
         raise InputError(
             f"--output-dir {output_dir} holds runs and their report: name another folder for the merged one."
         )
-    devices = list(dict.fromkeys(place.device for place in merged.places.values()))
+    where = {key: place.device for key, place in merged.places.items()}
     summary = summarize(
-        table, merged.graph, _settings(merged), merged.folders, {}, device="; ".join(devices), command=command
+        table,
+        merged.graph,
+        _settings(merged),
+        merged.folders,
+        {},
+        device="; ".join(dict.fromkeys(where.values())),
+        command=command,
+        where=where,
     )
     costs = _costs(merged)
     for row in summary["rows"]:
-        places = [merged.places[key] for key in merged.graph.by_seed(row["preset"]).values()]
         row["cost"] = costs.get(row["preset"])
-        row["on"] = list(dict.fromkeys(place.device for place in places))
     for run in summary["runs"]:
         place = merged.places[run["run"]]
         run.update(state="done", why="", on=f"{place.folder}: {place.device}")

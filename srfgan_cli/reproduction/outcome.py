@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
+
+from scipy.special import stdtrit
 
 from srfgan_cli.presets.describe import describe
 from srfgan_cli.presets.facts import load_tables
 from srfgan_cli.presets.library import flatten
 from srfgan_cli.presets.tables import Entry
+from srfgan_cli.reproduction.budget import images_seen, seconds_by_device
 from srfgan_cli.reproduction.graph import Graph, Settings, detector_job
 from srfgan_cli.reproduction.jobs import JobFolder
 from srfgan_cli.reproduction.measure import Cost
@@ -18,6 +21,8 @@ from srfgan_cli.reproduction.rows import baseline_of
 from srfgan_cli.screen.pages import versions
 
 TASKS = ("box", "mask")
+FEWEST = 3
+"""Seeds that an interval needs."""
 _PARTS = {
     "detector": "detector",
     "backbone.name": "backbone",
@@ -39,12 +44,25 @@ def summarize(
     device: str,
     command: str,
     blocked: Mapping[str, str] | None = None,
+    where: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The document: rows with measured and printed numbers side by side, the runs, and what they rest on.
 
     Precisions are percent. `spread` is the standard deviation over seeds (n - 1), None for one seed. Differences
-    are taken seed by seed to the row's baseline, so that what seeds share cancels out.
+    are taken seed by seed to the row's baseline, so that what seeds share cancels out; their `interval` is the one
+    that has the mean with 95 % probability by Student's t, None for fewer than three seeds.
+
+    Args:
+        where: by run, what it ran on, in words; `device` by default.
     """
+
+    def ran_on(key: str) -> str:
+        return (where or {}).get(key, device)
+
+    changes = [_changes(row, graph) for row in graph.rows]
+    common = (
+        [text for text in changes[0] if all(text in others for others in changes)] if len(changes) > 1 else []
+    )
     return {
         "table": table,
         "about": load_tables()[table].about,
@@ -52,7 +70,8 @@ def summarize(
         "settings": asdict(settings),
         "device": device,
         "versions": versions(),
-        "rows": [_row(row, graph, folders, costs) for row in graph.rows],
+        "common": _shortened(common),
+        "rows": [_row(row, graph, folders, costs, ran_on, common) for row in graph.rows],
         "runs": [_run(key, graph, folders, blocked or {}) for key in graph.jobs],
     }
 
@@ -67,16 +86,33 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
     }
 
 
+def interval(values: Sequence[float]) -> list[float] | None:
+    """Where the mean of a normal distribution lies, of which some seeds' numbers are, with 95 % probability.
+
+    By Student's t. None for one or two seeds, whose interval would be many times as wide as what they differ in.
+    """
+    if len(values) < FEWEST:
+        return None
+    mean = statistics.fmean(values)
+    half = float(stdtrit(len(values) - 1, 0.975)) * statistics.stdev(values) / len(values) ** 0.5
+    return [round(mean - half, 3), round(mean + half, 3)]
+
+
 def _row(
-    row: Entry, graph: Graph, folders: Mapping[str, JobFolder], costs: Mapping[str, Cost]
+    row: Entry,
+    graph: Graph,
+    folders: Mapping[str, JobFolder],
+    costs: Mapping[str, Cost],
+    ran_on: Callable[[str], str],
+    common: Sequence[str],
 ) -> dict[str, Any]:
     baseline = baseline_of(row, graph.rows)
     own = _scores(row.preset, graph, folders)
     cost = costs.get(row.preset)
-    job = graph.jobs[graph.first(row.preset)]
+    job, training = graph.jobs[graph.first(row.preset)], detector_job(graph, row.preset)
     return {
         "preset": row.preset,
-        "description": _description(row, graph),
+        "description": _description(row, [text for text in _changes(row, graph) if text not in common]),
         "baseline": baseline.preset if baseline else None,
         "split": row.reference.split,
         "upsampler": row.config.model.neck.upsampler,
@@ -86,7 +122,9 @@ def _row(
         "printed_difference": _printed_difference(row, baseline) if baseline else {},
         "cost": asdict(cost) if cost else None,
         "printed_ms": row.reference.inference_ms,
-        "images": _images(row.preset, graph),
+        "iterations": training.solver.iterations if training.solver else 0,
+        "images": images_seen(training, graph),
+        "seconds": seconds_by_device(row.preset, graph, folders, ran_on),
         "seeds": len(own),
         "run": job.key,
         "same_run_as": next(
@@ -100,17 +138,26 @@ def _row(
     }
 
 
-def _description(row: Entry, graph: Graph) -> str:
-    """The row's own, what the settings have made of its detector's parts, and what to know of its numbers."""
+def _changes(row: Entry, graph: Graph) -> list[str]:
+    """What the settings have made of a row's detector."""
     config = graph.jobs[graph.first(row.preset)].config
     own, run = (flatten(model) for model in (row.config.model, config.model))
     changed = [key for key in run if own.get(key) != run[key] and not key.startswith("inference.")]
     parts = [f"{_PARTS[key]} {run[key]}" for key in _PARTS if key in changed]
-    others = [f"{key} {run[key]}" for key in changed if key not in _PARTS]
-    parts += others[:_MOST_VALUES]
-    if len(others) > _MOST_VALUES:
-        parts.append(f"{len(others) - _MOST_VALUES} more")
-    here = f"; here with {', '.join(parts)}" if parts else ""
+    return parts + [f"{key} {run[key]}" for key in changed if key not in _PARTS]
+
+
+def _shortened(changes: Sequence[str]) -> list[str]:
+    """All parts of a detector, and the first of its other values."""
+    parts = [text for text in changes if text.split()[0] in _PARTS.values()]
+    others = [text for text in changes if text not in parts]
+    more = [f"{len(others) - _MOST_VALUES} more"] if len(others) > _MOST_VALUES else []
+    return parts + others[:_MOST_VALUES] + more
+
+
+def _description(row: Entry, changes: Sequence[str]) -> str:
+    """The row's own, what the settings have made of its detector, and what to know of its numbers."""
+    here = f"; here with {', '.join(_shortened(changes))}" if changes else ""
     note = f". {row.reference.note}" if row.reference.note else ""
     return f"{describe(row.config)}{here}{note}"
 
@@ -144,7 +191,7 @@ def _differences(
         pairs = [(own[s].get(task, {}).get("AP"), base[s].get(task, {}).get("AP")) for s in own if s in base]
         values = [a - b for a, b in pairs if a is not None and b is not None]
         if values:
-            differences[task] = spread(values)
+            differences[task] = spread(values) | {"interval": interval(values)}
     return differences
 
 
@@ -160,17 +207,6 @@ def _printed_difference(row: Entry, baseline: Entry) -> dict[str, float]:
         task: round(own[task]["AP"] - base[task]["AP"], 1)
         for task in TASKS
         if "AP" in own.get(task, {}) and "AP" in base.get(task, {})
-    }
-
-
-def _images(row: str, graph: Graph) -> dict[str, int]:
-    """Training images seen by the row's own last stage, by its stages 1 and 2 before it, and by their guide F."""
-    result = detector_job(graph, row).key
-    earlier = [job for job in graph.ancestors(result) if job.key != result]
-    return {
-        "last_stage": graph.jobs[result].images,
-        "stages_1_and_2": sum(job.images for job in earlier if job.kind != "finetune"),
-        "guide": sum(job.images for job in earlier if job.kind == "finetune"),
     }
 
 

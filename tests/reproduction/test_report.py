@@ -14,7 +14,7 @@ from srfgan_cli.reproduction.columns import columns
 from srfgan_cli.reproduction.documents import markdown, verdict, write_report
 from srfgan_cli.reproduction.graph import Settings, build_graph
 from srfgan_cli.reproduction.measure import Cost
-from srfgan_cli.reproduction.outcome import spread, summarize
+from srfgan_cli.reproduction.outcome import interval, spread, summarize
 from srfgan_cli.reproduction.rows import table_rows
 from srfgan_cli.reproduction.run_jobs import job_folders
 from srfgan_cli.visualization.curves import from_zero
@@ -72,7 +72,12 @@ def test_means_spreads_and_paired_differences(summary):
     assert srf["measured"]["box"]["AP"] == {"mean": 34.0, "spread": 0.866, "values": [33.0, 34.5, 34.5]}
     assert srf["measured"]["mask"]["AP"]["mean"] == 30.0
     # Seed by seed: +3.0, +2.5, +3.5; smaller a spread than that of either row.
-    assert srf["difference"]["box"] == {"mean": 3.0, "spread": 0.5, "values": [3.0, 2.5, 3.5]}
+    assert srf["difference"]["box"] == {
+        "mean": 3.0,
+        "spread": 0.5,
+        "values": [3.0, 2.5, 3.5],
+        "interval": [1.758, 4.242],  # 4.303 x 0.5 / sqrt(3) either way
+    }
     assert srf["baseline"] == "table5_nn" and srf["printed"]["box"]["AP"] == 41.2
     assert srf["printed_difference"] == {"box": 2.6, "mask": 1.8}
     assert srf["measured"]["box"]["AR@100"]["mean"] == 43.0
@@ -81,13 +86,21 @@ def test_means_spreads_and_paired_differences(summary):
     assert (bicubic["measured"], bicubic["difference"], bicubic["seeds"]) == ({}, {}, 0)
 
 
-def test_the_images_that_each_row_has_seen_are_counted(summary):
+def test_the_budgets_of_each_row_are_counted(summary):
+    assert row(summary, "table5_nn")["iterations"] == row(summary, "table5_srf")["iterations"] == 900
     assert row(summary, "table5_nn")["images"] == {"last_stage": 900 * 16, "stages_1_and_2": 0, "guide": 0}
     assert row(summary, "table5_srf")["images"] == {
         "last_stage": 900 * 16,
         "stages_1_and_2": 1500 * 8 + 2700 * 16,
         "guide": 900 * 16,
     }
+    # Two seconds an iteration; stages 1 and 2 have logged nothing.
+    assert row(summary, "table5_nn")["seconds"] == {"CPU": {"stages": 1800, "guide": 0}}
+    assert row(summary, "table5_srf")["seconds"] == {"CPU": {"stages": 1800, "guide": 1800}}
+    cells = {column.head: column for column in columns(summary["rows"])}
+    srf = row(summary, "table5_srf")
+    assert (cells["images"].text(srf), cells["images"].below(srf)) == ("69,600", "F 14,400")
+    assert (cells["seconds"].text(srf), cells["seconds"].below(srf)) == ("1,800", "F 1,800")
 
 
 def test_runs_say_how_far_they_are_and_why_not_further(summary):
@@ -99,28 +112,40 @@ def test_runs_say_how_far_they_are_and_why_not_further(summary):
 
 
 @pytest.mark.parametrize(
-    "values, coloured", [([2.9, 3.1], "up"), ([2.0, 4.0], ""), ([-2.0, -3.0, -4.0], "down")]
+    "values, coloured, between",
+    [
+        ([2.9, 3.1], "", ""),
+        ([0.5, 2.0, 4.0], "", "-2.2 to +6.5"),
+        ([-2.0, -3.0, -4.0], "down", "-5.5 to -0.5"),
+        ([2.9, 3.0, 3.1], "up", "+2.8 to +3.2"),
+    ],
 )
-def test_few_seeds_need_large_differences_to_count(summary, values, coloured):
-    found = {**row(summary, "table5_srf"), "difference": {"box": spread(values)}}
+def test_few_seeds_need_large_differences_to_count(summary, values, coloured, between):
+    difference = spread(values) | {"interval": interval(values)}
+    found = {**row(summary, "table5_srf"), "difference": {"box": difference}}
     (column,) = [column for column in columns([found]) if (column.group, column.head) == ("box AP", "diff.")]
     assert column.style(found) == coloured
+    assert column.below(found).replace("\N{MINUS SIGN}", "-") == between
 
 
 def test_the_verdict_says_what_is_missing(summary):
     said = verdict(summary)
     assert "3 of 4 rows measured, 3 seeds each." in said and "2 runs failed" in said
-    assert "0.01 of the preset's" in said
+    assert "0.01 of the preset's" in said and "No interval" not in said
+    for found in summary["rows"]:
+        for difference in found["difference"].values():
+            difference["interval"] = None
+    assert "No interval can be given of differences with fewer than 3 seeds." in verdict(summary)
 
 
 def test_the_files_hold_the_same_numbers(summary, finished, tmp_path):
     charts = draw_charts(summary, *finished, tmp_path / "out")
-    assert {"differences", "training"} <= set(charts)
+    assert {"differences", "budgets", "training"} <= set(charts)
     page = write_report(summary, charts, {}, tmp_path / "out")
     assert json.loads((tmp_path / "out" / "report.json").read_text()) == json.loads(json.dumps(summary))
     text = markdown(summary)
     assert (tmp_path / "out" / "report.md").read_text() == text
-    assert "| table5_srf | 34.0 ± 0.9 | 41.2 | +3.0 ± 0.5 | +2.6 |" in text
+    assert "| table5_srf | 34.0 ± 0.9 | 41.2 | +3.0 ± 0.5 (+1.8 to +4.2) | +2.6 |" in text
     assert len({line.count("|") for line in text.split("\n\n")[2].splitlines()}) == 1, "a whole table"
     html = page.read_text()
     for number in ("34.0 ± 0.9", "+3.0 ± 0.5", "41.2", "the disk is full", "srfgan reproduce table5"):
@@ -157,6 +182,14 @@ def test_a_row_says_what_the_settings_have_made_of_its_detector(tmp_path, overri
     folders = job_folders(graph, tmp_path)
     summary = summarize("table5", graph, settings, folders, {}, device="CPU", command="")
     assert row(summary, "table5_srf")["description"].endswith(said)
+
+
+def test_what_the_settings_make_of_all_rows_alike_is_said_once(tmp_path):
+    settings = Settings(overrides=("model.backbone.name=r18",))
+    graph = build_graph(table_rows("table5"), settings)
+    summary = summarize("table5", graph, settings, job_folders(graph, tmp_path), {}, device="CPU", command="")
+    assert "Every row is run with backbone r18." in verdict(summary)
+    assert not any("r18" in row["description"] for row in summary["rows"])
 
 
 def test_a_documents_speed_stands_beside_the_measured_time(tmp_path):

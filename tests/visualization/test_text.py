@@ -126,13 +126,17 @@ def test_the_reports_charts_take_presets_of_any_name():
         {
             "preset": name,
             "baseline": "b",
-            "difference": {"box": {"values": [1.0, 2.0], "mean": 1.5, "spread": 0.5}},
+            "difference": {"box": {"values": [1.0, 2.0], "mean": 1.5, "interval": [0.5, 2.5]}},
+            "measured": {"box": {"AP": {"values": [1.0, 2.0], "mean": 1.5}}},
+            "images": {"last_stage": 8, "stages_1_and_2": 0, "guide": 8},
+            "seconds": {"CPU": {"stages": 1.0, "guide": 1.0}},
             "printed_difference": {},
         }
         for name in NAMES
     ]
     for picture in (
         charts._differences(rows),
-        charts._training({name: [(0, 1.0), (9, 2.0)] for name in NAMES}),
+        charts._budgets(rows),
+        charts._training({name: {0: [1.0], 9: [2.0, 2.5]} for name in NAMES}),
     ):
         assert Image.open(io.BytesIO(picture)).width < 2000
