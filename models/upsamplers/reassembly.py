@@ -59,9 +59,9 @@ def filtered(x: Tensor, weights: Tensor) -> Tensor:
     """
     kernel, (height, width) = math.isqrt(weights.shape[1]), x.shape[-2:]
     padded = F.pad(x.to(weights.dtype), [kernel // 2] * 4)
-    # Sums of views: a stack of all taps would be `kernel**2` times the map.
-    shifted = (padded[..., tap // kernel :, tap % kernel :][..., :height, :width] for tap in range(kernel**2))
-    first, *others = (
-        weight[:, None] * pixels for weight, pixels in zip(weights.unbind(1), shifted, strict=True)
-    )
-    return sum(others, start=first)
+    # One view after another: a stack of all taps would be `kernel**2` times the map.
+    new = torch.zeros_like(x, dtype=weights.dtype)
+    for tap, weight in enumerate(weights.unbind(1)):
+        row, column = divmod(tap, kernel)
+        new = new + weight[:, None] * padded[..., row : row + height, column : column + width]
+    return new
