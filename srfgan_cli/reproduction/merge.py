@@ -152,9 +152,8 @@ def _once_each(scores: Sequence[Score]) -> dict[tuple[str, int], Score]:
         if folders[0].scores() != folders[1].scores():
             files = " and ".join(str(folder.run.evaluation) for folder in folders)
             raise InputError(
-                f"--merge: row {one.row} with seed {one.seed} was run twice, with different results: {files}. Leave "
-                f"one out: merge without {score.place.folder}, or run its command again with --rows of its other "
-                "rows (nothing is trained)."
+                f"--merge: row {one.row} with seed {one.seed} was run twice, with different results: {files}. Keep "
+                f"one: merge without {score.place.folder}, or take the other file away."
             )
     return kept
 

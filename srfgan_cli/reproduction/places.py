@@ -166,8 +166,8 @@ def read_place(folder: Path, table: str) -> Place:
         known = plan.keys() >= _PLANNED and plan["settings"].keys() == {one.name for one in fields(Settings)}
     except OSError:
         raise InputError(
-            f"--merge {folder}: there is no {file}. Name the --output-dir of a `srfgan reproduce {table}`; one of an "
-            "older version gets the file by the same command, without any training."
+            f"--merge {folder}: there is no {file}. Name the --output-dir of a `srfgan reproduce {table}`; an "
+            "older version's gets the file from the same command, which trains nothing again where the weights are."
         ) from None
     except (ValueError, AttributeError, KeyError):
         raise InputError(f"--merge {folder}: {file} is damaged.") from None

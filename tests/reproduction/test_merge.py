@@ -134,7 +134,11 @@ BOTH = ("--merge", "a", "--merge", "b")
         (
             {"scores": {"table5_srf": (33.1,)}},
             BOTH,
-            ["row table5_srf with seed 0 was run twice", "evaluation.json and b/jobs/finetune", "--rows"],
+            [
+                "row table5_srf with seed 0 was run twice",
+                "evaluation.json and b/jobs/finetune",
+                "merge without b",
+            ],
         ),
         ({}, ("--merge", "a", "--merge", "nowhere"), ["there is no nowhere/table5/plan.json"]),
         ({}, (*BOTH, "--output-dir", "b"), ["--output-dir b holds runs"]),
