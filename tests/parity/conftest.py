@@ -19,6 +19,7 @@ from parity_configs import kind_of_case
 DATA = Path(__file__).parent / "data"
 SLOW = {
     "afi_cascade_mask_rcnn_s101_fpn",
+    "afi_cascade_mask_rcnn_s101_pafpn",
     "afi_cascade_mask_rcnn_swin_bifpn",
     "afi_cascade_mask_rcnn_swint_bifpn",
     "backbone_swin_l",
