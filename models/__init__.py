@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from srfgan import load_detector
     from srfgan.models.factory import build_detector, build_discriminator, build_generator, build_upsampler
+    from srfgan.models.replacement.replace import replace_upsampling, upsampled_maps
     from srfgan.models.structures import Detections, MaskPatch, Polygons, Target
-    from srfgan.models.torchvision_fpn import replace_upsampling
 
 __all__ = [
     "Detections",
@@ -27,6 +27,7 @@ __all__ = [
     "build_upsampler",
     "load_detector",
     "replace_upsampling",
+    "upsampled_maps",
 ]
 
 _HOME = {
@@ -39,7 +40,8 @@ _HOME = {
     "build_generator": "srfgan.models.factory",
     "build_upsampler": "srfgan.models.factory",
     "load_detector": "srfgan",
-    "replace_upsampling": "srfgan.models.torchvision_fpn",
+    "replace_upsampling": "srfgan.models.replacement.replace",
+    "upsampled_maps": "srfgan.models.replacement.replace",
 }
 
 

@@ -35,6 +35,7 @@ LONG = {
     "test_compilation.py",
     "test_loaders.py",
     "test_precision.py",
+    "test_replacement.py",
     "test_stages.py",
     "test_timm_backbones.py",
     "test_torchvision_fpn.py",

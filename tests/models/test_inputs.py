@@ -255,10 +255,10 @@ INSIDE = BackboneWithFPN(nn.Sequential(nn.Conv2d(3, 4, 1)), {"0": "0"}, [4], 8)
         (lambda: build_upsampler("freqfusion", 6), "channels must be a multiple of 4, got 6"),
         (lambda: build_discriminator({}), "build_discriminator takes a DiscriminatorConfig"),
         (
-            lambda: replace_upsampling(INSIDE, build_upsampler("nn", 8)),
-            "is a BackboneWithFPN, not torchvision's Feature",
+            lambda: replace_upsampling(INSIDE.body, build_upsampler("nn", 8)),
+            "is known to upsample without a run of it",
         ),
-        (lambda: replace_upsampling(FPN, "srf"), "upsample is a str, not a module"),
+        (lambda: replace_upsampling(FPN, 3), "upsample is an int; give a name"),
         (
             lambda: replace_upsampling(FPN, build_upsampler("srf", 16)),
             "must map (1, 8, 4, 6) to (1, 8, 8, 12)",
