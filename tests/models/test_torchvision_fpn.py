@@ -73,7 +73,7 @@ def detector(kind):
     return kind(backbone, num_classes=3, min_size=64, max_size=96)
 
 
-@pytest.mark.parametrize("kind", [FasterRCNN, MaskRCNN, RetinaNet])
+@pytest.mark.parametrize("kind", [FasterRCNN, pytest.param(MaskRCNN, marks=pytest.mark.slow), RetinaNet])
 def test_torchvision_detectors_train_the_generator(kind):
     torch.manual_seed(0)
     model = detector(kind).train()

@@ -23,6 +23,7 @@ SLOW = {
     "afi_cascade_mask_rcnn_swin_bifpn",
     "afi_cascade_mask_rcnn_swint_bifpn",
     "backbone_swin_l",
+    "d2_faster_rcnn_r50_fpn",
 }
 """Of `data`."""
 COLUMNS = (*parity_cases.TOLERANCES, "ties")
