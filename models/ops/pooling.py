@@ -71,6 +71,9 @@ def pool_boxes(
     """
     image_index = [torch.full_like(part[:, :1], index) for index, part in enumerate(boxes)]
     rois = torch.cat([torch.cat(image_index), torch.cat(list(boxes))], dim=1)  # (sum R_i, 5)
+    if rois.is_meta:  # boxes without values belong to no level
+        channels = next(iter(maps.values())).shape[1]
+        return rois.new_empty(len(rois), channels, resolution, resolution)
     numbers = [int(name.removeprefix("p")) for name in maps]
     if levels is None:
         levels = assign_levels(rois[:, 1:], numbers[0], numbers[-1])
@@ -86,11 +89,11 @@ def pool_boxes(
         for level, feature in zip(numbers, maps.values(), strict=True)
     ]
     # Of one level, all boxes are: no wait for a GPU to count them.
-    every = torch.arange(rois.shape[0], device=rois.device)
-    if rois.is_meta:  # boxes without values: as many of one level as of another
-        of_level = list(every.tensor_split(len(numbers)))
-    else:
-        of_level = rows_where([levels == level for level in numbers]) if len(numbers) > 1 else [every]
+    of_level = (
+        rows_where([levels == level for level in numbers])
+        if len(numbers) > 1
+        else [torch.arange(rois.shape[0], device=rois.device)]
+    )
     on_cpu = rois.device.type == "cpu" and not torch.compiler.is_exporting()
     if on_cpu and not any(feature.requires_grad for feature in maps.values()):
         shape = (len(rois), next(iter(maps.values())).shape[1], resolution, resolution)
