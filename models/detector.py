@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
 
 import torch
@@ -178,3 +178,8 @@ class Detector(nn.Module):
     def detect_from_pyramid(self, pyramid: dict[str, Tensor], sizes: Sequence[Size]) -> list[Detections]:
         """Detections of each image, with masks as `mask_probs`."""
         return self.head.detect(pyramid, sizes)
+
+
+def recorded(model: object) -> AbstractContextManager[None]:
+    """`Detector.recorded` of a detector; whatever else detects, as an exported file, does so as ever."""
+    return model.recorded() if isinstance(model, Detector) else nullcontext()

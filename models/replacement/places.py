@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from srfgan.models.modes import evaluating
 from srfgan.models.replacement.calls import Resizing, resizing
 
 
@@ -66,18 +67,6 @@ def find_places(module: nn.Module, run: Callable[[], Any]) -> Found:
         with recorder:
             run()
     return recorder.found
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """With all of `module` in evaluation mode; then as it was."""
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes.items():
-            part.training = training
 
 
 class _Recorder(TorchFunctionMode):

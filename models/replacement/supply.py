@@ -12,7 +12,8 @@ from torchvision.ops import FeaturePyramidNetwork
 
 from srfgan.models.errors import InputError, kind_of
 from srfgan.models.factory import build_upsampler
-from srfgan.models.replacement.places import Place, evaluating
+from srfgan.models.modes import evaluating
+from srfgan.models.replacement.places import Place
 from srfgan.models.replacement.scope import Assignment
 from srfgan.models.upsamplers.seam import doubled
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from torch import nn
 
-from srfgan.models.detector import Detector
+from srfgan.models.detector import Detector, recorded
 from srfgan.models.errors import InputError
+from srfgan.models.modes import evaluating
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.dataset import DetectionDataset
 from srfgan_cli.data.loaders import Loader, build_test_loader
@@ -179,8 +179,8 @@ def predict(
     """
     results: list[Result] = []
     with (
-        _evaluation_mode(model),
-        model.recorded() if isinstance(model, Detector) else nullcontext(),
+        evaluating(model),
+        recorded(model),
         torch.inference_mode(),
         float32_products(precision),
         _progress(f"{title}{_views(model)}", len(loader), progress, world) as advance,
@@ -245,17 +245,6 @@ def _gathered(results: list[Result], world: World) -> list[Result] | None:
 def _views(model: Detector | MultiScale) -> str:
     """What the progress bar adds for many views of each image: why it moves so slowly."""
     return f" ({model.num_views} views of each image)" if isinstance(model, MultiScale) else ""
-
-
-@contextmanager
-def _evaluation_mode(model: nn.Module) -> Iterator[None]:
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, was_training in modes.items():
-            module.training = was_training
 
 
 @contextmanager

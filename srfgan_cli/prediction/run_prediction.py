@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from srfgan.models.detector import Detector
+from srfgan.models.detector import recorded
 from srfgan.models.errors import InputError
 from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.data.images import read_image
 from srfgan_cli.prediction.found import Prediction
 from srfgan_cli.prediction.outputs import Kind, Outputs, new_folder
-from srfgan_cli.prediction.predictor import Detects, Predictor, batches
+from srfgan_cli.prediction.predictor import Predictor, batches
 from srfgan_cli.prediction.sources import Sources
 from srfgan_cli.prediction.video import Video, writer
 from srfgan_cli.presets.library import did_you_mean
@@ -98,7 +97,7 @@ def run_prediction(predictor: Predictor, sources: Sources, request: Request) -> 
     started = time.perf_counter()
     bar = progress_bar()
     try:
-        with bar, _recorded(predictor.model):
+        with bar, recorded(predictor.model):
             task = bar.add_task("images", total=len(sources.images) + len(sources.videos))
             work = _Work(predictor, request, wanted, outputs, summary, lambda: bar.advance(task))
             work.images(sources.images)
@@ -109,10 +108,6 @@ def run_prediction(predictor: Predictor, sources: Sources, request: Request) -> 
         summary.classes = dict(outputs.counts.most_common())
         outputs.finish()
     return summary
-
-
-def _recorded(model: Detects) -> AbstractContextManager[None]:
-    return model.recorded() if isinstance(model, Detector) else nullcontext()
 
 
 def require_all(summary: Summary, files: int) -> None:

@@ -123,7 +123,7 @@ def _take_turns(detectors: dict[str, Detector], image: Tensor) -> dict[str, floa
         order = list(detectors) if turn % 2 == 0 else list(reversed(detectors))
         for key in order:
             started = time.perf_counter()
-            with torch.inference_mode(), detectors[key].recorded():
+            with torch.inference_mode():
                 # Bringing a result to the host also waits for a GPU.
                 detectors[key].detect([image])[0].boxes.cpu()
             if turn:

@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from scipy.special import stdtrit
-
 from srfgan_cli.presets.describe import describe
 from srfgan_cli.presets.facts import load_tables
 from srfgan_cli.presets.library import flatten
@@ -93,6 +91,8 @@ def interval(values: Sequence[float]) -> list[float] | None:
     """
     if len(values) < FEWEST:
         return None
+    from scipy.special import stdtrit  # which only this needs
+
     mean = statistics.fmean(values)
     half = float(stdtrit(len(values) - 1, 0.975)) * statistics.stdev(values) / len(values) ** 0.5
     return [round(mean - half, 3), round(mean + half, 3)]

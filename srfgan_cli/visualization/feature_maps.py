@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from srfgan.models.detector import Detector
 from srfgan.models.errors import InputError
 from srfgan.models.factory import build_upsampler
+from srfgan.models.modes import evaluating
 from srfgan.models.upsamplers import UPSAMPLERS
 
 METHODS = tuple(UPSAMPLERS)
@@ -166,11 +167,8 @@ def _untrained(method: str, channels: int) -> nn.Module:
 def as_it_was(model: Detector) -> Iterator[None]:
     """Evaluation mode inside; the detector's own upsampler and mode again afterwards."""
     upsample = model.neck.upsample
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        model.neck.upsample = upsample
-        for module, was_training in modes.items():
-            module.training = was_training
+    with evaluating(model):
+        try:
+            yield
+        finally:
+            model.neck.upsample = upsample
