@@ -110,6 +110,14 @@ class DetectionDataset(Dataset[Sample]):
         ids: list[int] = self.index.annotation_ids[left_out].tolist()
         return ids
 
+    def occurrences(self) -> tuple[Tensor, Tensor]:
+        """(T,) int64 each: the position of every target's image, and the target's label."""
+        place = torch.full((len(self.index),), -1)
+        place[self.images] = torch.arange(len(self.images))
+        positions = place.repeat_interleave(self.index.first.diff())
+        kept = self._usable & (positions >= 0)
+        return positions[kept], self.index.labels[kept]
+
     def at_original_size(self) -> DetectionDataset:
         """The same images as their files have them."""
         twin = copy.copy(self)

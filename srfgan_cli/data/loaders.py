@@ -17,6 +17,7 @@ from srfgan.models.errors import InputError
 from srfgan.models.structures import Target
 from srfgan_cli.data.dataset import DetectionDataset, Request, Sample
 from srfgan_cli.data.mixed import MixedBatches, MixedDataset
+from srfgan_cli.data.repeats import repeat_factors
 from srfgan_cli.data.sampler import EvaluationBatches, TrainingBatches
 
 _OPEN_FILES = 65536
@@ -76,6 +77,7 @@ def build_train_loader(
     *,
     batch_size: int,
     pseudo: tuple[DetectionDataset, int] | None = None,
+    repeat_threshold: float | None = None,
     group_factor: int = 0,
     accumulate: int = 1,
     rank: int = 0,
@@ -91,6 +93,7 @@ def build_train_loader(
         dataset: what to read.
         batch_size: images per optimizer step over all processes and accumulation steps.
         pseudo: a second data set and its images per step, which every micro-batch has its share of.
+        repeat_threshold: images of `dataset` with rare classes come again (`repeat_factors`).
         group_factor: how finely batches are of one aspect ratio (`aspect_groups`).
         accumulate: micro-batches per optimizer step.
         rank, world_size: this process among all.
@@ -102,10 +105,12 @@ def build_train_loader(
     Raises:
         InputError: the batch cannot be divided evenly; while iterating, an image cannot be used.
     """
+    repeats = None if repeat_threshold is None else repeat_factors(dataset, repeat_threshold)
     batches = [
         TrainingBatches(
             part.sizes.numpy(),
             batch_size=size,
+            repeats=factors,
             group_factor=group_factor,
             accumulate=accumulate,
             rank=rank,
@@ -113,7 +118,7 @@ def build_train_loader(
             seed=seed,
             start=start,
         )
-        for part, size in ((dataset, batch_size), *([pseudo] if pseudo else []))
+        for part, size, factors in ((dataset, batch_size, repeats), *([(*pseudo, None)] if pseudo else []))
     ]
     if pseudo is None:
         return _build(dataset, batches[0], workers, device)

@@ -18,13 +18,15 @@ from srfgan_cli.data.dataset import Request
 class TrainingBatches(Sampler[list[Request]]):
     """Endless micro-batches of one process, each a list of (position, seed).
 
-    Every epoch visits all images once in a new order. An image waits in the group of its aspect ratio
+    Every epoch visits all images in a new order: once, or as often as their repeat factors say, of whose fraction each
+    epoch draws anew whether it is one visit more. An image waits in the group of its aspect ratio
     (wide or tall, or finer) until that has a full global batch, so that no batch is mostly padding; images still
     waiting at the end of an epoch come first in the next.
 
     Args:
         sizes: (N, 2) heights and widths.
         batch_size: images per optimizer step over all processes and accumulation steps.
+        repeats: (N,) repeat factors from 1 on; None: every image once an epoch.
         group_factor: groups of aspect ratios between each two neighbouring powers of 2 from 1/2 to 2 (`aspect_groups`).
         accumulate: micro-batches per optimizer step.
         rank, world_size: this process takes slice `rank` of each global batch.
@@ -40,6 +42,7 @@ class TrainingBatches(Sampler[list[Request]]):
         sizes: np.ndarray,
         *,
         batch_size: int,
+        repeats: np.ndarray | None = None,
         group_factor: int = 0,
         accumulate: int = 1,
         rank: int = 0,
@@ -54,6 +57,7 @@ class TrainingBatches(Sampler[list[Request]]):
             )
         self.groups, self.group_count = aspect_groups(sizes, group_factor)
         self.batch_size = batch_size
+        self.repeats = repeats
         self.accumulate = accumulate
         self.rank = rank
         self.world_size = world_size
@@ -74,12 +78,20 @@ class TrainingBatches(Sampler[list[Request]]):
         step = 0
         waiting = [np.zeros(0, np.int64)] * self.group_count
         for epoch in count():
-            order = np.random.default_rng([self.seed, epoch]).permutation(len(self.groups))
+            order = self._order(np.random.default_rng([self.seed, epoch]))
             batches, waiting = _group(order, self.groups[order], waiting, self.batch_size)
             for positions in batches:
                 if step >= self.start:
                     yield step, positions
                 step += 1
+
+    def _order(self, random: np.random.Generator) -> np.ndarray:
+        """The positions of one epoch."""
+        if self.repeats is None:
+            return random.permutation(len(self.groups))
+        once_more = random.random(len(self.repeats)) < self.repeats % 1
+        counts = self.repeats.astype(np.int64) + once_more
+        return random.permutation(np.repeat(np.arange(len(counts)), counts))
 
 
 def aspect_groups(sizes: np.ndarray, factor: int) -> tuple[np.ndarray, int]:

@@ -134,6 +134,9 @@ class DataConfig(StrictConfig):
     aspect_ratio_group_factor: int = Field(0, ge=0, le=16)
     """Training batches are of images of similar width / height: so many groups within 1/2..1 and within 1..2, and those
     beyond. 0: only wide and tall ones apart. As torchvision's `--aspect-ratio-group-factor`."""
+    repeat_threshold: float | None = Field(None, gt=0, le=1)
+    """Training images with a rare class come again within an epoch (repeat-factor sampling; LVIS has 0.001): a class in
+    less than this share of the images, as often as the root of threshold / share. None: every image once."""
     skip_empty: bool = True
     """Leave images without any object out of the training."""
     degradation: Interpolation = "bilinear"

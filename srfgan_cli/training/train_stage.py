@@ -17,6 +17,7 @@ from srfgan_cli.data.categories import CategoryMap, few
 from srfgan_cli.data.dataset import DetectionDataset
 from srfgan_cli.data.loaders import Batch, build_train_loader
 from srfgan_cli.data.open import check_same_categories, open_split
+from srfgan_cli.data.repeats import told
 from srfgan_cli.evaluation.evaluate import evaluate
 from srfgan_cli.evaluation.report import Report
 from srfgan_cli.evaluation.table import report_table
@@ -148,11 +149,11 @@ def _open_data(plan: Plan, world: World) -> Splits:
         check_same_categories(train, val)
     if world.is_main:
         world.barrier()
-        _describe(train, val)
+        _describe(train, val, config.data.repeat_threshold)
     return Splits(train, val, open_pseudo_labels(plan, train, world))
 
 
-def _describe(train: DetectionDataset, val: DetectionDataset | None) -> None:
+def _describe(train: DetectionDataset, val: DetectionDataset | None, repeat_threshold: float | None) -> None:
     for split in (train, val):
         if split is not None:
             split.index.report.tell()
@@ -163,6 +164,8 @@ def _describe(train: DetectionDataset, val: DetectionDataset | None) -> None:
         )
     names = ", ".join(train.categories.names[:8]) + (", ..." if len(train.categories) > 8 else "")
     stderr.print(f"{len(train)} training images, {len(train.categories)} categories: {names}", soft_wrap=True)
+    if repeat_threshold is not None:
+        stderr.print(told(train, repeat_threshold))
 
 
 def _run(plan: Plan, stage: Stage, splits: Splits, world: World, watch: Watch) -> Report | None:
@@ -245,6 +248,7 @@ def _batches(plan: Plan, splits: Splits, world: World, state: dict[str, Any] | N
         splits.train,
         batch_size=labelled,
         pseudo=pseudo,
+        repeat_threshold=plan.config.data.repeat_threshold,
         group_factor=plan.config.data.aspect_ratio_group_factor,
         accumulate=solver.accumulate,
         rank=world.rank,

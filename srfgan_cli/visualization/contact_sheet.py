@@ -35,8 +35,13 @@ def contact_sheet(dataset: DetectionDataset, config: Config, *, training: bool, 
         InputError: an image cannot be read.
     """
     if training:
-        factor = config.data.aspect_ratio_group_factor
-        loader = build_train_loader(dataset, batch_size=1, group_factor=factor, seed=config.seed)
+        loader = build_train_loader(
+            dataset,
+            batch_size=1,
+            repeat_threshold=config.data.repeat_threshold,
+            group_factor=config.data.aspect_ratio_group_factor,
+            seed=config.seed,
+        )
     else:
         loader = build_test_loader(dataset)
     names = dataset.categories.names

@@ -10,6 +10,7 @@ from srfgan.models.structures import MaskPatch, Polygons
 from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.data.loaders import build_train_loader
 from srfgan_cli.data.open import check_same_categories, open_split
+from srfgan_cli.data.repeats import repeat_factors, told
 from srfgan_cli.presets.config import CropConfig, DataConfig
 
 CONFIG = DataConfig(short_sides=[40, 60], max_side=100, test_short_side=50, test_max_side=70)
@@ -45,6 +46,22 @@ def test_training_leaves_out_crowds_and_images_without_targets(tiny, make_box, m
     assert keeping.image_ids == everything.image_ids
     assert everything.image_ids == [1, 2, 4, 5, 7]
     assert everything[(1, 0)].target.boxes.shape == (0, 4)
+
+
+def test_an_image_repeats_as_its_rarest_class_does(tiny, make_box, make_image):
+    """Of 5 images with objects, dog is in 1: sqrt(0.8 * 5) for it; cat in 4 and crowds do not count."""
+    tiny.content["images"] += [make_image(7), make_image(8), make_image(9)]
+    tiny.content["annotations"] = [make_box(10 + image, image, 3) for image in (2, 5, 7, 9)] + [
+        make_box(30, 1, 90),
+        make_box(31, 1, 90),
+        make_box(32, 5, 90, segmentation=RUNS, iscrowd=1),
+    ]
+    tiny.write()
+    dataset = open_split(CONFIG, tiny.root, "train", training=True)
+    assert dataset.image_ids == [1, 2, 5, 7, 9]
+    np.testing.assert_allclose(repeat_factors(dataset, 0.8), [2, 1, 1, 1, 1])
+    np.testing.assert_allclose(repeat_factors(dataset, 1.0), [5**0.5] + [1.25**0.5] * 4)
+    assert "an epoch is 6 images on average, 1.20 times as long" in told(dataset, 0.8)
 
 
 def test_samples_at_the_test_size(tiny, make_box):

@@ -58,6 +58,26 @@ def test_a_batch_is_of_one_group_and_no_image_is_forgotten():
     assert later == batches[57:66]
 
 
+def test_rare_images_come_as_often_as_their_factors_say():
+    """Whole visits in every epoch, a fraction in its share of them; order and resume as ever."""
+    repeats = np.ones(37)
+    repeats[[3, 30]] = 2.25, 3
+    common = {"repeats": repeats, "seed": 5}
+    single = [batch[0][0] for batch in steps(400 * 41, batch_size=1, **common)]
+    counts = np.bincount(single[: 40 * 37], minlength=37)
+    assert single[:40].count(30) >= 2 and {single[:36].count(p) for p in range(37) if p not in (3, 30)} <= {
+        0,
+        1,
+    }
+    shares = np.bincount(single, minlength=37) / (len(single) / repeats.sum())
+    np.testing.assert_allclose(shares, repeats, rtol=0.02)
+    assert counts.min() >= 35
+    tail = steps(10, start=57, **common)
+    assert tail == steps(67, **common)[57:]
+    parts = [steps(67, rank=rank, world_size=2, **common)[57:] for rank in (0, 1)]
+    assert [a + b for a, b in zip(*parts, strict=True)] == tail
+
+
 @pytest.mark.parametrize(("world_size", "accumulate"), [(1, 2), (2, 1), (2, 2), (4, 1)])
 def test_processes_and_accumulation_share_out_the_same_global_batches(world_size, accumulate):
     whole = steps(20, batch_size=8)
