@@ -137,7 +137,7 @@ def training(machine: Machine) -> Iterator[Item]:
 
 
 def compiling(machine: Machine) -> Iterator[Item]:
-    """Seconds of the first compiled step and of those at new sizes, milliseconds later, and how many graphs."""
+    """Seconds of the first compiled steps at one size and at new ones, graphs so far, and milliseconds later."""
     name = "bf16" if machine.cuda else "fp32"
     sizes = [(640, 960), (672, 1024), (736, 1088), machine.size] if machine.cuda else [machine.size]
     # A CPU takes minutes to compile what a GPU has compiled in seconds.
@@ -148,17 +148,16 @@ def compiling(machine: Machine) -> Iterator[Item]:
         made = trainer(
             machine, stage, batch(2, machine.size, machine), *small, precision=name, window=16, compiled=True
         )
-        first = []
-        for size in (machine.size, *sizes):
+        for number, size in enumerate((machine.size, *sizes)):
             given = batch(2, size, machine)
             made.batches = iter(lambda given=given: given, None)
             started = time.perf_counter()
             steps(made, 1)
-            first.append(round(time.perf_counter() - started, 2))
+            graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+            # Each at once: a minute or more can lie between two, and a lease can end there.
+            yield f"{stage} {number} {size}", {"first_s": time.perf_counter() - started, "graphs": graphs}
         with float32_products(name):
-            later = timed(machine, made.step, warm=2)
-        graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
-        yield stage, {"first_s": first, "later": later, "graphs": graphs}
+            yield stage, timed(machine, made.step, warm=2)
 
 
 def loading(machine: Machine) -> Iterator[Item]:
