@@ -49,7 +49,7 @@ def cost_of(config: ModelConfig, height: int = HEIGHT, width: int = WIDTH) -> Co
         # The counter looks for the history of whatever needs a gradient, which nothing here shall have.
         detector = build_detector(config).eval().requires_grad_(False)
         image = torch.empty(3, height, width, dtype=torch.uint8)
-    with torch.no_grad(), _NothingIsDropped():
+    with torch.no_grad(), NothingIsDropped():
         batch, sizes = detector.preprocess([image])
         with FlopCounterMode(display=False) as backbone:
             maps = detector.backbone(batch)
@@ -62,7 +62,7 @@ def cost_of(config: ModelConfig, height: int = HEIGHT, width: int = WIDTH) -> Co
     return Cost(sum(parameter.numel() for parameter in detector.parameters()), *counts)
 
 
-class _NothingIsDropped(TorchDispatchMode):
+class NothingIsDropped(TorchDispatchMode):
     """Gives operations whose output's size depends on values the largest size, as tensors on meta have no values."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:

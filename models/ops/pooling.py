@@ -71,9 +71,6 @@ def pool_boxes(
     """
     image_index = [torch.full_like(part[:, :1], index) for index, part in enumerate(boxes)]
     rois = torch.cat([torch.cat(image_index), torch.cat(list(boxes))], dim=1)  # (sum R_i, 5)
-    if rois.is_meta:  # boxes without values belong to no level
-        channels = next(iter(maps.values())).shape[1]
-        return rois.new_empty(len(rois), channels, resolution, resolution)
     numbers = [int(name.removeprefix("p")) for name in maps]
     if levels is None:
         levels = assign_levels(rois[:, 1:], numbers[0], numbers[-1])
@@ -88,18 +85,24 @@ def pool_boxes(
         )
         for level, feature in zip(numbers, maps.values(), strict=True)
     ]
-    # Of one level, all boxes are: no wait for a GPU to count them.
-    of_level = (
-        rows_where([levels == level for level in numbers])
-        if len(numbers) > 1
-        else [torch.arange(rois.shape[0], device=rois.device)]
-    )
+    of_level = _rows_by_level(levels, numbers)
     on_cpu = rois.device.type == "cpu" and not torch.compiler.is_exporting()
     if on_cpu and not any(feature.requires_grad for feature in maps.values()):
         shape = (len(rois), next(iter(maps.values())).shape[1], resolution, resolution)
         return _pool_in_threads(pools, rois, of_level, shape)
     pooled = torch.cat([pool(rois[rows]) for pool, rows in zip(pools, of_level, strict=True)])
     return pooled[torch.argsort(torch.cat(of_level))]
+
+
+def _rows_by_level(levels: Tensor, numbers: Sequence[int]) -> list[Tensor]:
+    """The rows of the boxes of each level."""
+    if len(numbers) > 1 and not levels.is_meta:
+        return rows_where([levels == level for level in numbers])
+    every = torch.arange(
+        len(levels), device=levels.device
+    )  # of the one level, with no wait for a GPU to count them
+    # Boxes without values: as many of one level as of another.
+    return list(every.tensor_split(len(numbers))) if levels.is_meta else [every]
 
 
 def pool_boxes_from_all(maps: Mapping[str, Tensor], boxes: Sequence[Tensor], resolution: int) -> Tensor:

@@ -50,5 +50,5 @@ class Remembered(Generic[Values]):
 
 
 def _tells_of_changes(x: Tensor) -> bool:
-    """Fake tensors and those of meta devices have no memory, those made in inference mode no version."""
-    return type(x) in (Tensor, nn.Parameter) and not x.is_meta and not x.is_inference()
+    """Fake tensors have no memory, those made in inference mode no version."""
+    return type(x) in (Tensor, nn.Parameter) and not x.is_inference()

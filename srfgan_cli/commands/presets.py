@@ -63,13 +63,27 @@ def list_(
 
 
 @app.command()
-def show(name: PresetArgument, set_: Set = None, json_: Json = False) -> None:
+def show(
+    name: PresetArgument,
+    set_: Set = None,
+    memory: Annotated[
+        bool,
+        typer.Option(
+            "--memory",
+            help="Instead: GiB of a GPU that each stage and inference need, for every number of images.",
+        ),
+    ] = False,
+    json_: Json = False,
+) -> None:
     """A preset, fully resolved, as YAML; above it its table rows, command, size, arithmetic and schedule."""
     from srfgan_cli.presets.digest import summary, summary_lines
     from srfgan_cli.presets.library import dump_yaml, load_preset
     from srfgan_cli.runs.published import describe_published
 
     config = load_preset(name, set_ or [])
+    if memory:
+        _show_memory(config, json_)
+        return
     if json_:
         print_json(summary(config))
         return
@@ -114,6 +128,34 @@ def diff(first: PresetArgument, second: PresetArgument) -> None:
     for key in keys:
         shown.add_row(key, str(a.get(key, "")), str(b.get(key, "")))
     stdout.print(shown if keys else "No difference.")
+
+
+def _show_memory(config: Config, as_json: bool) -> None:
+    from rich.table import Table
+
+    from srfgan_cli.screen.progress import progress_bar
+    from srfgan_cli.training.memory import inference_size, memory_of, questions, training_size
+
+    sizes = training_size(config), inference_size(config)
+    with progress_bar() as progress:
+        needs = list(progress.track(memory_of(config), len(questions(config)), description="memory"))
+    if as_json:
+        print_json({"image": sizes[0], "test_image": sizes[1], "memory": [need.as_json() for need in needs]})
+        return
+    columns = ("stage", "precision", "window", "fixed", "1 image", "each more", "batch")
+    shown = Table(*columns, box=None, header_style="bold", pad_edge=False)
+    for need in needs:
+        batch = 1 if need.stage == "inference" else getattr(config, need.stage).solver.batch_size
+        numbers = (f"{gib:.2f}" for gib in (need.fixed, need.first, need.further, need.of(batch)))
+        *before, whole = numbers
+        shown.add_row(need.stage, need.precision, str(need.window or ""), *before, f"{batch}: {whole}")
+    (height, width), (test_height, test_width) = sizes
+    stdout.print(
+        f"GiB of one GPU, at images of {height}x{width}, in inference {test_height}x{test_width}, with as many boxes "
+        "as the config allows; cuDNN takes some tenths more. bf16 is fp16's too. accumulate divides the batch.",
+        shown,
+        sep="\n",
+    )
 
 
 def _row(preset: str, config: Config, row: Row | None) -> dict[str, Any]:

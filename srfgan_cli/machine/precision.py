@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 
+from srfgan_cli.machine.meta_autocast import MetaAutocast
 from srfgan_cli.presets.config import Precision
 
 AUTOCAST_DTYPE = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
     """The context in which networks compute in `precision`; for fp32 and tf32 one that changes nothing."""
     dtype = AUTOCAST_DTYPE.get(precision)
+    if device.type == "meta":
+        return nullcontext() if dtype is None else MetaAutocast(dtype)
     return torch.autocast(device.type, dtype, enabled=dtype is not None)
 
 

@@ -60,5 +60,6 @@ def _advice() -> str:
     return (
         f"--set {stage}.solver.accumulate=2 (4, 8, ...) makes the same step in smaller parts, also of a run that "
         f"goes on with --resume. Otherwise {window}--precision bf16, a smaller --batch-size, smaller images "
-        "(data.short_sides, data.max_side), or fewer data.workers."
+        "(data.short_sides, data.max_side), or fewer data.workers. What each needs of a GPU: "
+        "srfgan presets show PRESET --memory."
     )
