@@ -40,6 +40,9 @@ class ATSSHead(nn.Module):
         inference: what becomes a detection; its threshold looks at the class score alone.
     """
 
+    class_weights: Tensor | None
+    """(num_classes + 1,) factors on the classification loss, by true class; None: 1 for all."""
+
     def __init__(
         self, channels: int, num_classes: int, config: ATSSHeadConfig, inference: InferenceConfig
     ) -> None:
@@ -48,6 +51,7 @@ class ATSSHead(nn.Module):
         self.config = config
         self.inference = inference
         self.towers = FCOSTowers(channels, num_classes, config.num_convs, distances=False)
+        self.register_buffer("class_weights", None, persistent=False)
         for level, stride in zip(LEVELS, STRIDES, strict=True):
             cell = cell_anchors(config.anchor_strides * stride, [1.0])
             self.register_buffer(f"cell_{level}", cell, persistent=False)
@@ -72,8 +76,9 @@ class ATSSHead(nn.Module):
         weight = mean_over_processes(quality.sum()).clamp(min=1e-6)
         distances = 1 - generalized_iou(decode_boxes(deltas, anchors, _WEIGHTS), wanted)  # (N, P)
         errors = binary_losses(joined_maps(maps.centerness, 1).squeeze(-1), quality)  # (N, P)
+        logits = joined_maps(maps.logits, self.num_classes)  # (N, P, K)
         return {
-            "loss_cls": focal_losses(joined_maps(maps.logits, self.num_classes), labels).sum() / count,
+            "loss_cls": focal_losses(logits, labels, self.class_weights).sum() / count,
             "loss_box_reg": self.config.box_weight * (quality * distances).sum() / weight,
             "loss_centerness": torch.where(positive, errors, 0.0).sum() / count,
         }

@@ -84,6 +84,8 @@ class BoxHead(nn.Module):
     """
 
     learns_truth = True
+    class_weights: Tensor | None
+    """(num_classes + 1,) factors on the classification loss, by true class; None: 1 for all."""
 
     def __init__(
         self,
@@ -107,6 +109,7 @@ class BoxHead(nn.Module):
         self.sampler = sampler or _at_random
         self.box_loss = box_loss
         self.selection = selection
+        self.register_buffer("class_weights", None, persistent=False)
         width = self._add_layers(channels)
         self.classes = nn.Linear(width, num_classes + 1)
         self.deltas = nn.Linear(width, 4 if class_agnostic else num_classes * 4)
@@ -197,7 +200,7 @@ class BoxHead(nn.Module):
         column = 0 if self.class_agnostic else labels[foreground]
         count = max(len(labels), 1)
         return {
-            "loss_cls": class_sum(logits, labels) / count,
+            "loss_cls": class_sum(logits, labels, self.class_weights) / count,
             "loss_box_reg": self.box_loss(deltas[foreground, column], truth) / count,
         }
 

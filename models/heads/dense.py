@@ -24,12 +24,13 @@ _PRIOR = 0.01
 _ALPHA, _GAMMA = 0.25, 2.0
 
 
-def focal_losses(logits: Tensor, labels: Tensor) -> Tensor:
+def focal_losses(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
     """Sigmoid focal losses (focal loss paper, equation 5; alpha 0.25, gamma 2) of every logit.
 
     Args:
         logits: (..., K).
         labels: (...) int64 in 0..K; K is background.
+        weights: (K + 1,) of a place by its label; None: 1 everywhere.
 
     Returns:
         (..., K) float32.
@@ -38,7 +39,7 @@ def focal_losses(logits: Tensor, labels: Tensor) -> Tensor:
     wanted = torch.zeros(*labels.shape, classes + 1, device=logits.device)  # (..., K + 1)
     wanted = wanted.scatter_(-1, labels[..., None], 1)[..., :classes]  # (..., K)
     losses: Tensor = sigmoid_focal_loss(logits.float(), wanted, _ALPHA, _GAMMA)
-    return losses
+    return losses if weights is None else losses * weights[labels][..., None]
 
 
 def joined_maps(maps: Sequence[Tensor], width: int) -> Tensor:

@@ -88,6 +88,9 @@ class FCOSHead(nn.Module):
         inference: what becomes a detection; its threshold looks at the class score alone.
     """
 
+    class_weights: Tensor | None
+    """(num_classes + 1,) factors on the classification loss, by true class; None: 1 for all."""
+
     def __init__(
         self, channels: int, num_classes: int, config: FCOSHeadConfig, inference: InferenceConfig
     ) -> None:
@@ -96,6 +99,7 @@ class FCOSHead(nn.Module):
         self.config = config
         self.inference = inference
         self.fcos = FCOSTowers(channels, num_classes, config.num_convs)
+        self.register_buffer("class_weights", None, persistent=False)
 
     def losses(
         self, pyramid: dict[str, Tensor], sizes: Sequence[Size], targets: Sequence[Target]
@@ -119,7 +123,7 @@ class FCOSHead(nn.Module):
         weight = mean_over_processes(quality.sum()).clamp(min=1e-6)
         errors = binary_losses(joined_maps(maps.centerness, 1).squeeze(-1), quality)  # (N, P)
         return {
-            "loss_fcos_cls": focal_losses(logits, labels).sum() / count,
+            "loss_fcos_cls": focal_losses(logits, labels, self.class_weights).sum() / count,
             "loss_fcos_loc": (quality * giou_losses(sides, wanted)).sum() / weight,
             "loss_fcos_ctr": torch.where(positive, errors, 0.0).sum() / count,
         }

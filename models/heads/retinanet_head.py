@@ -69,6 +69,8 @@ class RetinaNetHead(nn.Module):
     """
 
     loss_normalizer: Tensor
+    class_weights: Tensor | None
+    """(num_classes + 1,) factors on the classification loss, by true class; None: 1 for all."""
 
     def __init__(
         self,
@@ -86,6 +88,7 @@ class RetinaNetHead(nn.Module):
         self.subnets = RetinaNetSubnets(channels, num_classes, num_anchors, config.num_convs)
         # Saved with the weights, so that a training that goes on divides by what it would have.
         self.register_buffer("loss_normalizer", torch.tensor(_INITIAL_POSITIVES))
+        self.register_buffer("class_weights", None, persistent=False)
         for level, size in zip(LEVELS, anchors.sizes, strict=True):
             cells = torch.cat([cell_anchors(size * scale, anchors.ratios) for scale in SCALES])
             self.register_buffer(f"cell_{level}", cells, persistent=False)
@@ -101,7 +104,7 @@ class RetinaNetHead(nn.Module):
         matched, quality = self._match(anchors, targets)  # (N, P), (N, P)
         positive = quality == POSITIVE
         classes = self._classes(matched, positive, targets)  # (N, P)
-        loss_cls = (focal_losses(logits, classes).sum(-1) * (quality != IGNORED)).sum()
+        loss_cls = (focal_losses(logits, classes, self.class_weights).sum(-1) * (quality != IGNORED)).sum()
         distances = (deltas.float() - self._deltas(anchors, matched, targets)).abs()  # (N, P, 4)
         # All anchors, most of them for nothing: a GPU's host would wait for the number of positive ones.
         loss_box = torch.where(positive[..., None], distances, 0.0).sum()

@@ -32,6 +32,6 @@ def binary_sum(logits: Tensor, target: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits.float(), target.float(), reduction="sum")
 
 
-def class_sum(logits: Tensor, labels: Tensor) -> Tensor:
-    """Sum of cross entropies of `logits` (R, C) against `labels` (R,)."""
-    return F.cross_entropy(logits.float(), labels, reduction="sum")
+def class_sum(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Sum of cross entropies of `logits` (R, C) against `labels` (R,), each times the weight (C,) of its label."""
+    return F.cross_entropy(logits.float(), labels, weights, reduction="sum")

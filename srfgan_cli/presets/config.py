@@ -316,6 +316,10 @@ class SelfTrainingConfig(StrictConfig):
         return batch_size - pseudo, pseudo
 
 
+Pattern = Annotated[str, Field(min_length=1, max_length=1000)]
+"""Of names: `*`, `?` and `[...]` as in a shell, and all the name."""
+
+
 class FinetuneConfig(StrictConfig):
     """Stage 3: the target detector T; with `reuse: none`, a plain detector."""
 
@@ -323,6 +327,15 @@ class FinetuneConfig(StrictConfig):
     reuse: Literal["none", "G", "M"] = "M"
     """What T takes over: G alone, or all of M's extractor (backbone, neck and G)."""
     freeze_generator: bool = False
+    freeze: list[Pattern] = Field([], max_length=1000)
+    """Patterns of names of parameters that stay as they are, as `backbone.*`: `*` is anything, dots too. Batch norms
+    that are frozen whole keep their statistics, too. `model.backbone.freeze_at` comes on top."""
+    lr_factors: dict[Pattern, Annotated[float, Field(gt=0, le=1000)]] = Field({}, max_length=1000)
+    """Factors on the learning rate by such patterns, as `backbone.*: 0.1`; where several match, they are multiplied,
+    in whatever order they stand. The weight decay stays what it is."""
+    class_weights: dict[str, Annotated[float, Field(ge=0, le=1000)]] = Field({}, max_length=100_000)
+    """Factors on the classification loss of a box or place whose true class has this name; those of all others, and of
+    background, are 1. What the loss is divided by stays what it is. Sparse R-CNN has none."""
     feature_enhancement: FeatureEnhancementConfig | None = None
     """Regularise the backbone's early and late stages; none by default."""
     self_training: SelfTrainingConfig | None = None

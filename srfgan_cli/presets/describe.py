@@ -153,6 +153,10 @@ def _length(config: Config) -> str:
 def _peculiarities(config: Config) -> Iterator[str]:
     if config.data.crop is not None:
         yield "random crops"
+    if config.data.repeat_threshold is not None:
+        yield "rare classes repeated"
+    if config.finetune.freeze:
+        yield f"frozen: {', '.join(config.finetune.freeze)}"
     if "pretrain" in config.stages and config.pretrain.adversarial.weight == 0:
         yield "no adversarial term"
     if "pretrain" in config.stages and config.pretrain.distill is not None:

@@ -124,8 +124,8 @@ def find_preset(name: str | Path) -> Path:
 
 
 def flatten(config: BaseModel) -> dict[str, Any]:
-    """A config as dotted keys and plain values, in the order of the schema."""
-    return dict(_walk(config.model_dump(), ""))
+    """A config as dotted keys and plain values, in the order of the schema; a mapping of free keys is one value."""
+    return dict(_walk(config, ""))
 
 
 def dump_yaml(config: Config, encoding: str = "utf-8", without: Iterable[str] = ()) -> str:
@@ -365,9 +365,9 @@ def did_you_mean(name: str, options: Iterable[str]) -> str:
     return f" Did you mean {' or '.join(repr(option) for option in close)}?" if close else ""
 
 
-def _walk(values: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict):
+def _walk(section: BaseModel, prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in section:
+        if isinstance(value, BaseModel):
             yield from _walk(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

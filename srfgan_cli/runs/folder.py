@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from srfgan.models.errors import InputError
 from srfgan_cli.machine.files import file_hash, write_atomically
 from srfgan_cli.presets.config import Config
@@ -250,7 +252,7 @@ def parsed(text: str) -> dict[str, Any]:
 
 def continued(began: Config, now: Config) -> Config:
     """The config with which a run can go on: as it began, with the values of `now` that are free to change."""
-    return Config.model_validate(_taking_free(began.model_dump(), now.model_dump()))
+    return Config.model_validate(_taking_free(began, now))
 
 
 def _identified(files: Mapping[str, Path]) -> dict[str, dict[str, str]]:
@@ -266,13 +268,14 @@ def is_free(key: str) -> bool:
     return key in FREE_TO_CHANGE or key.split(".")[-1] in FREE_TO_CHANGE
 
 
-def _taking_free(began: dict[str, Any], now: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    taken = {}
-    for key, value in began.items():
-        if isinstance(value, dict) and isinstance(now[key], dict):
-            taken[key] = _taking_free(value, now[key], f"{prefix}{key}.")
+def _taking_free(began: BaseModel, now: BaseModel, prefix: str = "") -> dict[str, Any]:
+    taken: dict[str, Any] = {}
+    for key, value in began:
+        other = getattr(now, key)
+        if isinstance(value, BaseModel) and isinstance(other, BaseModel):
+            taken[key] = _taking_free(value, other, f"{prefix}{key}.")
         else:
-            taken[key] = now[key] if is_free(f"{prefix}{key}") else value
+            taken[key] = other if is_free(f"{prefix}{key}") else value
     return taken
 
 

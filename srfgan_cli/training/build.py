@@ -11,6 +11,7 @@ from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.machine.distributed import World
 from srfgan_cli.runs.plan import Plan
 from srfgan_cli.training import sources
+from srfgan_cli.training.class_weights import weigh_classes
 from srfgan_cli.training.compilation import compile_networks
 from srfgan_cli.training.extract import ExtractStage
 from srfgan_cli.training.finetune import FinetuneStage
@@ -86,6 +87,7 @@ def _build_target(plan: Plan, model: ModelConfig, categories: CategoryMap) -> De
         path = plan.generator or plan.extractor
         assert path is not None
         sources.take_generator(detector, path)
+    weigh_classes(detector, plan.config.finetune.class_weights, categories)
     return detector
 
 

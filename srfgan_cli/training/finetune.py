@@ -12,6 +12,7 @@ from srfgan_cli.data.loaders import Batch
 from srfgan_cli.machine.distributed import World
 from srfgan_cli.presets.config import FeatureEnhancementConfig, FinetuneConfig
 from srfgan_cli.training.feature_enhancement import enhancement_losses
+from srfgan_cli.training.freezing import freeze
 from srfgan_cli.training.optim import build_optimizer
 
 
@@ -37,21 +38,28 @@ class DetectionLosses(nn.Module):
 
 
 class FinetuneStage:
-    """Trains T on original images; a frozen generator (table 4, A4) keeps its weights and statistics."""
+    """Trains T on original images; a frozen generator (table 4, A4) keeps its weights and statistics.
+
+    Raises:
+        InputError: a pattern of `freeze` or `lr_factors` matches nothing, or nothing is left to train.
+    """
 
     def __init__(self, detector: Detector, config: FinetuneConfig, world: World) -> None:
         self._frozen: nn.Module | None = None
         if config.freeze_generator:
             self._frozen = detector.upsample.requires_grad_(False)
+        self._still = freeze(detector, config.freeze)
         self.detector: Detector | None = detector.to(world.device)
         self.modules: dict[str, nn.Module] = {"detector": detector}
-        self.optimizers = {"detector": build_optimizer(detector, config.solver)}
+        self.optimizers = {"detector": build_optimizer(detector, config.solver, config.lr_factors)}
         self._detection_losses = world.parallel(DetectionLosses(detector, config.feature_enhancement))
         self.parallel = [self._detection_losses]
 
     def train(self) -> None:
-        """The detector in training mode, a frozen generator in evaluation mode."""
-        self.modules["detector"].train()
+        """The detector in training mode, a frozen generator and frozen batch norms in evaluation mode."""
+        detector = self.modules["detector"].train()
+        for name in self._still:
+            detector.get_submodule(name).eval()
         if self._frozen is not None:
             self._frozen.eval()
 

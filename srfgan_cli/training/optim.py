@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from torch import nn
@@ -12,19 +12,28 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from srfgan.models.backbones.timm_backbone import TimmBackbone
 from srfgan_cli.presets.config import SolverConfig
+from srfgan_cli.training.freezing import matching
 
 NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
 UNDECAYED = ("relative_position_bias_table",)
 """Last parts of names of other parameters without weight decay (Swin's own training of detectors)."""
 
 
-def build_optimizer(module: nn.Module, solver: SolverConfig) -> Optimizer:
+def build_optimizer(
+    module: nn.Module, solver: SolverConfig, factors: Mapping[str, float] | None = None
+) -> Optimizer:
     """The optimizer of a module's trainable parameters.
 
     Norms get no weight decay (detectron2's default), and neither do the position biases of Swin and what else a
     `timm/NAME` scales or norms by, unless `solver.decay_all`.
+
+    Args:
+        factors: on the learning rate, by patterns of names; those of several that match are multiplied.
+
+    Raises:
+        InputError: a pattern matches no parameter that is trained.
     """
-    groups = _parameter_groups(module, solver)
+    groups = _parameter_groups(module, solver, factors or {})
     # Fused is one pass over the weights instead of several: a seventh of the time on a CPU.
     if solver.optimizer == "adamw":
         return AdamW(groups, lr=solver.scaled_lr, fused=True)
@@ -50,24 +59,38 @@ def lr_factor(iteration: int, solver: SolverConfig) -> float:
 
 
 def set_lr(optimizers: Iterable[Optimizer], iteration: int, solver: SolverConfig) -> float:
-    """Set every optimizer's learning rate for `iteration` and return it."""
+    """Set every optimizer's learning rate for `iteration`, times its groups' factors, and return it without them."""
     lr = solver.scaled_lr * lr_factor(iteration, solver)
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get("lr_factor", 1.0)
     return lr
 
 
-def _parameter_groups(module: nn.Module, solver: SolverConfig) -> list[dict[str, object]]:
+def _parameter_groups(
+    module: nn.Module, solver: SolverConfig, factors: Mapping[str, float]
+) -> list[dict[str, object]]:
+    """For each factor on the learning rate: what has weight decay, then what has none."""
     spared = {id(p) for m in module.modules() if isinstance(m, NORMS) for p in m.parameters(recurse=False)}
     spared |= {id(p) for name, p in module.named_parameters() if name.rsplit(".", 1)[-1] in UNDECAYED}
     spared |= {id(p) for m in module.modules() if isinstance(m, TimmBackbone) for p in _scales(m)}
     if solver.decay_all:
         spared = set()
-    trainable = [p for p in module.parameters() if p.requires_grad]
+    trainable = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    of_name = dict.fromkeys(trainable, 1.0)
+    for pattern, factor in factors.items():
+        for name in matching(trainable, pattern, "finetune.lr_factors", "trained parameter"):
+            of_name[name] *= factor
     groups = [
-        {"params": [p for p in trainable if id(p) not in spared], "weight_decay": solver.weight_decay},
-        {"params": [p for p in trainable if id(p) in spared], "weight_decay": 0.0},
+        {
+            "params": [
+                p for name, p in trainable.items() if of_name[name] == factor and (id(p) in spared) == free
+            ],
+            "weight_decay": 0.0 if free else solver.weight_decay,
+            "lr_factor": factor,
+        }
+        for factor in sorted(set(of_name.values()), reverse=True)
+        for free in (False, True)
     ]
     return [group for group in groups if group["params"]]
 

@@ -33,13 +33,14 @@ boxes = [torch.tensor([[8.0, 8, 60, 50]]), torch.zeros(0, 4)]
 def gradients(world, chosen):
     torch.manual_seed(0)
     detector = build_detector(config.model)
-    stage = FinetuneStage(detector, FinetuneConfig(), world)
+    stage = FinetuneStage(detector, FinetuneConfig(freeze=["backbone.body.layer2.*", "head.rpn.*"]), world)
     detector.eval()
     for module in (detector, detector.head, detector.head.rpn, detector.head.box):
         module.training = True
     targets = [Target(boxes[i], torch.zeros(len(boxes[i]), dtype=torch.int64)) for i in chosen]
     for losses in stage.losses(Batch([images[i] for i in chosen], targets, list(chosen), [(64, 96)] * len(chosen))):
         sum(losses.values()).backward()
+    assert all(p.grad is None for p in detector.head.rpn.parameters())
     grads = {name: p.grad for name, p in detector.named_parameters() if p.requires_grad}
     stage.optimizers["detector"].step()
     after = [float(p.detach().double().sum()) for p in detector.parameters()]

@@ -5,9 +5,10 @@ import torch
 from torch import nn
 
 from srfgan.models.config import BackboneConfig
+from srfgan.models.errors import InputError
 from srfgan.models.factory import build_backbone
 from srfgan_cli.presets.config import SolverConfig
-from srfgan_cli.training.optim import build_optimizer, lr_factor
+from srfgan_cli.training.optim import build_optimizer, lr_factor, set_lr
 
 
 @pytest.mark.parametrize(
@@ -45,6 +46,26 @@ def test_norms_are_not_decayed_and_frozen_parameters_are_left_out():
     assert isinstance(all_of_them, torch.optim.AdamW)
     (group,) = all_of_them.param_groups
     assert group["weight_decay"] == 0.1 and len(group["params"]) == 4
+
+
+def test_factors_on_the_rate_multiply_and_leave_the_decay():
+    module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1), nn.Conv2d(2, 2, 1))
+    solver = SolverConfig(lr=1.0, lr_batch_size=16, weight_decay=0.1, warmup_iterations=0, milestones=[10])
+    optimizer = build_optimizer(module, solver, {"[01].*": 0.5, "*.weight": 0.5, "3.*": 4.0})
+    assert set_lr([optimizer], 10, solver) == pytest.approx(0.1)
+    found = {
+        id(p): (round(g["lr"] * 10, 9), g["weight_decay"])
+        for g in optimizer.param_groups
+        for p in g["params"]
+    }
+    given = {name: found[id(p)] for name, p in module.named_parameters()}
+    expected = {"0.weight": (0.25, 0.1), "0.bias": (0.5, 0.1), "1.weight": (0.25, 0.0), "1.bias": (0.5, 0.0)}
+    expected |= {"2.weight": (0.5, 0.1), "2.bias": (1.0, 0.1), "3.weight": (2.0, 0.1), "3.bias": (4.0, 0.1)}
+    assert given == expected
+    with pytest.raises(
+        InputError, match=r"finetune.lr_factors: '4.\*' matches no trained parameter \(0.\*, 1.\*, "
+    ):
+        build_optimizer(module, solver, {"4.*": 0.5})
 
 
 def test_swins_position_biases_and_layer_norms_are_not_decayed():

@@ -2,17 +2,19 @@
 
 import copy
 import itertools
+from fnmatch import fnmatchcase
 
 import numpy as np
 import pytest
 import torch
-from detector_configs import fitting, stages_of
+from detector_configs import fitting, model_config, stages_of
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
 from srfgan.models import build_detector, build_discriminator, build_generator
 from srfgan.models.errors import InputError
 from srfgan.models.structures import Polygons, Target
+from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.data.loaders import Batch
 from srfgan_cli.machine.distributed import World
 from srfgan_cli.presets import load_preset
@@ -23,6 +25,7 @@ from srfgan_cli.presets.config import (
     FinetuneConfig,
 )
 from srfgan_cli.training.adversarial import RealLoss
+from srfgan_cli.training.class_weights import weigh_classes
 from srfgan_cli.training.engine import Hooks, Trainer
 from srfgan_cli.training.extract import ExtractorLosses, ExtractStage, halve_map
 from srfgan_cli.training.finetune import FinetuneStage
@@ -154,6 +157,89 @@ def test_a_frozen_generator_keeps_weights_and_statistics(config, batch):
     for name, value in detector.upsample.state_dict().items():
         torch.testing.assert_close(value, before[name], rtol=0, atol=0, msg=name)
     assert not without_gradient(detector)
+
+
+def test_what_is_frozen_by_name_keeps_weights_and_statistics(config, batch):
+    """A norm that is frozen in part goes on learning its statistics."""
+    detector = build_detector(config.model)
+    patterns = ["neck.*", "head.rpn.*", "backbone.body.layer4.0.conv1.*"]
+    stage = FinetuneStage(detector, FinetuneConfig(freeze=[*patterns, "*.layer3.0.conv1.norm.bias"]), WORLD)
+    norm = detector.backbone.body.layer3[0].conv1.norm
+    before = {name: value.clone() for name, value in detector.state_dict().items()}
+    backward(stage, batch)
+    stage.optimizers["detector"].step()
+    after = detector.state_dict()
+    kept = {name for name in after if any(fnmatchcase(name, pattern) for pattern in patterns)}
+    assert sum("running_mean" in name for name in kept) >= 2
+    assert all(torch.equal(after[name], before[name]) for name in kept)
+    assert not torch.equal(after["head.box.classes.weight"], before["head.box.classes.weight"])
+    assert norm.training and not torch.equal(
+        norm.running_mean, before[_name(detector, norm) + ".running_mean"]
+    )
+    assert not without_gradient(detector)
+
+
+def _name(detector, wanted):
+    (name,) = (name for name, module in detector.named_modules() if module is wanted)
+    return name
+
+
+@pytest.mark.parametrize(
+    ("pattern", "said"),
+    [
+        ("neck", r"'neck' matches no parameter \(backbone.\*, head.\*, neck.\*\). Did you mean 'neck.\*'"),
+        ("backbone.layer3.*", "Did you mean 'backbone.body.layer3.\\*'"),
+        ("*", "nothing of the detector is left to train"),
+    ],
+)
+def test_a_pattern_that_freezes_nothing_or_everything_is_refused(config, pattern, said):
+    with pytest.raises(InputError, match=rf"finetune.freeze: .*{said}"):
+        FinetuneStage(build_detector(config.model), FinetuneConfig(freeze=[pattern]), WORLD)
+
+
+def small_detector(name):
+    """A detector of two classes on a ResNet of 10 layers."""
+    backbone = {"name": "r10", "norm": "bn", "freeze_at": 0}
+    sections = {"box_head": {"fc_dim": 16}, "mask_head": {"channels": 8, "num_convs": 1}}
+    torch.manual_seed(0)
+    return build_detector(
+        model_config(
+            name, num_classes=2, backbone=backbone, neck={"channels": 64, "upsampler": "nn"}, **sections
+        )
+    )
+
+
+@pytest.mark.parametrize("name", ["faster_rcnn", "retinanet", "fcos", "atss"])
+def test_a_class_that_weighs_more_costs_more_by_as_much(name, batch):
+    """All objects are of the second class: losses grow by their part of the loss, and by nothing else."""
+    detector = small_detector(name).eval()  # so that norms and RetinaNet's average stay
+    pixels, sizes = detector.preprocess(batch.images)
+    with torch.no_grad():
+        pyramid = detector.pyramid(pixels)
+
+    @torch.no_grad()
+    def losses(**weights):
+        weigh_classes(detector, weights, CategoryMap((1, 2), ("cat", "dog")))
+        torch.manual_seed(1)
+        found = detector.losses_from_pyramid(pyramid, sizes, batch.targets)
+        return {key: float(loss) for key, loss in found.items()}
+
+    plain, other, two, three = losses(), losses(cat=5.0), losses(dog=2.0), losses(dog=3.0)
+    assert other == pytest.approx(plain, rel=1e-6)
+    for key in plain:
+        grown = two[key] - plain[key]
+        assert three[key] - two[key] == pytest.approx(grown, rel=1e-3, abs=1e-6)
+        assert (0 < grown < plain[key]) if "_cls" in key and "rpn" not in key else grown == 0, key
+
+
+def test_class_weights_that_cannot_be_are_refused():
+    categories = CategoryMap((1, 2), ("cat", "dog"))
+    with pytest.raises(
+        InputError, match=r"class_weights: the data has no class 'dogs'. Did you mean 'dog'\?"
+    ):
+        weigh_classes(small_detector("fcos"), {"dogs": 2.0}, categories)
+    with pytest.raises(InputError, match="sparse_rcnn takes objects for its predictions by the loss itself"):
+        weigh_classes(small_detector("sparse_rcnn"), {"dog": 2.0}, categories)
 
 
 def test_feature_enhancement_adds_two_losses_that_reach_the_backbones_stages(config, batch):
