@@ -28,6 +28,15 @@ class MaskPatch:
     span: np.ndarray
     at_border: tuple[bool, bool, bool, bool] = (False, False, False, False)
 
+    @property
+    def extent(self) -> np.ndarray:
+        """(4,) float64 xyxy around the mask."""
+        return self.span
+
+    def moved(self, x: float, y: float) -> MaskPatch:
+        """The mask moved right by `x` and down by `y` pixels."""
+        return replace(self, span=self.span + np.array([x, y, x, y]))
+
 
 @dataclass(frozen=True)
 class Polygons:
@@ -38,6 +47,16 @@ class Polygons:
     """
 
     parts: tuple[np.ndarray, ...]
+
+    @property
+    def extent(self) -> np.ndarray:
+        """(4,) float64 xyxy around the mask."""
+        low, high = (np.array([end(part, axis=0) for part in self.parts]) for end in (np.min, np.max))
+        return np.concatenate([low.min(axis=0), high.max(axis=0)])
+
+    def moved(self, x: float, y: float) -> Polygons:
+        """The mask moved right by `x` and down by `y` pixels."""
+        return Polygons(tuple(part + np.array([x, y]) for part in self.parts))
 
 
 InstanceMask = Polygons | MaskPatch
@@ -78,7 +97,7 @@ class Target:
         """The target of the same image with all of it moved right by `x` and down by `y` pixels."""
         masks = None
         if self.masks is not None:
-            masks = [_moved_mask(mask, x, y) for mask in self.masks]
+            masks = [mask.moved(x, y) for mask in self.masks]
         return Target(self.boxes + self.boxes.new_tensor([x, y, x, y]), self.labels, masks)
 
 
@@ -86,12 +105,6 @@ def _scaled_mask(mask: InstanceMask, scale_x: float, scale_y: float) -> Instance
     if isinstance(mask, Polygons):
         return Polygons(tuple(part * np.array([scale_x, scale_y]) for part in mask.parts))
     return replace(mask, span=mask.span * np.array([scale_x, scale_y, scale_x, scale_y]))
-
-
-def _moved_mask(mask: InstanceMask, x: float, y: float) -> InstanceMask:
-    if isinstance(mask, Polygons):
-        return Polygons(tuple(part + np.array([x, y]) for part in mask.parts))
-    return replace(mask, span=mask.span + np.array([x, y, x, y]))
 
 
 @dataclass

@@ -78,7 +78,7 @@ def show(
     images: Annotated[int, typer.Option("--images", min=1, max=200, help="How many.", metavar="N")] = 12,
     output: Annotated[Path, typer.Option("--output", help="The picture.", metavar="FILE")] = Path("data.png"),
 ) -> None:
-    """A sheet of images with their targets, cropped, resized and mirrored as a preset's training gets them."""
+    """A sheet of images with their targets, augmented as a preset's training gets them."""
     from srfgan_cli.data.open import open_split
     from srfgan_cli.presets import load_preset
     from srfgan_cli.screen.console import print_path

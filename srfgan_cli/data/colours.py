@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
+from srfgan.models.structures import Target
+
 
 @dataclass(frozen=True)
 class ColourPolicy:
@@ -53,3 +55,7 @@ class Colours:
         image = functional.adjust_saturation(image, self.saturation)
         changed: Tensor = functional.adjust_hue(image, self.hue) if self.hue else image
         return changed
+
+    def target(self, target: Target) -> Target:
+        """The same target: colours move nothing."""
+        return target

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from srfgan.models.errors import InputError
-from srfgan.models.structures import Target
+from srfgan.models.structures import InstanceMask, Polygons, Target
 from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.data.coco import CocoIndex
+from srfgan_cli.data.drawn import seen
 from srfgan_cli.data.images import read_image
 from srfgan_cli.data.transforms import OriginalSize, ResizePolicy
 
@@ -131,21 +132,27 @@ class DetectionDataset(Dataset[Sample]):
     def read(self, position: int) -> tuple[Tensor, Target]:
         """The image at this position as its file has it, (3, H, W) uint8, and its target.
 
+        The target has masks if the data set gives them, or its policy needs them.
+
         Raises:
             InputError: the file cannot be read or has not the size that the json says.
         """
         row = int(self.images[position])
         height, width = self.index.sizes[row].tolist()
-        return read_image(self.image_path(position), (height, width)), self._target(row, height)
+        target = self._target(row, height)
+        # What a mask tells of beyond the image would come into sight beside it, in a turned one for instance.
+        target = seen(target, (height, width)) if self.policy.needs_masks else target
+        return read_image(self.image_path(position), (height, width)), target
 
     def __getitem__(self, request: Request) -> Sample:
         position, seed = request
         image, target = self.read(position)
         size = (image.shape[1], image.shape[2])
-        placement = self.policy.draw(size, torch.Generator().manual_seed(seed))
+        steps = self.policy.draw(size, torch.Generator().manual_seed(seed))
+        target = steps.target(target)
         return Sample(
-            image=placement.image(image),
-            target=placement.target(target),
+            image=steps.image(image),
+            target=target if self.masks else replace(target, masks=None),
             image_id=int(self.index.image_ids[self.images[position]]),
             original_size=size,
             index=position,
@@ -155,8 +162,17 @@ class DetectionDataset(Dataset[Sample]):
         every = self.index.rows(row)
         kept = np.array(every, np.int64)[self._usable[every.start : every.stop].numpy()]
         chosen = torch.from_numpy(kept)
-        masks = [self.index.mask(int(i), height) for i in kept] if self.masks else None
+        masks = None
+        if self.masks or self.policy.needs_masks:
+            masks = [self._outline(int(i), height) for i in kept]
         return Target(self.index.boxes[chosen], self.index.labels[chosen], masks)
+
+    def _outline(self, annotation: int, height: int) -> InstanceMask:
+        """Its mask; the rectangle of its box where it has none, as only detectors without masks meet it."""
+        if self.index.has_mask[annotation]:
+            return self.index.mask(annotation, height)
+        corners = self.index.boxes[annotation].double().numpy()[[0, 1, 2, 1, 2, 3, 0, 3]]
+        return Polygons((corners.reshape(4, 2),))
 
 
 def _why_none(index: CocoIndex) -> str:

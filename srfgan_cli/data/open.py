@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypeVar
 
+from srfgan.models.config import StrictConfig
 from srfgan.models.errors import InputError
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.colours import ColourPolicy
+from srfgan_cli.data.crop import CropPolicy
 from srfgan_cli.data.dataset import DetectionDataset
 from srfgan_cli.data.given import split_files
+from srfgan_cli.data.rotation import RotationPolicy
+from srfgan_cli.data.scale_jitter import ScaleJitterPolicy
 from srfgan_cli.data.split_files import Split
-from srfgan_cli.data.transforms import CropPolicy, OriginalSize, ResizePolicy
+from srfgan_cli.data.transforms import OriginalSize, ResizePolicy
 from srfgan_cli.presets.config import DataConfig
+
+Policy = TypeVar("Policy")
 
 
 def open_split(
@@ -77,12 +84,18 @@ def check_same_categories(train: DetectionDataset, val: DetectionDataset) -> Non
 
 
 def policy(config: DataConfig, training: bool) -> ResizePolicy:
-    """How a config crops, resizes, flips and colours."""
-    if training:
-        return ResizePolicy(
-            tuple(config.short_sides), config.max_side, config.flip, _crop(config), _colours(config)
-        )
-    return ResizePolicy((config.test_short_side,), config.test_max_side)
+    """How a config rotates, crops, resizes, flips and colours."""
+    if not training:
+        return ResizePolicy((config.test_short_side,), config.test_max_side)
+    return ResizePolicy(
+        tuple(config.short_sides),
+        config.max_side,
+        config.flip,
+        rotation=_made(RotationPolicy, config.rotation),
+        crop=_crop(config),
+        scale_jitter=_made(ScaleJitterPolicy, config.scale_jitter),
+        colours=_made(ColourPolicy, config.colour),
+    )
 
 
 def _crop(config: DataConfig) -> CropPolicy | None:
@@ -92,5 +105,5 @@ def _crop(config: DataConfig) -> CropPolicy | None:
     return CropPolicy(crop.probability, tuple(crop.short_sides), crop.smallest, crop.largest)
 
 
-def _colours(config: DataConfig) -> ColourPolicy | None:
-    return None if config.colour is None else ColourPolicy(**config.colour.model_dump())
+def _made(kind: type[Policy], config: StrictConfig | None) -> Policy | None:
+    return None if config is None else kind(**config.model_dump())

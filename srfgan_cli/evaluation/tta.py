@@ -14,7 +14,7 @@ from srfgan.models.ops.boxes import Size, clip_boxes
 from srfgan.models.ops.nms import nms_within_classes
 from srfgan.models.ops.transfer import rows_where
 from srfgan.models.structures import Detections
-from srfgan_cli.data.transforms import Placement, resized
+from srfgan_cli.data.placement import Placement, resized
 from srfgan_cli.presets.config import TTAConfig
 
 Pyramid = dict[str, Tensor]

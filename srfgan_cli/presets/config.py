@@ -82,6 +82,35 @@ class CropConfig(StrictConfig):
         return self
 
 
+class RotationConfig(StrictConfig):
+    """Random rotations of training images before anything else. Masks turn with them, and boxes are drawn anew around
+    the masks; around the box's own corners, and so larger than need be, where an object has no mask."""
+
+    quarter_turns: bool = False
+    """By 0, 90, 180 or 270 degrees, each as likely, for images without an upper side, as those of a microscope."""
+    degrees: float = Field(10.0, ge=0, le=180)
+    """An angle of up to this is added, to either side; 0: none. The image keeps its sides, and its corners are cut."""
+
+
+class ScaleJitterConfig(StrictConfig):
+    """Large-scale jitter (Ghiasi et al., Simple Copy-Paste, 2021): training images are resized by a random factor, and
+    then cropped or padded to a square, instead of being resized to one of `short_sides`. The range is the article's."""
+
+    smallest: float = Field(0.1, ge=0.01, le=4)
+    """The factor is drawn from here to `largest`; at 1 an image just fits into the square."""
+    largest: float = Field(2.0, ge=0.01, le=4)
+    size: Pixels = 1024
+    """Side of the square in pixels."""
+
+    @model_validator(mode="after")
+    def _factors_in_order(self) -> ScaleJitterConfig:
+        if self.smallest > self.largest:
+            raise ValueError(
+                f"the smallest factor is larger than the largest, got {self.smallest} and {self.largest}"
+            )
+        return self
+
+
 class ColourConfig(StrictConfig):
     """Random changes of training images' colours, as torchvision's ColorJitter makes them, in this order."""
 
@@ -129,6 +158,10 @@ class DataConfig(StrictConfig):
     """Probability of a horizontal flip in training."""
     crop: CropConfig | None = None
     """Crop training images before they are resized; none by default."""
+    rotation: RotationConfig | None = None
+    """Rotate training images; not by default."""
+    scale_jitter: ScaleJitterConfig | None = None
+    """Resize training images by a random factor to a square of always the same size; not by default."""
     colour: ColourConfig | None = None
     """Change the colours of training images; none by default. Both images of stages 1 and 2 have the same."""
     aspect_ratio_group_factor: int = Field(0, ge=0, le=16)
@@ -155,6 +188,12 @@ class DataConfig(StrictConfig):
             raise ValueError(
                 "data.train and data.val name files, but data.dataset is the built-in shapes; --dataset coco takes them"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _one_crop(self) -> DataConfig:
+        if self.crop and self.scale_jitter:
+            raise ValueError("data.crop and data.scale_jitter both crop images; leave one of them out")
         return self
 
 

@@ -151,8 +151,8 @@ def _length(config: Config) -> str:
 
 
 def _peculiarities(config: Config) -> Iterator[str]:
-    if config.data.crop is not None:
-        yield "random crops"
+    changes = {"rotation": "rotations", "crop": "random crops", "scale_jitter": "large-scale jitter"}
+    yield from (name for key, name in changes.items() if getattr(config.data, key) is not None)
     if config.data.repeat_threshold is not None:
         yield "rare classes repeated"
     if config.finetune.freeze:

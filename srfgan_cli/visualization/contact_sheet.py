@@ -23,7 +23,7 @@ _COLUMNS = 4
 
 
 def contact_sheet(dataset: DetectionDataset, config: Config, *, training: bool, count: int) -> Image.Image:
-    """The first images of a training with their targets, cropped, resized and mirrored as it gets them.
+    """The first images of a training with their targets, augmented as it gets them.
 
     Args:
         dataset: opened as for training, or as for scores.

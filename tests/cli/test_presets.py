@@ -213,6 +213,14 @@ def test_the_repositories_recipe():
             "data.crop={smallest: 700}",
             "data.crop: the smallest crop is larger than the largest, got 700 and 600.",
         ),
+        (
+            "data.scale_jitter={smallest: 3}",
+            "data.scale_jitter: the smallest factor is larger than the largest, got 3.0 and 2.0.",
+        ),
+        (
+            "data={crop: {}, scale_jitter: {}}",
+            "data: data.crop and data.scale_jitter both crop images; leave one of them out",
+        ),
         ("seed=2024-01-01", "seed: Input should be a valid integer, got '2024-01-01'"),
         (f"seed={'9' * 5000}", "not valid YAML"),
         (

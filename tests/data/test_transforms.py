@@ -7,16 +7,9 @@ from torchvision.transforms.v2 import functional
 
 from srfgan.models.structures import MaskPatch, Polygons, Target
 from srfgan_cli.data.colours import ColourPolicy
-from srfgan_cli.data.transforms import (
-    ColouredPlacement,
-    Crop,
-    CroppedPlacement,
-    CropPolicy,
-    Placement,
-    ResizePolicy,
-    _resize,
-    resized,
-)
+from srfgan_cli.data.crop import Crop, CropPolicy
+from srfgan_cli.data.placement import Placement, _resize, resized
+from srfgan_cli.data.transforms import ResizePolicy, Steps
 
 ADJUST = [getattr(functional, f"adjust_{what}") for what in ("brightness", "contrast", "saturation", "hue")]
 
@@ -100,10 +93,10 @@ def test_flipping_twice_gives_the_target_back():
 
 def test_all_sizes_and_both_sides_are_drawn():
     policy = ResizePolicy((32, 48), 100, flip=0.5)
-    placements = [policy.draw((10, 20), torch.Generator().manual_seed(seed)) for seed in range(200)]
+    placements = [policy.draw((10, 20), torch.Generator().manual_seed(seed)).steps[0] for seed in range(200)]
     assert {placement.size for placement in placements} == {(32, 64), (48, 96)}
     assert 70 < sum(placement.flipped for placement in placements) < 130
-    assert not ResizePolicy((32,), 100).draw((10, 20), torch.Generator()).flipped
+    assert not ResizePolicy((32,), 100).draw((10, 20), torch.Generator()).steps[0].flipped
 
 
 CROPS = CropPolicy(0.5, (400, 500, 600), 384, 600)
@@ -137,14 +130,15 @@ def test_an_image_that_is_smaller_than_a_crop_stays_whole_in_that_direction():
 
 
 def test_crops_leave_sizes_and_sides_as_they_are_drawn_without_them():
-    plain, cropping = ResizePolicy((32, 48), 100, 0.5), ResizePolicy((32, 48), 100, 0.5, CROPS)
+    plain, cropping = ResizePolicy((32, 48), 100, 0.5), ResizePolicy((32, 48), 100, 0.5, crop=CROPS)
     both = list(zip(drawn(plain, (480, 640)), drawn(cropping, (480, 640)), strict=True))
-    uncropped = [(a, b) for a, b in both if isinstance(b, Placement)]
+    uncropped = [(a, b) for a, b in both if len(b.steps) == 1]
     assert 120 < len(uncropped) < 180 and all(a == b for a, b in uncropped)
     for a, b in both:
-        if isinstance(b, CroppedPlacement):
-            assert b.placement.flipped == a.flipped and b.placement.source == b.crop.size
-            assert min(b.placement.size) == min(a.size) or max(b.placement.size) == 100
+        if len(b.steps) == 2:
+            (whole,), (crop, placement) = a.steps, b.steps
+            assert placement.flipped == whole.flipped and placement.source == crop.size
+            assert min(placement.size) == min(whole.size) or max(placement.size) == 100
 
 
 @pytest.mark.parametrize("flipped", [False, True])
@@ -155,7 +149,7 @@ def test_masks_and_boxes_follow_the_crop(corner, size, flipped):
     """The reference is dense: the mask painted into the image is resized, cut and mirrored as pixels."""
     pixels, target = scene()
     crop = Crop(Placement((40, 60), (80, 120), flipped=False), corner, size)
-    placement = CroppedPlacement(crop, Placement(size, (100, 120), flipped))
+    placement = Steps((crop, Placement(size, (100, 120), flipped)))
     picture = torch.from_numpy(pixels * np.uint8(255)).repeat(3, 1, 1)
     image = placement.image(picture)
     assert image.shape == (3, 100, 120) and image.dtype == torch.uint8
@@ -229,9 +223,9 @@ def test_colours_change_as_colorjitter_changes_them_and_nothing_else_does():
             policy.draw((24, 32), torch.Generator().manual_seed(seed)) for policy in (plain, coloured)
         )
         assert torch.equal(without.target(target).boxes, with_.target(target).boxes)
-        if isinstance(with_, ColouredPlacement):
+        if len(with_.steps) == 2:
             changed += 1
-            drawn = with_.colours
+            drawn = with_.steps[1]
             assert abs(drawn.brightness - 1) <= 0.4 and abs(drawn.contrast - 1) <= 0.3
             assert abs(drawn.saturation - 1) <= 0.2 and abs(drawn.hue) <= 0.1
             if changed == 1:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from srfgan.models.errors import InputError
 from srfgan.models.structures import MaskPatch, Polygons
+from srfgan_cli.data.drawn import whole_mask
 from srfgan_cli.fit import pace
 from srfgan_cli.fit.experiment import plan_experiment, titled
 from srfgan_cli.fit.page import verdict
@@ -22,7 +23,6 @@ from srfgan_cli.presets.library import flatten, plain_twin
 from srfgan_cli.reproduction.graph import Settings, detector_job
 from srfgan_cli.reproduction.run_jobs import Stopped
 from srfgan_cli.screen.pages import duration
-from srfgan_cli.visualization.truth import whole_mask
 
 SHORT = [
     f"{stage}.solver.{key}"
