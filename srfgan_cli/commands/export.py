@@ -30,6 +30,13 @@ Images = Annotated[
     ),
 ]
 
+Half = Annotated[
+    bool,
+    typer.Option(
+        "--half", help="For onnx: networks in float16, half the size; boxes, scores and NMS in float32."
+    ),
+]
+
 
 def export(
     preset: Preset = None,
@@ -37,6 +44,7 @@ def export(
     format_: Format = "onnx",
     output: Output = None,
     image: Images = None,
+    half: Half = False,
     set_: Set = None,
     json: Json = False,
 ) -> None:
@@ -52,9 +60,11 @@ def export(
     if format_ == "hub":
         if image:
             raise InputError("--image: a shared folder is compared tensor by tensor, on no images.")
+        if half:
+            raise InputError("--half is for --format onnx, not for hub.")
         report = export_hub(config, weights, output)
     else:
-        report = export_preset(config, weights, format_, output, image or [])
+        report = export_preset(config, weights, format_, output, image or [], half=half)
     if json:
         from srfgan_cli.screen.console import print_json
 

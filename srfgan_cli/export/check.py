@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,12 +14,24 @@ from srfgan.models.structures import Detections
 from srfgan_cli.data.shapes import example_image
 from srfgan_cli.export.graph import Runtime
 
-BOX_TOLERANCE = 0.05
-"""Pixels."""
-SCORE_TOLERANCE = 1e-3
-MASK_TOLERANCE = 1e-2
-"""Of a mask's probability, at its worst cell."""
-_TOLERANCES = (BOX_TOLERANCE, SCORE_TOLERANCE, MASK_TOLERANCE)
+
+class Tolerance(NamedTuple):
+    """How far a detection may be from PyTorch's and still be the same one.
+
+    Attributes:
+        boxes: pixels.
+        scores: absolute.
+        masks: of a mask's probability, at its worst cell.
+    """
+
+    boxes: float
+    scores: float
+    masks: float
+
+
+FULL = Tolerance(0.05, 1e-3, 1e-2)
+HALF = Tolerance(1.0, 2e-2, 5e-2)
+"""For networks that compute in float16, compared with float32."""
 
 SAME_SHARE = 0.95
 """Of all detections. Where two candidates are equal but for rounding, NMS or a limit may choose the other
@@ -87,24 +99,29 @@ def lower_threshold(detector: Detector, images: dict[str, Tensor]) -> float | No
     return threshold if count else None
 
 
-def compare_on(detector: Detector, runtime: Runtime, images: dict[str, Tensor]) -> list[Difference]:
+def compare_on(
+    detector: Detector, runtime: Runtime, images: dict[str, Tensor], tolerance: Tolerance = FULL
+) -> list[Difference]:
     """Run a detector in PyTorch and as an exported file on the same images (3, H, W) and compare."""
     differences = []
     for name, image in images.items():
         with torch.no_grad():
             expected = detector.detect([image])[0]
         size = f"{image.shape[1]} x {image.shape[2]}"
-        differences.append(compare(expected, runtime(image), f"{name}, {size}"))
+        differences.append(compare(expected, runtime(image), f"{name}, {size}", tolerance))
     return differences
 
 
-def compare(expected: Detections, found: dict[str, Tensor], image: str) -> Difference:
+def compare(
+    expected: Detections, found: dict[str, Tensor], image: str, tolerance: Tolerance = FULL
+) -> Difference:
     """Pair what PyTorch and the file find on one image, in whatever order, and measure the pairs.
 
     Args:
         expected: PyTorch's, with `mask_probs` (R, M, M) if the detector has masks, and their scores if it has them.
         found: the file's outputs by name.
         image: how to call the image.
+        tolerance: within which two detections are the same.
     """
     ours, theirs = _pairs(expected, found)
     boxes = (expected.boxes[ours] - found["boxes"][theirs]).abs().amax(dim=1)
@@ -115,7 +132,7 @@ def compare(expected: Detections, found: dict[str, Tensor], image: str) -> Diffe
     if expected.mask_probs is not None:
         masks = (expected.mask_probs[ours] - found["masks"][theirs]).abs().amax(dim=(1, 2))
     errors = torch.stack([boxes, scores, masks], dim=1)
-    errors = errors[(errors <= torch.tensor(_TOLERANCES)).all(dim=1)]
+    errors = errors[(errors <= torch.tensor(tolerance)).all(dim=1)]
     largest = errors.amax(dim=0).tolist() if len(errors) else [0.0, 0.0, 0.0]
     if expected.mask_probs is None:
         largest[2] = None

@@ -27,19 +27,23 @@ _OUTPUTS = {
 }
 
 
-def contract(config: Config, categories: CategoryMap | None, outputs: tuple[str, ...]) -> dict[str, str]:
+def contract(
+    config: Config, categories: CategoryMap | None, outputs: tuple[str, ...], *, half: bool = False
+) -> dict[str, str]:
     """The metadata of an exported file: plain text or JSON by key.
 
     Args:
         config: the preset; its test-time size is what the weights expect.
         categories: what the labels mean; None where the checkpoint does not say, which is stored as null.
         outputs: names of the graph's outputs.
+        half: whether its networks compute in float16; inputs and outputs are float32 all the same.
     """
     resize = {"short_side": config.data.test_short_side, "max_side": config.data.test_max_side}
     records = categories.to_records() if categories is not None else None
     return {
         "producer": f"srfgan {__version__}",
         "preset": config.name,
+        "networks": "float16" if half else "float32",
         "input": json.dumps(_INPUT | {"smallest_side": smallest_side(config.model)}),
         "resize": json.dumps(resize),
         "score_threshold": f"{config.model.inference.score_threshold:g}",

@@ -16,8 +16,11 @@ from srfgan.models.errors import InputError
 from srfgan_cli.data.images import read_image
 from srfgan_cli.data.open import policy
 from srfgan_cli.export.check import (
+    FULL,
+    HALF,
     Difference,
     ExportMismatchError,
+    Tolerance,
     agree,
     check_images,
     compare_on,
@@ -51,6 +54,7 @@ class ExportReport:
 
     Attributes:
         preset: its name.
+        half: whether its networks compute in float16.
         weights: the file they came from.
         differences: one for each image of the check; none if detectron2 is not there to run its file.
         threshold: the score from which detections were compared, below the preset's where nothing passed that.
@@ -59,6 +63,7 @@ class ExportReport:
     preset: str
     weights: Path
     format: Format
+    half: bool
     output: Path
     differences: list[Difference]
     threshold: float
@@ -69,6 +74,7 @@ class ExportReport:
             "preset": self.preset,
             "weights": str(self.weights),
             "format": self.format,
+            "half": self.half,
             "output": str(self.output),
             "bytes": self.output.stat().st_size,
             "config": str(config_beside(self.output)) if self.format == "detectron2" else None,
@@ -79,7 +85,13 @@ class ExportReport:
 
 
 def export_preset(
-    config: Config, weights: Path | None, format: Format, output: Path | None, images: Sequence[Path] = ()
+    config: Config,
+    weights: Path | None,
+    format: Format,
+    output: Path | None,
+    images: Sequence[Path] = (),
+    *,
+    half: bool = False,
 ) -> ExportReport:
     """Write a preset's detector as a file that agrees with PyTorch.
 
@@ -95,12 +107,15 @@ def export_preset(
         output: None: beside the weights, named like them; `runs/published/<preset>/` for the authors'.
         images: files to compare on, resized as the preset tests; none: two built-in scenes. A blank image comes
             to either.
+        half: for `onnx`, networks that compute in float16; compared with float32 within wider tolerances.
 
     Raises:
         InputError: weights, images or output that cannot be used, packages that are not installed, or a detector
             that detectron2 does not have.
         ExportMismatchError: the file does not find what PyTorch finds; it is not kept.
     """
+    if half and format != "onnx":
+        raise InputError(f"--half is for --format onnx, not for {format}.")
     if format == "onnx":
         require_onnx()
     if format == "detectron2":
@@ -117,20 +132,20 @@ def export_preset(
         files[config_beside(unchecked)] = config_beside(output)
     threshold = trained.detector.head.inference.score_threshold
     try:
-        run = _write(config, trained, format, unchecked, output)
+        run = _write(config, trained, format, unchecked, output, half)
         if run is None:
             stderr.print("detectron2 is not installed, so its files were written without running them.")
             differences = []
         else:
             pictures = check_images(smallest_side(trained.detector.config), shown)
-            differences = compare_on(trained.detector, run, pictures)
+            differences = compare_on(trained.detector, run, pictures, HALF if half else FULL)
             lower = (
                 None if any(one.total for one in differences) else lower_threshold(trained.detector, pictures)
             )
             if lower is not None:
                 threshold = lower
-                differences = _compare_lowered(config, trained, format, output, pictures, lower)
-            stderr.print(_table(differences, _RUNTIMES[format]))
+                differences = _compare_lowered(config, trained, format, output, pictures, lower, half)
+            stderr.print(_table(differences, _RUNTIMES[format], HALF if half else FULL))
             _check_agreement(differences, output)
         for file, place in files.items():
             file.replace(place)
@@ -140,7 +155,7 @@ def export_preset(
     size = output.stat().st_size / 1e6
     names = " and ".join(str(place) for place in files.values())
     stderr.print(styled(("Done.", "bold"), f" {names}, {size:.1f} MB"))
-    return ExportReport(config.name, source, format, output, differences, threshold)
+    return ExportReport(config.name, source, format, half, output, differences, threshold)
 
 
 def _compare_lowered(
@@ -150,6 +165,7 @@ def _compare_lowered(
     output: Path,
     pictures: dict[str, Tensor],
     threshold: float,
+    half: bool,
 ) -> list[Difference]:
     """The comparison of a file of its own, the detector's with `threshold`, which does not stay."""
     own = trained.detector.head.inference.score_threshold
@@ -161,9 +177,9 @@ def _compare_lowered(
     try:
         with trained.detector.at_threshold(threshold):
             lowered = config.model_copy(update={"model": trained.detector.config})
-            run = _write(lowered, trained, format, path, path)
+            run = _write(lowered, trained, format, path, path, half)
             assert run is not None
-            return compare_on(trained.detector, run, pictures)
+            return compare_on(trained.detector, run, pictures, HALF if half else FULL)
     finally:
         for file in (path, *([config_beside(path)] if format == "detectron2" else [])):
             file.unlink(missing_ok=True)
@@ -187,7 +203,7 @@ def _read_images(config: Config, paths: Sequence[Path]) -> dict[str, Tensor]:
 
 
 def _write(
-    config: Config, trained: TrainedDetector, format: Format, path: Path, output: Path
+    config: Config, trained: TrainedDetector, format: Format, path: Path, output: Path, half: bool
 ) -> Runtime | None:
     """Write the file and open it in the runtime that it is for, if that is here."""
     if format == "detectron2":
@@ -196,9 +212,9 @@ def _write(
         return open_detectron2(path, trained.detector) if has_detectron2() else None
     program = trace(trained.detector)
     outputs = output_names(trained.detector.config)
-    metadata = contract(config, trained.categories, outputs)
+    metadata = contract(config, trained.categories, outputs, half=half)
     if format == "onnx":
-        write_onnx(program, outputs, metadata, path)
+        write_onnx(program, outputs, metadata, path, half=half)
         return open_onnx(path)
     write_pt2(program, metadata, path)
     return open_pt2(path)
@@ -246,8 +262,9 @@ def _check_agreement(differences: list[Difference], output: Path) -> None:
         )
 
 
-def _table(differences: list[Difference], runtime: str) -> Table:
-    table = Table(title=f"{runtime} against PyTorch: largest differences")
+def _table(differences: list[Difference], runtime: str, tolerance: Tolerance) -> Table:
+    allowed = f"{tolerance.boxes:g} px, {tolerance.scores:g} and {tolerance.masks:g} are allowed"
+    table = Table(title=f"{runtime} against PyTorch: largest differences", caption=allowed)
     table.add_column("image", no_wrap=True)
     for heading in ("same", "boxes (px)", "scores", "masks"):
         table.add_column(heading, justify="right")

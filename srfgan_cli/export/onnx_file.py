@@ -34,7 +34,12 @@ def require_onnx() -> None:
 
 
 def write_onnx(
-    program: ExportedProgram, outputs: tuple[str, ...], metadata: Mapping[str, str], path: Path
+    program: ExportedProgram,
+    outputs: tuple[str, ...],
+    metadata: Mapping[str, str],
+    path: Path,
+    *,
+    half: bool = False,
 ) -> None:
     """Write a traced detector as one self-contained file (ONNX allows 2 GB).
 
@@ -43,6 +48,7 @@ def write_onnx(
         outputs: names of its outputs.
         metadata: stored as the model's `metadata_props`.
         path: written atomically.
+        half: with networks in float16 (`half.to_half`).
 
     Raises:
         InputError: the file cannot be written.
@@ -61,6 +67,10 @@ def write_onnx(
             verbose=False,
         )
     assert converted is not None
+    if half:
+        from srfgan_cli.export.half import to_half
+
+        to_half(converted.model)
     model = converted.model_proto
     height, width = model.graph.input[0].type.tensor_type.shape.dim[1:]
     height.dim_param, width.dim_param = "height", "width"

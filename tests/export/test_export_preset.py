@@ -103,7 +103,7 @@ def test_where_nothing_is_found_a_lower_threshold_is_compared(srfgan, trained, t
     picture = tmp_path / "own [red] é.png"
     to_pil_image(example_image(96)).save(picture)
 
-    def write(config, trained, format, path, output):
+    def write(config, trained, format, path, output, half):
         threshold = trained.detector.head.inference.score_threshold
         assert threshold == config.model.inference.score_threshold
         path.write_text(str(threshold))
@@ -146,7 +146,7 @@ def test_images_that_cannot_be_compared_on(srfgan, trained, tmp_path, side, mess
 def test_a_file_that_disagrees_is_not_kept(srfgan, trained, monkeypatch):
     made = trained("faster_rcnn_r18_fpn")
 
-    def write(config, detector, format, path, output):
+    def write(config, detector, format, path, output, half):
         path.write_bytes(b"written")
 
         def run(image):
@@ -172,6 +172,7 @@ def test_a_file_that_disagrees_is_not_kept(srfgan, trained, monkeypatch):
         (["--output", "nowhere/model.onnx"], "the folder nowhere does not exist"),
         (["--weights", "missing.pt"], "missing.pt do not exist"),
         (["--format", "torchscript"], "'onnx', 'pt2'"),
+        (["--format", "pt2", "--half"], "--half is for --format onnx, not for pt2"),
     ],
 )
 def test_bad_input_is_one_message(srfgan, tmp_path, arguments, message):
