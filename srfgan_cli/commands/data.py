@@ -1,4 +1,4 @@
-"""`srfgan data`: look at a data set before training on it, split it, convert it."""
+"""`srfgan data`: look at a data set before training on it, split it, convert it, merge it with others."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Root = Annotated[
     typer.Argument(help="A data set's folder, as other commands have it at --data-root.", metavar="DIR"),
 ]
 
-app = typer.Typer(help="Check, show, split and convert data sets.", no_args_is_help=True)
+app = typer.Typer(help="Check, show, split, convert and merge data sets.", no_args_is_help=True)
 
 
 @app.command()
@@ -145,4 +145,49 @@ def split(
     stderr.print(
         f"  --train-json {paths['train']} --train-images {images} --val-json {paths['val']} --val-images {images}"
     )
+    print_path(destination)
+
+
+@app.command()
+def merge(
+    destination: Annotated[Path, typer.Argument(help="A new folder.", metavar="DEST")],
+    sources: Annotated[
+        list[Path],
+        typer.Argument(help="Two or more data sets, in any layouts that are read.", metavar="SOURCE..."),
+    ],
+    rename: Annotated[
+        list[str] | None,
+        typer.Option("--rename", help="A class's name in the new data set. Repeatable.", metavar="OLD=NEW"),
+    ] = None,
+    only: Annotated[
+        str | None, typer.Option("--only", help="Keep only these classes, with commas.", metavar="A,B")
+    ] = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Allow classes that not every data set has labelled.")
+    ] = False,
+    link: Annotated[bool, typer.Option("--link", help="Hard links instead of copies of the images.")] = False,
+) -> None:
+    """Write several data sets as one in COCO's layout, with one list of classes, by name."""
+    from srfgan.models.errors import InputError
+    from srfgan_cli.data.merge import merge as write
+    from srfgan_cli.screen.console import print_path, stderr
+
+    if len(sources) < 2:
+        raise InputError("data merge: name two data sets or more after the new folder")
+    pairs = [pair.partition("=") for pair in rename or []]
+    for old, equals, new in pairs:
+        if not (old and equals and new):
+            raise InputError(f"--rename {old}{equals}{new}: must be OLD=NEW, the names of a class")
+    done = write(
+        sources,
+        destination,
+        renamed={old: new for old, _, new in pairs},
+        only=[name.strip() for name in only.split(",")] if only else [],
+        partial=partial,
+        link=link,
+    )
+    names = ", ".join(done.classes)
+    stderr.print(f"{done.images} images, {done.objects} objects of {len(done.classes)} classes: {names}")
+    if done.left_out:
+        stderr.print(f"{done.left_out} objects of other classes left out")
     print_path(destination)

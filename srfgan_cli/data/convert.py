@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,10 +16,9 @@ from srfgan.models.errors import InputError
 from srfgan.models.structures import MaskPatch
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.documents import coco_document
+from srfgan_cli.data.new_folder import check_new, place_images, write_coco, write_text
 from srfgan_cli.data.split_files import Layout, Split
-from srfgan_cli.machine.files import write_atomically
 from srfgan_cli.screen.console import stderr
-from srfgan_cli.screen.progress import progress_bar
 
 Format = Literal["coco", "yolo"]
 
@@ -43,8 +40,7 @@ def convert(layout: Layout, destination: Path, to: Format, *, link: bool) -> Non
     Raises:
         InputError: data that cannot be used, splits of different classes, or a folder that cannot be written.
     """
-    if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
-        raise InputError(f"{destination}: there is something already; name a new folder")
+    check_new(destination)
     splits = {
         split: (CocoIndex.of(files.read(), files.images, check=files.check), files.images)
         for split, files in layout.splits.items()
@@ -57,10 +53,9 @@ def convert(layout: Layout, destination: Path, to: Format, *, link: bool) -> Non
     for split, (index, folder) in splits.items():
         index.report.tell()
         images = destination / (f"{split}2017" if to == "coco" else f"images/{split}")
-        _place_images(index, folder, images, link=link)
+        place_images(index, folder, images, link=link)
         if to == "coco":
-            name = f"image_info_{split}2017" if split == "test" else f"instances_{split}2017"
-            _write(destination / "annotations" / f"{name}.json", json.dumps(coco_document(index)))
+            write_coco(coco_document(index), destination, split)
         else:
             _write_labels(index, destination / "labels" / split, lost)
     if to == "yolo":
@@ -138,35 +133,13 @@ def _check_for_yolo(splits: dict[Split, tuple[CocoIndex, Path]]) -> None:
             )
 
 
-def _place_images(index: CocoIndex, folder: Path, images: Path, *, link: bool) -> None:
-    with progress_bar() as progress:
-        task = progress.add_task(f"images of {images.name}", total=len(index))
-        for row in range(len(index)):
-            name = index.file_name(row)
-            place = images / name
-            try:
-                place.parent.mkdir(parents=True, exist_ok=True)
-                if link:
-                    place.hardlink_to((folder / name).resolve())
-                else:
-                    shutil.copyfile(folder / name, place)
-            except OSError as error:
-                hint = "; without --link images are copied" if link else ""
-                raise InputError(f"{place}: cannot be written ({error.strerror}){hint}") from None
-            progress.advance(task)
-
-
 def _write_labels(index: CocoIndex, folder: Path, lost: Counter[str]) -> None:
     for row in range(len(index)):
         path = (folder / index.file_name(row)).with_suffix(".txt")
-        _write(path, "".join(f"{line}\n" for line in yolo_lines(index, row, lost)))
+        write_text(path, "".join(f"{line}\n" for line in yolo_lines(index, row, lost)))
 
 
 def _describe(splits: dict[Split, tuple[CocoIndex, Path]], destination: Path) -> None:
     names = next(iter(splits.values()))[0].categories.names
     description = {split: f"images/{split}" for split in splits} | {"nc": len(names), "names": list(names)}
-    _write(destination / "data.yaml", yaml.safe_dump(description, sort_keys=False, allow_unicode=True))
-
-
-def _write(path: Path, text: str) -> None:
-    write_atomically(path, lambda file: file.write(text.encode()))
+    write_text(destination / "data.yaml", yaml.safe_dump(description, sort_keys=False, allow_unicode=True))

@@ -349,6 +349,55 @@ def test_a_split_moves_no_image_when_others_are_added_and_keeps_groups_together(
     assert srfgan("data", "split", "first", "--data-root", tiny.root).code == 2
 
 
+def test_data_sets_of_two_layouts_become_one_with_classes_by_name(tiny, srfgan, tmp_path):
+    tiny.write()
+    tiny.write("val")
+    other = type(tiny)(tmp_path / "more" / tiny.root.name)
+    other.content["categories"] = [{"id": 1, "name": "Dog"}, {"id": 2, "name": "bird"}]
+    for record, category in zip(other.content["annotations"], (1, 2, 1), strict=True):
+        record["category_id"] = category
+    yolo = other.write_yolo(tmp_path / "more" / "yolo" / tiny.root.name, "images/train")
+
+    def merged(where, *options, code=0):
+        done = srfgan("data", "merge", where, tiny.root, yolo, *options)
+        assert done.code == code, done.err
+        return done.err
+
+    said = merged("all", code=2)
+    assert f"{tiny.root} has no Dog, bird; {yolo} has no cat, dog" in said and "--rename OLD=NEW" in said
+    assert "there are Dog, bird, cat, dog" in merged("all", "--rename", "hound=dog", code=2)
+    assert not Path("all").exists()
+
+    said = merged("both", "--rename", "Dog=dog", "--only", "dog")
+    assert "9 images, 6 objects of 1 classes: dog" in said and "3 objects of other classes left out" in said
+    merged("three", "--rename", "Dog=dog", "--partial", "--link")
+    train = CocoIndex.load(Path("three/annotations/instances_train2017.json"), Path("three/train2017"))
+    assert train.categories.names == ("cat", "dog", "bird") and len(train) == 6
+    name = tiny.root.name
+    files = [f"{name}/{record['file_name']}" for record in tiny.content["images"]]
+    assert [train.file_name(row) for row in range(3)] == files
+    assert sorted(train.file_name(row) for row in range(3, 6)) == [
+        f.replace(name, f"{name}-2") for f in files
+    ]
+    found = {
+        (
+            train.file_name(row),
+            train.categories.names[train.labels[place]],
+            *train.truth_boxes[place].tolist(),
+        )
+        for row in range(len(train))
+        for place in train.rows(row)
+    }
+    expected = {
+        (f"{folder}/{record['file_name']}", called.lower(), *box)
+        for one, folder in ((tiny, name), (other, f"{name}-2"))
+        for record in one.content["images"]
+        for _, called, box in one.objects(record["id"])
+    }
+    assert {(*key[:2], *np.round(key[2:], 6).tolist()) for key in found} == expected
+    assert len(CocoIndex.load(Path("three/annotations/instances_val2017.json"), Path("three/val2017"))) == 3
+
+
 def test_a_sheet_shows_what_training_gets(tiny, srfgan):
     tiny.write()
     small = ["--preset", "demo", "--set", "data.dataset=coco", "--set", "data.flip=1"]
