@@ -236,11 +236,22 @@ class SolverConfig(StrictConfig):
     checkpoint_every: int = Field(2500, ge=1, le=LONGEST)
     evaluate_every: int = Field(0, ge=0, le=LONGEST)
     """Evaluate the detector on the val split every so many iterations; 0: only at the end."""
+    patience: int | None = Field(None, ge=1, le=LONGEST)
+    """Stop after so many evaluations without a better AP, of masks where there are any; None: never early. The best
+    detector is kept in `best.pt` in any case."""
 
     @model_validator(mode="after")
     def _milestones_in_order(self) -> SolverConfig:
         if any(b <= a for a, b in zip([0, *self.milestones], self.milestones, strict=False)):
             raise ValueError(f"milestones must be positive and increasing, got {self.milestones}")
+        return self
+
+    @model_validator(mode="after")
+    def _something_to_wait_for(self) -> SolverConfig:
+        if self.patience is not None and not self.evaluate_every:
+            raise ValueError(
+                f"patience counts evaluations on the way: set evaluate_every too, got {self.patience}"
+            )
         return self
 
     def shortened(self, iterations: int) -> SolverConfig:
@@ -304,6 +315,14 @@ class PretrainConfig(StrictConfig):
     distill: DistillConfig | None = None
     """Learn from a trained generator too: that of `--distill`, or of the run of `sources.distill`. None: the paper's
     loss."""
+
+    @model_validator(mode="after")
+    def _never_scored(self) -> PretrainConfig:
+        if self.solver.patience is not None:
+            raise ValueError(
+                f"stage 1 trains nothing that is scored: no patience, got {self.solver.patience}"
+            )
+        return self
 
 
 class ExtractConfig(StrictConfig):
@@ -451,6 +470,8 @@ class Config(StrictConfig):
     file (.pth, .pt, .pkl, .safetensors, .bin), of timm's names where the backbone is a `timm/NAME`."""
     sync_bn: bool = False
     """In training on several GPUs, `bn` norms take their statistics over all GPUs' images, in every stage."""
+    trackers: list[Literal["wandb", "mlflow"]] = Field([], max_length=2)
+    """Tools that get a training's losses, learning rate, scores and config too, each with an extra of its name."""
     seed: int = Field(0, ge=0, le=2**32 - 1)
     """Of the first weights, the order of images and every random choice."""
     rows: list[RowName] = Field([], max_length=1000)

@@ -31,6 +31,7 @@ FREE_TO_CHANGE = (
     "checkpoint_every",
     "evaluate_every",
     "accumulate",
+    "trackers",
     "description",
     "rows",
     "num_classes",
@@ -90,6 +91,11 @@ class Run:
     def page(self) -> Path:
         """How the training goes, for people; its pictures are in the folder `training`."""
         return self.folder / "training.html"
+
+    @property
+    def tracked(self) -> Path:
+        """Which runs at trackers this one is, by their names."""
+        return self.folder / "trackers.json"
 
     @property
     def results(self) -> Path:
@@ -154,6 +160,7 @@ class Run:
                 self.page,
                 self.results,
                 self.evaluation,
+                self.tracked,
             ):
                 path.unlink(missing_ok=True)
             for name in ("tensorboard", "training"):

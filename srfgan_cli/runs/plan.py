@@ -16,6 +16,7 @@ from srfgan_cli.runs.folder import Run
 from srfgan_cli.runs.given import weight_file
 from srfgan_cli.runs.graph import SourceName, needed_sources, source_presets
 from srfgan_cli.runs.published import PUBLISHED, published_file
+from srfgan_cli.runs.trackers import require_trackers
 from srfgan_cli.screen.console import print_json, stderr, stdout, styled
 from srfgan_cli.screen.options import StageName, TrainOptions, data_overrides
 
@@ -86,6 +87,7 @@ def make_plan(options: TrainOptions) -> Plan:
             f"Preset '{config.name}' upsamples by '{config.model.neck.upsampler}': there is no generator to train. "
             "Choose a preset with srf or afi, or --set model.neck.upsampler=srf."
         )
+    require_trackers(config.trackers)
     config = _with_distillation(_with_self_training(config, options), options)
     run = Run(options.output_dir) if options.output_dir else Run.default(options.stage, config.name)
     options = _decided(options, run)

@@ -1,4 +1,4 @@
-"""TensorBoard's file of a run's numbers, written where it is called.
+"""TensorBoard's file of a run's numbers and pictures, written where it is called.
 
 torch's SummaryWriter writes in a thread of its own: when the disk is full that dies with a traceback, and the run goes
 on without it, or waits for it.
@@ -6,13 +6,16 @@ on without it, or waits for it.
 
 from __future__ import annotations
 
+import io
 import itertools
 import os
 import socket
 import time
 from pathlib import Path
 
+from PIL import Image
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard.summary import scalar
 
@@ -20,7 +23,7 @@ _numbers = itertools.count()
 
 
 class Board:
-    """Appends scalars to a new file of `folder`; every method may raise OSError.
+    """Appends to a new file of `folder`; every method may raise OSError.
 
     Args:
         folder: made.
@@ -40,6 +43,15 @@ class Board:
     def add(self, name: str, value: float, step: int) -> None:
         """Write one number."""
         self._write(Event(summary=scalar(name, value), step=step))
+
+    def show(self, name: str, picture: Image.Image, step: int) -> None:
+        """Write one picture."""
+        content = io.BytesIO()
+        picture.save(content, "JPEG", quality=82)
+        image = Summary.Image(
+            height=picture.height, width=picture.width, colorspace=3, encoded_image_string=content.getvalue()
+        )
+        self._write(Event(summary=Summary(value=[Summary.Value(tag=name, image=image)]), step=step))
 
     def flush(self) -> None:
         """Hand everything to the operating system."""

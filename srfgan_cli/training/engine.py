@@ -25,6 +25,15 @@ from srfgan_cli.training.metrics import MetricsLog
 from srfgan_cli.training.optim import set_lr
 from srfgan_cli.training.progress import TrainingProgress
 from srfgan_cli.training.stage import Stage
+from srfgan_cli.training.watch import Pictures
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What an evaluation gives to the log: `{"box": {...}, ...}`, and pictures of what was found."""
+
+    scores: dict[str, Any]
+    pictures: Pictures
 
 
 @dataclass
@@ -33,14 +42,16 @@ class Hooks:
 
     Attributes:
         save: write a checkpoint of the trainer's state, which it is given.
-        evaluate: score the detector, which it is given with the iteration, and return `{"box": {...}, ...}`; None
-            where there is nothing to score.
+        evaluate: score the detector, which it is given with the iteration; None where there is nothing to score.
         logged: there is more in the log, after a checkpoint or an evaluation.
+        enough: whether the logged evaluations say that it gets no better; asked where `patience` is set, where there is
+            a log.
     """
 
     save: Callable[[dict[str, Any]], None]
-    evaluate: Callable[[nn.Module, int], dict[str, Any]] | None = None
+    evaluate: Callable[[nn.Module, int], Scored] | None = None
     logged: Callable[[], None] = lambda: None
+    enough: Callable[[], bool] = lambda: False
 
 
 @dataclass
@@ -103,7 +114,7 @@ class Trainer:
         self.iteration = state["iteration"]
 
     def run(self) -> None:
-        """Train to the end.
+        """Train to the end, or until evaluations are no better for longer than `patience` has it.
 
         Raises:
             Interrupted: a signal asked to stop; the state is saved.
@@ -114,7 +125,7 @@ class Trainer:
             if self._stopped_before_scoring():
                 self._evaluate()
             started, images, first = time.perf_counter(), 0, self.iteration
-            while self.iteration < self.solver.iterations:
+            while self.iteration < self.solver.iterations and not self._has_enough():
                 lr = set_lr(self.stage.optimizers.values(), self.iteration, self.solver)
                 images += self.step()
                 self.iteration += 1
@@ -214,15 +225,22 @@ class Trainer:
             return False
         return self.world.any(self.log is not None and not self.log.has_evaluation(self.iteration))
 
+    def _has_enough(self) -> bool:
+        """Whether the evaluation of this iteration, also one before a resume, was the last without a better score."""
+        if self.solver.patience is None or not self._evaluation_due():
+            return False
+        return self.world.any(self.log is not None and self.hooks.enough())
+
     def _evaluate(self) -> None:
         assert self.hooks.evaluate is not None
-        scores = self.hooks.evaluate(self.average.modules["detector"], self.iteration)
+        scored = self.hooks.evaluate(self.average.modules["detector"], self.iteration)
         self.stage.train()
         if self.log is not None:
-            self.log.write(self.iteration, {"evaluation": scores})
+            self.log.show(self.iteration, scored.pictures)
+            self.log.write(self.iteration, {"evaluation": scored.scores})
             self.hooks.logged()
         if self.progress is not None:
-            self.progress.scores(self.iteration, scores)
+            self.progress.scores(self.iteration, scored.scores)
 
 
 @contextlib.contextmanager

@@ -10,11 +10,13 @@ from typing import Any
 
 from srfgan.models.errors import InputError
 from srfgan_cli.machine.files import write_atomically
+from srfgan_cli.runs.trackers import Trackers
 from srfgan_cli.training.board import Board
+from srfgan_cli.training.watch import Pictures
 
 
 class MetricsLog:
-    """Appends one JSON object per line, and the same numbers to TensorBoard.
+    """Appends one JSON object per line, and the same numbers to TensorBoard and, where there are any, trackers.
 
     On resume, lines past the checkpoint's iteration are cut: the iterations run again.
 
@@ -22,7 +24,8 @@ class MetricsLog:
         InputError: here and in every method: the disk is full, or something is in the place of a file or folder.
     """
 
-    def __init__(self, folder: Path, start: int) -> None:
+    def __init__(self, folder: Path, start: int, trackers: Trackers | None = None) -> None:
+        self._trackers = trackers
         self._path = folder / "metrics.jsonl"
         self._evaluated = self._keep_until(start)
         with _writing(folder):
@@ -42,6 +45,14 @@ class MetricsLog:
             if "evaluation" in values:
                 self._board.flush()  # once the file has it, a run that goes on does not score again
             self._file.write(json.dumps({"iteration": iteration, **values}) + "\n")
+        if self._trackers is not None:
+            self._trackers.log(iteration, dict(_scalars(values)))
+
+    def show(self, iteration: int, pictures: Pictures) -> None:
+        """Give pictures of one iteration to TensorBoard."""
+        with _writing(self._path.parent):
+            for name, picture in pictures.items():
+                self._board.show(name, picture, iteration)
 
     def flush(self) -> None:
         """Hand everything to the operating system, which keeps it if this process is killed."""
@@ -50,7 +61,9 @@ class MetricsLog:
             self._board.flush()
 
     def close(self) -> None:
-        """Flush both."""
+        """Flush all."""
+        if self._trackers is not None:
+            self._trackers.close()
         with _writing(self._path.parent):
             try:
                 self._file.close()

@@ -26,18 +26,21 @@ from srfgan_cli.machine.devices import Devices
 from srfgan_cli.machine.distributed import World, open_world
 from srfgan_cli.machine.files import first_line, write_atomically
 from srfgan_cli.presets.config import Config
+from srfgan_cli.presets.library import flatten
 from srfgan_cli.runs.folder import Run, logged
 from srfgan_cli.runs.lock import require_idle, sole_use
 from srfgan_cli.runs.plan import Plan, announce
+from srfgan_cli.runs.scores import ap_of, without_gain
+from srfgan_cli.runs.trackers import Trackers
 from srfgan_cli.screen.console import print_json, stderr, styled
 from srfgan_cli.training.build import build_stage
 from srfgan_cli.training.checkpoint import header, load_checkpoint, save_checkpoint
-from srfgan_cli.training.engine import Hooks, Trainer
+from srfgan_cli.training.engine import Hooks, Scored, Trainer
 from srfgan_cli.training.metrics import MetricsLog
 from srfgan_cli.training.progress import TrainingProgress
 from srfgan_cli.training.self_training import open_pseudo_labels
 from srfgan_cli.training.stage import Stage
-from srfgan_cli.training.watch import Nobody, Watch
+from srfgan_cli.training.watch import Nobody, Pictures, Watch
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,6 @@ def train_stage(plan: Plan, devices: Devices, watch: Watch | None = None) -> Rep
             if world.is_main:
                 _take_up(plan, config, splits.train)
             watch = watch if watch is not None and world.is_main else Nobody()
-            watch.begin(splits.train, splits.val)
             report = _run(plan, stage, splits, world, watch)
             if world.is_main:
                 _conclude(plan, report)
@@ -171,11 +173,10 @@ def _describe(train: DetectionDataset, val: DetectionDataset | None, repeat_thre
 def _run(plan: Plan, stage: Stage, splits: Splits, world: World, watch: Watch) -> Report | None:
     """Train from the start or from the checkpoint, write the finished model, and give its evaluation."""
     reports: list[Report | None] = []
-    solver, run = plan.solver, plan.run
-    state: dict[str, Any] | None = load_checkpoint(run.checkpoint) if plan.options.resume else None
+    state: dict[str, Any] | None = load_checkpoint(plan.run.checkpoint) if plan.options.resume else None
     trainer = Trainer(
         stage,
-        solver,
+        plan.solver,
         world,
         _batches(plan, splits, world, state),
         _hooks(plan, stage, splits, world, reports, watch),
@@ -185,12 +186,7 @@ def _run(plan: Plan, stage: Stage, splits: Splits, world: World, watch: Watch) -
         if world.is_main:
             stderr.print(f"Continuing after iteration {trainer.iteration}.")
     if world.is_main:
-        with TrainingProgress(plan.stage, solver.iterations, trainer.iteration) as progress:
-            trainer.log, trainer.progress = MetricsLog(run.folder, trainer.iteration), progress
-            try:
-                trainer.run()
-            finally:
-                trainer.log.close()
+        _run_logged(trainer, plan, watch.begin(splits.train, splits.val))
     else:
         trainer.run()
     if stage.detector is None:
@@ -204,6 +200,26 @@ def _run(plan: Plan, stage: Stage, splits: Splits, world: World, watch: Watch) -
     if world.is_main:
         _finish(plan, stage, splits, trainer, report)
     return report
+
+
+def _run_logged(trainer: Trainer, plan: Plan, pictures: Pictures) -> None:
+    """Train in the main process, with what it logs and shows; `pictures` are of what it begins with."""
+    solver, run = plan.solver, plan.run
+    title = f"{plan.stage} {plan.config.name}"
+    trackers = Trackers(plan.config.trackers, run, title, flatten(plan.config))
+    with TrainingProgress(plan.stage, solver.iterations, trainer.iteration) as progress:
+        trainer.log, trainer.progress = MetricsLog(run.folder, trainer.iteration, trackers), progress
+        if trainer.iteration == 0:
+            trainer.log.show(0, pictures)
+        try:
+            trainer.run()
+        finally:
+            trainer.log.close()
+    if trainer.iteration < solver.iterations:
+        stderr.print(
+            f"Stopped early, after iteration {trainer.iteration} of {solver.iterations}: no better AP in "
+            f"{solver.patience} evaluation(s). The best is in {run.best}."
+        )
 
 
 def _continue(trainer: Trainer, state: dict[str, Any], splits: Splits, plan: Plan) -> None:
@@ -271,32 +287,29 @@ def _hooks(
         if world.is_main:
             save_checkpoint(plan.run.checkpoint, said | state)
 
-    def score(detector: nn.Module, iteration: int) -> dict[str, Any]:
+    def score(detector: nn.Module, iteration: int) -> Scored:
         report = _evaluate(plan, detector, splits, world)
         reports.append(report)
+        pictures: Pictures = {}
         if world.is_main:
             assert isinstance(detector, Detector)
-            watch.scored(iteration, detector)
+            pictures = watch.scored(iteration, detector)
         document = report.as_json() if report else {}
         scores = {task: document[task] for task in ("box", "mask") if document.get(task)}
         if world.is_main and plan.solver.evaluate_every and _is_best(plan.run, scores):
             weights = {"detector": detector.state_dict()}
             save_checkpoint(plan.run.best, said | {"iteration": iteration, "modules": weights})
-        return scores
+        return Scored(scores, pictures)
 
-    return Hooks(save, score if stage.detector is not None else None, watch.refresh)
+    def enough() -> bool:
+        return without_gain(logged(plan.run.metrics)) >= (plan.solver.patience or 0)
+
+    return Hooks(save, score if stage.detector is not None else None, watch.refresh, enough)
 
 
 def _is_best(run: Run, scores: Mapping[str, Mapping[str, float | None]]) -> bool:
-    """Whether no evaluation that the run has logged has a higher AP, of masks where there are any, else of boxes."""
-    task = "mask" if "mask" in scores else "box"
-    now = scores.get(task, {}).get("AP")
-    earlier = (
-        record["evaluation"].get(task, {}).get("AP")
-        for record in logged(run.metrics)
-        if "evaluation" in record
-    )
-    return now is not None and all(before is None or now > before for before in earlier)
+    """Whether no evaluation that the run has logged has as high an AP."""
+    return ap_of(scores) is not None and without_gain([*logged(run.metrics), {"evaluation": scores}]) == 0
 
 
 def _header(plan: Plan, stage: Stage, splits: Splits) -> dict[str, Any]:

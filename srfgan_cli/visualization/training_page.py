@@ -20,9 +20,11 @@ from srfgan.models.detector import Detector
 from srfgan_cli.data.dataset import DetectionDataset, Sample
 from srfgan_cli.machine.files import write_atomically
 from srfgan_cli.machine.precision import float32_products
-from srfgan_cli.presets.config import Config, StageName
+from srfgan_cli.presets.config import Config, SolverConfig, StageName
 from srfgan_cli.runs.folder import Run, logged
+from srfgan_cli.runs.scores import without_gain
 from srfgan_cli.screen.pages import figure, head, versions
+from srfgan_cli.training.watch import Pictures
 from srfgan_cli.visualization.contact_sheet import on_one_sheet, with_target
 from srfgan_cli.visualization.detections import draw
 from srfgan_cli.visualization.svg_chart import line_chart
@@ -52,17 +54,21 @@ class TrainingPage:
         self.folder = run.folder / "training"
         self.val: DetectionDataset | None = None
 
-    def begin(self, train: DetectionDataset, val: DetectionDataset | None) -> None:
+    def begin(self, train: DetectionDataset, val: DetectionDataset | None) -> Pictures:
         """Draw the first training images as the network gets them, and the truth of the val images."""
         self.val = val
         names = train.categories.names
         samples = [train[(number % len(train), number)] for number in range(min(SAMPLES, len(train)))]
-        self._save("samples", [with_target(one.image, one.target, names) for one in samples])
+        drawn = {
+            "samples": self._save("samples", [with_target(one.image, one.target, names) for one in samples])
+        }
         if val is not None:
-            self._save("truth", [with_target(one.image, one.target, names) for one in _examples(val)])
+            truth = [with_target(one.image, one.target, names) for one in _examples(val)]
+            drawn["truth"] = self._save("truth", truth)
         self.refresh()
+        return drawn
 
-    def scored(self, iteration: int, detector: Detector) -> None:
+    def scored(self, iteration: int, detector: Detector) -> Pictures:
         """Draw what the detector finds now in the same val images."""
         assert self.val is not None
         names = self.val.categories.names
@@ -75,7 +81,7 @@ class TrainingPage:
             drawn = draw(sample.image, found.to("cpu"), names, score_threshold=SCORE_THRESHOLD)
             pictures.append(to_pil_image(drawn))
         detector.train(training)
-        self._save(f"found-{iteration}", pictures)
+        return {"found": self._save(f"found-{iteration}", pictures)}
 
     def refresh(self) -> None:
         """Write the page from the log and the pictures."""
@@ -83,16 +89,18 @@ class TrainingPage:
         text = frame.substitute(self._values())
         write_atomically(self.run.page, lambda file: file.write(text.encode(errors="backslashreplace")))
 
-    def _save(self, name: str, pictures: Sequence[Image.Image]) -> None:
+    def _save(self, name: str, pictures: Sequence[Image.Image]) -> Image.Image:
         content = io.BytesIO()
-        on_one_sheet(pictures, _CELL, _WHITE).save(content, "JPEG", quality=82)
+        sheet = on_one_sheet(pictures, _CELL, _WHITE)
+        sheet.save(content, "JPEG", quality=82)
         write_atomically(self.folder / f"{name}.jpg", lambda file: file.write(content.getvalue()))
+        return sheet
 
     def _values(self) -> dict[str, str]:
         records = logged(self.run.metrics)
         solver = getattr(self.config, self.stage).solver
         reached = max((int(record["iteration"]) for record in records), default=0)
-        state = "Done" if reached >= solver.iterations else f"Iteration {reached:,} of {solver.iterations:,}"
+        state = _state(reached, solver, without_gain(records))
         series = _series(records)
         charts = [
             line_chart("losses", series["losses"], smooth=True),
@@ -125,6 +133,16 @@ class TrainingPage:
         for iteration in sorted((number for number in kept if number <= reached), reverse=True)[:ROUNDS]:
             title = f"Iteration {iteration:,}"
             yield f"<h3>{title}</h3>" + _figure(kept[iteration], f"Detections at iteration {iteration}")
+
+
+def _state(reached: int, solver: SolverConfig, since: int) -> str:
+    """How far a run is; `since` evaluations ago it was best."""
+    if reached >= solver.iterations:
+        return "Done"
+    place = f"iteration {reached:,} of {solver.iterations:,}"
+    if solver.patience is not None and since >= solver.patience:
+        return f"Stopped early, at {place}: no better AP in {since} evaluation(s)"
+    return place.capitalize()
 
 
 def _examples(val: DetectionDataset) -> list[Sample]:

@@ -14,7 +14,8 @@ from srfgan.models.errors import InputError
 from srfgan_cli.machine.distributed import World
 from srfgan_cli.machine.interrupt import Interrupted
 from srfgan_cli.presets.config import SolverConfig
-from srfgan_cli.training.engine import Hooks, Trainer
+from srfgan_cli.runs.scores import without_gain
+from srfgan_cli.training.engine import Hooks, Scored, Trainer
 
 WORLD = World(torch.device("cpu"))
 
@@ -66,8 +67,14 @@ class StatefulStage(LinearStage):
 class Log:
     """Keeps what a run would write."""
 
-    def __init__(self):
-        self.lines = []
+    def __init__(self, lines=()):
+        self.lines = list(lines)
+
+    def has_evaluation(self, iteration):
+        return any(line["iteration"] == iteration and "evaluation" in line for line in self.lines)
+
+    def show(self, iteration, pictures):
+        pass
 
     def write(self, iteration, values):
         self.lines.append({"iteration": iteration, **values})
@@ -145,6 +152,36 @@ def test_the_average_is_the_recursion_and_survives_a_resume():
     resumed.run()
     for name, value in saved[8]["modules"]["linear"].items():
         assert torch.equal(resumed.average.modules["linear"].state_dict()[name], value), name
+
+
+def test_patience_ends_at_the_same_iteration_however_often_a_run_is_cut_off():
+    """The best is iteration 4's; its equal at 6 is no better, and 8 is the second in a row."""
+    settings = solver(iterations=12, evaluate_every=2, patience=2, checkpoint_every=100)
+    scores = {2: None, 4: 3.0, 6: 3.0, 8: 2.0}
+    saved = {}
+
+    def run(lines=(), state=None):
+        stage, log = LinearStage(settings), Log(lines)
+        stage.modules["detector"] = stage.modules["linear"]
+        hooks = Hooks(
+            lambda state: saved.setdefault(state["iteration"], _copy(state)),
+            lambda _, iteration: Scored({"box": {"AP": scores[iteration]}}, {}),
+            enough=lambda: without_gain(log.lines) >= settings.patience,
+        )
+        begun = Trainer(stage, settings, WORLD, batches(4), hooks, log)
+        if state is not None:
+            begun.load_state(state)
+        begun.run()
+        assert begun.iteration == 8
+        return log.lines
+
+    whole = [line for line in run() if "evaluation" in line]
+    assert [line["iteration"] for line in whole] == [2, 4, 6, 8]
+    assert whole == [line for line in run(whole[:2], saved[4]) if "evaluation" in line]
+    assert whole == [
+        line for line in run(whole[:3], saved[8]) if "evaluation" in line
+    ]  # cut off while it was scored
+    assert whole == run(whole, saved[8])  # and behind that
 
 
 def test_accumulated_steps_equal_one_large_batch():

@@ -1,10 +1,13 @@
 """A training's page: what its charts say, and that a run writes it, keeps its best, and trains as without."""
 
+import io
 import json
 import re
 from xml.etree import ElementTree
 
 import pytest
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from srfgan_cli.visualization.svg_chart import line_chart
 
@@ -35,17 +38,18 @@ def test_a_chart_of_next_to_nothing(values):
     assert line_chart("x", {"a": [(1, float("nan"))]}) == ""
 
 
-def test_a_training_draws_its_page_and_keeps_its_best(srfgan, tiny, tmp_path):
+def test_a_training_draws_its_page_keeps_its_best_and_stops_when_it_gets_no_better(srfgan, tiny, tmp_path):
     schedule = (
         "finetune.solver.evaluate_every=2",
         "finetune.solver.log_every=1",
         "finetune.solver.lr=0.0001",
+        "finetune.solver.patience=1",
     )
     options = [
         "--preset",
         "mask_rcnn_r18_fpn_nn",
         "--iterations",
-        "5",
+        "9",
         "--batch-size",
         "2",
         "--devices",
@@ -54,17 +58,37 @@ def test_a_training_draws_its_page_and_keeps_its_best(srfgan, tiny, tmp_path):
     done = srfgan("finetune", *options, *tiny(*schedule), "--output-dir", "run")
     assert done.code == 0, done.err
     folder = tmp_path / "run"
-    text = (folder / "training.html").read_text()
-    assert "<h1>Done</h1>" in text and not re.search(r"https?://(?!www.w3)|<script", text)
-    assert all(f"<h3>Iteration {iteration}</h3>" in text for iteration in (2, 4, 5))
-    assert text.count("<img ") == 1 + 1 + 3, "samples, truth, three evaluations"
-
     log = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     scores = {line["iteration"]: line["evaluation"]["mask"]["AP"] for line in log if "evaluation" in line}
+    evaluated, values = list(scores), list(scores.values())
+    worse = [place for place in range(1, len(values)) if values[place] <= values[place - 1]]
+    last = worse[0] if worse else 4
+    assert evaluated == [2, 4, 6, 8, 9][: last + 1]
+    if last < 4:
+        assert (
+            f"Stopped early, after iteration {evaluated[-1]} of 9: no better AP in 1 evaluation(s)"
+            in done.err
+        )
+
+    text = (folder / "training.html").read_text()
+    headline = (
+        "Done"
+        if last == 4
+        else f"Stopped early, at iteration {evaluated[-1]} of 9: no better AP in 1 evaluation"
+    )
+    assert f"<h1>{headline}" in text and not re.search(r"https?://(?!www.w3)|<script", text)
+    assert all(f"<h3>Iteration {iteration}</h3>" in text for iteration in evaluated)
+    assert text.count("<img ") == 1 + 1 + len(evaluated), "samples, truth, evaluations"
+    board = EventAccumulator(str(folder / "tensorboard"), size_guidance={"images": 0})
+    board.Reload()
+    steps = {name: [event.step for event in board.Images(name)] for name in board.Tags()["images"]}
+    assert steps == {"samples": [0], "truth": [0], "found": evaluated}
+    assert Image.open(io.BytesIO(board.Images("found")[0].encoded_image_string)).width > 64
+
     scored = srfgan("eval", "--weights", folder / "best.pt", "--json", "--output-dir", "best")
     assert json.loads(scored.out)["mask"]["AP"] == max(scores.values())
 
     again = srfgan(
         "finetune", *options, *tiny(*schedule), "--output-dir", "run", "--overwrite", "--iterations", "1"
     )
-    assert again.code == 0 and not (folder / "training" / "found-5.jpg").exists()
+    assert again.code == 0 and not (folder / "training" / "found-2.jpg").exists()
