@@ -88,6 +88,8 @@ def _type(field: dict[str, Any], kinds: dict[str, Any]) -> str:
         return ", ".join(f"`{value}`" for value in field.get("enum", [field.get("const")]))
     if field.get("type") == "array":
         return f"list of {_type(field['items'], kinds)}" if field.get("items") else "list"
+    if "additionalProperties" in field and field.get("type") == "object":
+        return f"names with {_type(field['additionalProperties'], kinds)}"
     below, above = (
         field.get("minimum", field.get("exclusiveMinimum")),
         field.get("maximum", field.get("exclusiveMaximum")),
