@@ -15,9 +15,14 @@ from srfgan.models.errors import InputError
 from srfgan.models.structures import InstanceMask, Polygons, Target
 from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.data.coco import CocoIndex
+from srfgan_cli.data.copy_paste import draw_pasted
 from srfgan_cli.data.drawn import seen
 from srfgan_cli.data.images import read_image
+from srfgan_cli.data.mosaic import draw_centre, mosaic
+from srfgan_cli.data.placement import draw_below
 from srfgan_cli.data.transforms import OriginalSize, ResizePolicy
+
+Reading = tuple[Tensor, Target]
 
 Request = tuple[int, int]
 """Position in the data set, and the seed of this one reading's random choices."""
@@ -48,13 +53,13 @@ class DetectionDataset(Dataset[Sample]):
     Args:
         index: the checked annotations.
         folder: the image folder.
-        policy: resizing and flipping.
+        policy: resizing, flipping, and what else happens at random.
         masks: give targets with masks; instances without one are then left out.
         skip_empty: leave out images without any target (only crowds, or nothing), as detectron2 does in
             training, and images of a single pixel.
 
     Raises:
-        InputError: masks are wanted and there are none, or no image is left.
+        InputError: masks are wanted, or needed for copy-paste, and there are none, or no image is left.
     """
 
     def __init__(
@@ -74,6 +79,11 @@ class DetectionDataset(Dataset[Sample]):
             raise InputError(
                 f"{index.path}: no annotation has a usable 'segmentation', but a detector with masks needs them;"
                 " use a faster_rcnn preset, or add masks"
+            )
+        if policy.copy_paste and len(index.boxes) and not index.has_mask.any():
+            raise InputError(
+                f"{index.path}: no annotation has a usable 'segmentation', but data.copy_paste cuts objects out"
+                " by their masks; leave it out, or add masks"
             )
         usable = ~index.crowd & (index.has_mask if masks else torch.ones_like(index.crowd))
         self._usable = usable
@@ -137,30 +147,52 @@ class DetectionDataset(Dataset[Sample]):
         Raises:
             InputError: the file cannot be read or has not the size that the json says.
         """
+        return self._read(position, self._usable)
+
+    def __getitem__(self, request: Request) -> Sample:
+        position, seed = request
+        image, target = self._augmented(position, torch.Generator().manual_seed(seed))
+        height, width = self.sizes[position].tolist()
+        return Sample(
+            image=image,
+            target=target if self.masks else replace(target, masks=None),
+            image_id=int(self.index.image_ids[self.images[position]]),
+            original_size=(height, width),
+            index=position,
+        )
+
+    def _augmented(self, position: int, generator: torch.Generator) -> Reading:
+        """The image at this position after all that is drawn for it, of `generator` alone, and its target."""
+        source = self.read(position)
+        if _happens(self.policy.mosaic, generator):
+            others = [self.read(draw_below(len(self), generator)) for _ in range(3)]
+            height, width = self.sizes[position].tolist()
+            centre = draw_centre((height, width), generator)
+            source = mosaic([source, *others], (2 * height, 2 * width), centre)
+        image, target = self._changed(source, generator)
+        if _happens(self.policy.copy_paste, generator):
+            other = self._read(draw_below(len(self), generator), self._usable & self.index.has_mask)
+            image, target = draw_pasted(image, target, *self._changed(other, generator), generator)
+        # Once more at the end, as resizing makes objects of a pixel thinner.
+        return image, seen(target, (image.shape[1], image.shape[2])) if self.policy.needs_masks else target
+
+    def _changed(self, source: Reading, generator: torch.Generator) -> Reading:
+        image, target = source
+        steps = self.policy.draw((image.shape[1], image.shape[2]), generator)
+        return steps.image(image), steps.target(target)
+
+    def _read(self, position: int, usable: Tensor) -> Reading:
+        """As `read`, with the annotations of `usable` (A,) bool."""
         row = int(self.images[position])
         height, width = self.index.sizes[row].tolist()
-        target = self._target(row, height)
+        target = self._target(row, height, usable)
         # What a mask tells of beyond the image would come into sight beside it, in a turned one for instance.
         target = seen(target, (height, width)) if self.policy.needs_masks else target
         return read_image(self.image_path(position), (height, width)), target
 
-    def __getitem__(self, request: Request) -> Sample:
-        position, seed = request
-        image, target = self.read(position)
-        size = (image.shape[1], image.shape[2])
-        steps = self.policy.draw(size, torch.Generator().manual_seed(seed))
-        target = steps.target(target)
-        return Sample(
-            image=steps.image(image),
-            target=target if self.masks else replace(target, masks=None),
-            image_id=int(self.index.image_ids[self.images[position]]),
-            original_size=size,
-            index=position,
-        )
-
-    def _target(self, row: int, height: int) -> Target:
+    def _target(self, row: int, height: int, usable: Tensor) -> Target:
         every = self.index.rows(row)
-        kept = np.array(every, np.int64)[self._usable[every.start : every.stop].numpy()]
+        kept = np.array(every, np.int64)[usable[every.start : every.stop].numpy()]
         chosen = torch.from_numpy(kept)
         masks = None
         if self.masks or self.policy.needs_masks:
@@ -173,6 +205,11 @@ class DetectionDataset(Dataset[Sample]):
             return self.index.mask(annotation, height)
         corners = self.index.boxes[annotation].double().numpy()[[0, 1, 2, 1, 2, 3, 0, 3]]
         return Polygons((corners.reshape(4, 2),))
+
+
+def _happens(probability: float, generator: torch.Generator) -> bool:
+    """Nothing is drawn for what never happens, so that what is drawn besides stays the same."""
+    return probability > 0 and bool(torch.rand(1, generator=generator) < probability)
 
 
 def _why_none(index: CocoIndex) -> str:

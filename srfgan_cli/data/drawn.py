@@ -88,6 +88,24 @@ def seen(target: Target, size: tuple[int, int]) -> Target:
     return Target(as_boxes(boxes), target.labels[kept], masks)
 
 
+def overlap(
+    inner: tuple[int, int], corner: tuple[int, int], outer: tuple[int, int]
+) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Rows and columns that two images share, in the outer one's pixels and in the inner one's.
+
+    Args:
+        inner, outer: height and width.
+        corner: top and left of the inner image in the outer one; it may lie outside.
+    """
+    ours, theirs = [], []
+    for first, length, limit in zip(corner, inner, outer, strict=True):
+        low = min(max(first, 0), limit)
+        high = max(min(first + length, limit), low)
+        ours.append(slice(low, high))
+        theirs.append(slice(low - first, high - first))
+    return (ours[0], ours[1]), (theirs[0], theirs[1])
+
+
 def as_boxes(boxes: list[np.ndarray]) -> Tensor:
     """(R, 4) float32 of R arrays (4,)."""
     return torch.from_numpy(np.array(boxes, np.float32).reshape(-1, 4))

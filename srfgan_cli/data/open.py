@@ -84,7 +84,7 @@ def check_same_categories(train: DetectionDataset, val: DetectionDataset) -> Non
 
 
 def policy(config: DataConfig, training: bool) -> ResizePolicy:
-    """How a config rotates, crops, resizes, flips and colours."""
+    """How a config resizes images, and augments those for training."""
     if not training:
         return ResizePolicy((config.test_short_side,), config.test_max_side)
     return ResizePolicy(
@@ -95,6 +95,8 @@ def policy(config: DataConfig, training: bool) -> ResizePolicy:
         crop=_crop(config),
         scale_jitter=_made(ScaleJitterPolicy, config.scale_jitter),
         colours=_made(ColourPolicy, config.colour),
+        mosaic=config.mosaic.probability if config.mosaic else 0.0,
+        copy_paste=config.copy_paste.probability if config.copy_paste else 0.0,
     )
 
 

@@ -47,7 +47,7 @@ class Steps:
 
 @dataclass(frozen=True)
 class ResizePolicy:
-    """How images are resized and flipped.
+    """How images are resized and flipped, and what else happens to them at random.
 
     Attributes:
         short_sides: pixels; one is drawn for each image.
@@ -57,6 +57,8 @@ class ResizePolicy:
         crop: and then, before it is resized.
         scale_jitter: how it is resized instead of to one of `short_sides`.
         colours: what happens to its colours at the end.
+        mosaic: probability that four images are made one before all that.
+        copy_paste: probability that objects of another image are pasted over it after that.
     """
 
     short_sides: tuple[int, ...]
@@ -66,11 +68,13 @@ class ResizePolicy:
     crop: CropPolicy | None = None
     scale_jitter: ScaleJitterPolicy | None = None
     colours: ColourPolicy | None = None
+    mosaic: float = 0.0
+    copy_paste: float = 0.0
 
     @property
     def needs_masks(self) -> bool:
         """Whether targets must have masks, because boxes are drawn anew around them."""
-        return self.rotation is not None or self.scale_jitter is not None
+        return bool(self.rotation or self.scale_jitter or self.mosaic or self.copy_paste)
 
     def draw(self, size: tuple[int, int], generator: torch.Generator) -> Steps:
         """The random choices for one image of `size` (height, width), all from `generator`."""
@@ -98,6 +102,8 @@ class OriginalSize:
     """In the place of a `ResizePolicy`: images as their files have them."""
 
     needs_masks: ClassVar[bool] = False
+    mosaic: ClassVar[float] = 0.0
+    copy_paste: ClassVar[float] = 0.0
 
     def draw(self, size: tuple[int, int], generator: torch.Generator) -> Placement:
         """The placement that changes nothing; `generator` is not used."""

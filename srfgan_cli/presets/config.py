@@ -111,6 +111,21 @@ class ScaleJitterConfig(StrictConfig):
         return self
 
 
+class MosaicConfig(StrictConfig):
+    """Four training images made one before anything else happens to it (Bochkovskiy et al., YOLOv4, 2020)."""
+
+    probability: float = Field(0.5, gt=0, le=1)
+    """Of a mosaic in an image's place: of it and three others, which meet at a random point."""
+
+
+class CopyPasteConfig(StrictConfig):
+    """Objects of other training images, cut out by their masks and pasted over an image (Ghiasi et al., Simple
+    Copy-Paste, 2021, who have `scale_jitter` with it)."""
+
+    probability: float = Field(0.5, gt=0, le=1)
+    """Of pasting into an image: about half of the objects of another one, augmented like it."""
+
+
 class ColourConfig(StrictConfig):
     """Random changes of training images' colours, as torchvision's ColorJitter makes them, in this order."""
 
@@ -162,6 +177,10 @@ class DataConfig(StrictConfig):
     """Rotate training images; not by default."""
     scale_jitter: ScaleJitterConfig | None = None
     """Resize training images by a random factor to a square of always the same size; not by default."""
+    mosaic: MosaicConfig | None = None
+    """Train on mosaics of four images; not by default."""
+    copy_paste: CopyPasteConfig | None = None
+    """Paste objects of other images into training images; not by default. The data must have masks."""
     colour: ColourConfig | None = None
     """Change the colours of training images; none by default. Both images of stages 1 and 2 have the same."""
     aspect_ratio_group_factor: int = Field(0, ge=0, le=16)

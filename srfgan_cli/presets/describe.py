@@ -151,7 +151,13 @@ def _length(config: Config) -> str:
 
 
 def _peculiarities(config: Config) -> Iterator[str]:
-    changes = {"rotation": "rotations", "crop": "random crops", "scale_jitter": "large-scale jitter"}
+    changes = {
+        "mosaic": "mosaics",
+        "rotation": "rotations",
+        "crop": "random crops",
+        "scale_jitter": "large-scale jitter",
+        "copy_paste": "copy-paste",
+    }
     yield from (name for key, name in changes.items() if getattr(config.data, key) is not None)
     if config.data.repeat_threshold is not None:
         yield "rare classes repeated"
