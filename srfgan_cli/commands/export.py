@@ -26,7 +26,9 @@ Output = Annotated[
 Images = Annotated[
     list[Path] | None,
     typer.Option(
-        "--image", help="An image to compare on, instead of built-in ones; repeatable.", metavar="FILE"
+        "--image",
+        help="An image, or a folder of them, to compare on instead of built-in ones; repeatable.",
+        metavar="FILE|DIR",
     ),
 ]
 
@@ -34,6 +36,16 @@ Half = Annotated[
     bool,
     typer.Option(
         "--half", help="For onnx: networks in float16, half the size; boxes, scores and NMS in float32."
+    ),
+]
+
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-size",
+        min=1,
+        help="For onnx and pt2: a file that takes so many images of one size at a time.",
+        metavar="N",
     ),
 ]
 
@@ -45,6 +57,7 @@ def export(
     output: Output = None,
     image: Images = None,
     half: Half = False,
+    batch_size: BatchSize = None,
     set_: Set = None,
     json: Json = False,
 ) -> None:
@@ -60,11 +73,11 @@ def export(
     if format_ == "hub":
         if image:
             raise InputError("--image: a shared folder is compared tensor by tensor, on no images.")
-        if half:
-            raise InputError("--half is for --format onnx, not for hub.")
+        if half or batch_size is not None:
+            raise InputError("--half and --batch-size are for --format onnx, not for hub.")
         report = export_hub(config, weights, output)
     else:
-        report = export_preset(config, weights, format_, output, image or [], half=half)
+        report = export_preset(config, weights, format_, output, image or [], half=half, batch=batch_size)
     if json:
         from srfgan_cli.screen.console import print_json
 

@@ -48,7 +48,14 @@ Tiles = Annotated[
 Overlap = Annotated[
     float, typer.Option("--overlap", min=0, max=0.9, help="Share of a tile that the next one sees too.")
 ]
-BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Images, frames or tiles at a time.")]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-size",
+        min=1,
+        help="Images, frames or tiles at a time; default: 1, or what an .onnx file takes.",
+    ),
+]
 Save = Annotated[
     str,
     typer.Option(
@@ -77,7 +84,7 @@ def predict(
     tta: TTA = False,
     tiles: Tiles = None,
     overlap: Overlap = 0.2,
-    batch_size: BatchSize = 1,
+    batch_size: BatchSize = None,
     devices: Devices = "auto",
     precision: Precision = None,
     save: Save = "pictures,results,csv",
@@ -111,7 +118,7 @@ def predict(
     stderr.print(f"Weights: {path}")
     request = Request(
         score_threshold=score_threshold,
-        batch_size=batch_size,
+        batch_size=batch_size or predictor.batch_size,
         tiles=tiles,
         overlap=overlap,
         classes=classes,

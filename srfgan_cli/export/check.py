@@ -12,7 +12,7 @@ from torch import Tensor
 from srfgan.models.detector import Detector
 from srfgan.models.structures import Detections
 from srfgan_cli.data.shapes import example_image
-from srfgan_cli.export.graph import Runtime
+from srfgan_cli.export.graph import Runtime, split_batch
 
 
 class Tolerance(NamedTuple):
@@ -100,15 +100,26 @@ def lower_threshold(detector: Detector, images: dict[str, Tensor]) -> float | No
 
 
 def compare_on(
-    detector: Detector, runtime: Runtime, images: dict[str, Tensor], tolerance: Tolerance = FULL
+    detector: Detector,
+    runtime: Runtime,
+    images: dict[str, Tensor],
+    tolerance: Tolerance = FULL,
+    batch: int | None = None,
 ) -> list[Difference]:
-    """Run a detector in PyTorch and as an exported file on the same images (3, H, W) and compare."""
+    """Run a detector in PyTorch and as an exported file on the same images (3, H, W) and compare.
+
+    A file for a `batch` of so many gets each image and its mirror image in turn, and every one of them is compared.
+    """
     differences = []
     for name, image in images.items():
-        with torch.no_grad():
-            expected = detector.detect([image])[0]
-        size = f"{image.shape[1]} x {image.shape[2]}"
-        differences.append(compare(expected, runtime(image), f"{name}, {size}", tolerance))
+        title = f"{name}, {image.shape[1]} x {image.shape[2]}"
+        views = [image.flip(-1) if at % 2 else image for at in range(batch or 1)]
+        of_views = [runtime(image)] if batch is None else split_batch(runtime(torch.stack(views)), batch)
+        for at, (view, found) in enumerate(zip(views, of_views, strict=True)):
+            with torch.no_grad():
+                expected = detector.detect([view])[0]
+            place = "" if batch is None else f", place {at}"
+            differences.append(compare(expected, found, title + place, tolerance))
     return differences
 
 

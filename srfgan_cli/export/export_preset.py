@@ -13,7 +13,7 @@ from rich.table import Table
 from torch import Tensor
 
 from srfgan.models.errors import InputError
-from srfgan_cli.data.images import read_image
+from srfgan_cli.data.images import list_images, read_image
 from srfgan_cli.data.open import policy
 from srfgan_cli.export.check import (
     FULL,
@@ -44,8 +44,25 @@ from srfgan_cli.screen.console import stderr, styled
 
 Format = Literal["onnx", "pt2", "detectron2"]
 
+OF_FOLDER = 16
+"""Images of a folder that files are compared on: evenly spaced in the order of their names."""
+
 _SUFFIXES = {"onnx": ".onnx", "pt2": ".pt2", "detectron2": ".pth"}
 _RUNTIMES = {"onnx": "onnxruntime", "pt2": "torch.export", "detectron2": "detectron2"}
+
+
+@dataclass(frozen=True)
+class _Graph:
+    """What kind of file is written; see `export_preset`."""
+
+    format: Format
+    half: bool
+    batch: int | None
+
+    @property
+    def tolerance(self) -> Tolerance:
+        """Of the comparison with PyTorch."""
+        return HALF if self.half else FULL
 
 
 @dataclass(frozen=True)
@@ -55,6 +72,7 @@ class ExportReport:
     Attributes:
         preset: its name.
         half: whether its networks compute in float16.
+        batch: how many images it takes at a time; None: one, without an axis for it.
         weights: the file they came from.
         differences: one for each image of the check; none if detectron2 is not there to run its file.
         threshold: the score from which detections were compared, below the preset's where nothing passed that.
@@ -64,6 +82,7 @@ class ExportReport:
     weights: Path
     format: Format
     half: bool
+    batch: int | None
     output: Path
     differences: list[Difference]
     threshold: float
@@ -75,6 +94,7 @@ class ExportReport:
             "weights": str(self.weights),
             "format": self.format,
             "half": self.half,
+            "batch_size": self.batch,
             "output": str(self.output),
             "bytes": self.output.stat().st_size,
             "config": str(config_beside(self.output)) if self.format == "detectron2" else None,
@@ -92,6 +112,7 @@ def export_preset(
     images: Sequence[Path] = (),
     *,
     half: bool = False,
+    batch: int | None = None,
 ) -> ExportReport:
     """Write a preset's detector as a file that agrees with PyTorch.
 
@@ -105,9 +126,10 @@ def export_preset(
         format: `onnx` for onnxruntime, `pt2` for `torch.export.load`, `detectron2` for weights and config of
             detectron2, which are not run where it is not installed.
         output: None: beside the weights, named like them; `runs/published/<preset>/` for the authors'.
-        images: files to compare on, resized as the preset tests; none: two built-in scenes. A blank image comes
-            to either.
+        images: files to compare on, and folders, of whose images `OF_FOLDER` are taken; resized as the preset tests.
+            None: two built-in scenes. A blank image comes to either.
         half: for `onnx`, networks that compute in float16; compared with float32 within wider tolerances.
+        batch: for `onnx` and `pt2`, always so many images of one size at a time; None: one, without an axis for it.
 
     Raises:
         InputError: weights, images or output that cannot be used, packages that are not installed, or a detector
@@ -116,10 +138,13 @@ def export_preset(
     """
     if half and format != "onnx":
         raise InputError(f"--half is for --format onnx, not for {format}.")
+    if batch is not None and format == "detectron2":
+        raise InputError("--batch-size is for --format onnx and pt2, not for detectron2.")
     if format == "onnx":
         require_onnx()
     if format == "detectron2":
         require_expressible(config.model)
+    graph = _Graph(format, half, batch)
     source = weights_of(config, weights)
     output = output or _default_output(config, weights, source, format)
     _check_output(output, format, source)
@@ -132,20 +157,20 @@ def export_preset(
         files[config_beside(unchecked)] = config_beside(output)
     threshold = trained.detector.head.inference.score_threshold
     try:
-        run = _write(config, trained, format, unchecked, output, half)
+        run = _write(config, trained, graph, unchecked, output)
         if run is None:
             stderr.print("detectron2 is not installed, so its files were written without running them.")
             differences = []
         else:
             pictures = check_images(smallest_side(trained.detector.config), shown)
-            differences = compare_on(trained.detector, run, pictures, HALF if half else FULL)
+            differences = compare_on(trained.detector, run, pictures, graph.tolerance, graph.batch)
             lower = (
                 None if any(one.total for one in differences) else lower_threshold(trained.detector, pictures)
             )
             if lower is not None:
                 threshold = lower
-                differences = _compare_lowered(config, trained, format, output, pictures, lower, half)
-            stderr.print(_table(differences, _RUNTIMES[format], HALF if half else FULL))
+                differences = _compare_lowered(config, trained, graph, output, pictures, lower)
+            stderr.print(_table(differences, _RUNTIMES[format], graph.tolerance))
             _check_agreement(differences, output)
         for file, place in files.items():
             file.replace(place)
@@ -155,17 +180,16 @@ def export_preset(
     size = output.stat().st_size / 1e6
     names = " and ".join(str(place) for place in files.values())
     stderr.print(styled(("Done.", "bold"), f" {names}, {size:.1f} MB"))
-    return ExportReport(config.name, source, format, half, output, differences, threshold)
+    return ExportReport(config.name, source, format, half, batch, output, differences, threshold)
 
 
 def _compare_lowered(
     config: Config,
     trained: TrainedDetector,
-    format: Format,
+    graph: _Graph,
     output: Path,
     pictures: dict[str, Tensor],
     threshold: float,
-    half: bool,
 ) -> list[Difference]:
     """The comparison of a file of its own, the detector's with `threshold`, which does not stay."""
     own = trained.detector.head.inference.score_threshold
@@ -177,11 +201,11 @@ def _compare_lowered(
     try:
         with trained.detector.at_threshold(threshold):
             lowered = config.model_copy(update={"model": trained.detector.config})
-            run = _write(lowered, trained, format, path, path, half)
+            run = _write(lowered, trained, graph, path, path)
             assert run is not None
-            return compare_on(trained.detector, run, pictures, HALF if half else FULL)
+            return compare_on(trained.detector, run, pictures, graph.tolerance, graph.batch)
     finally:
-        for file in (path, *([config_beside(path)] if format == "detectron2" else [])):
+        for file in (path, *([config_beside(path)] if graph.format == "detectron2" else [])):
             file.unlink(missing_ok=True)
 
 
@@ -189,7 +213,7 @@ def _read_images(config: Config, paths: Sequence[Path]) -> dict[str, Tensor]:
     """The images (3, H, W) float32 by file name, at the size that the preset tests at."""
     images: dict[str, Tensor] = {}
     smallest = smallest_side(config.model)
-    for path in paths:
+    for path in (file for named in paths for file in _files(named)):
         image = read_image(path)
         size = (image.shape[1], image.shape[2])
         resized = policy(config.data, training=False).draw(size, torch.Generator()).image(image)
@@ -202,19 +226,30 @@ def _read_images(config: Config, paths: Sequence[Path]) -> dict[str, Tensor]:
     return images
 
 
+def _files(named: Path) -> list[Path]:
+    """The file itself, or some of a folder's images."""
+    if not named.is_dir():
+        return [named]
+    files = list_images(named)
+    chosen = [files[at * len(files) // OF_FOLDER] for at in range(OF_FOLDER)]
+    if len(files) > OF_FOLDER:
+        stderr.print(f"Comparing on {OF_FOLDER} of the {len(files)} images of {named}.")
+    return list(dict.fromkeys(chosen))
+
+
 def _write(
-    config: Config, trained: TrainedDetector, format: Format, path: Path, output: Path, half: bool
+    config: Config, trained: TrainedDetector, graph: _Graph, path: Path, output: Path
 ) -> Runtime | None:
     """Write the file and open it in the runtime that it is for, if that is here."""
-    if format == "detectron2":
+    if graph.format == "detectron2":
         require_expressible(trained.detector.config)
         write_detectron2(config, trained, path, output)
         return open_detectron2(path, trained.detector) if has_detectron2() else None
-    program = trace(trained.detector)
-    outputs = output_names(trained.detector.config)
-    metadata = contract(config, trained.categories, outputs, half=half)
-    if format == "onnx":
-        write_onnx(program, outputs, metadata, path, half=half)
+    program = trace(trained.detector, graph.batch)
+    outputs = output_names(trained.detector.config, graph.batch)
+    metadata = contract(config, trained.categories, outputs, half=graph.half, batch=graph.batch)
+    if graph.format == "onnx":
+        write_onnx(program, outputs, metadata, path, half=graph.half)
         return open_onnx(path)
     write_pt2(program, metadata, path)
     return open_pt2(path)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from srfgan.models.errors import InputError
-from srfgan_cli.export.graph import INPUT_NAME, Runtime
+from srfgan_cli.export.graph import BATCH_NAME, BATCH_OUTPUT, INPUT_NAME, Runtime
 from srfgan_cli.machine.files import write_atomically
 
 OPSET = 18
@@ -61,7 +61,7 @@ def write_onnx(
         converted = torch.onnx.export(
             program,
             dynamo=True,
-            input_names=[INPUT_NAME],
+            input_names=[BATCH_NAME if BATCH_OUTPUT in outputs else INPUT_NAME],
             output_names=list(outputs),
             opset_version=OPSET,
             verbose=False,
@@ -72,7 +72,7 @@ def write_onnx(
 
         to_half(converted.model)
     model = converted.model_proto
-    height, width = model.graph.input[0].type.tensor_type.shape.dim[1:]
+    height, width = model.graph.input[0].type.tensor_type.shape.dim[-2:]
     height.dim_param, width.dim_param = "height", "width"
     for output in model.graph.output:
         output.type.tensor_type.shape.dim[0].dim_param = "detections"
@@ -107,11 +107,12 @@ def open_session(path: Path) -> Any:
 
 
 def runtime_of(session: Any) -> Runtime:
-    """A session as what takes an image and gives the outputs by name."""
+    """A session as what takes an image, or a batch, and gives the outputs by name."""
     names = [output.name for output in session.get_outputs()]
+    (given,) = (one.name for one in session.get_inputs())
 
     def run(image: Tensor) -> dict[str, Tensor]:
-        values = session.run(names, {INPUT_NAME: image.contiguous().numpy()})
+        values = session.run(names, {given: image.contiguous().numpy()})
         return {name: torch.from_numpy(value) for name, value in zip(names, values, strict=True)}
 
     return run

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from srfgan_cli.export.graph import OUTPUT_NAMES, Runtime
+from srfgan_cli.export.graph import Runtime
 from srfgan_cli.machine.files import write_atomically
 
 METADATA_FILE = "srfgan.json"
@@ -47,11 +47,13 @@ def open_pt2(path: Path) -> Runtime:
     """A .pt2 file, loaded by `torch.export.load` and run on the CPU."""
     import torchvision  # noqa: F401  (registers the operators that the graph calls)
 
+    extra = {METADATA_FILE: ""}
     with path.open("rb") as file:
-        module = torch.export.load(file).module()
+        module = torch.export.load(file, extra_files=extra).module()
+    names = list(json.loads(json.loads(extra[METADATA_FILE])["outputs"]))
 
     def run(image: Tensor) -> dict[str, Tensor]:
         with torch.no_grad():
-            return dict(zip(OUTPUT_NAMES, module(image), strict=False))
+            return dict(zip(names, module(image), strict=True))
 
     return run

@@ -77,7 +77,14 @@ def _from_onnx(path: Path, *, tta: bool, changed: bool) -> Predictor:
         raise InputError(
             f"{path}: does not say what its labels mean; export it from a checkpoint of a training here."
         )
-    return Predictor(model, model.categories, model.resize, torch.device("cpu"), model.lowest_score)
+    return Predictor(
+        model,
+        model.categories,
+        model.resize,
+        torch.device("cpu"),
+        model.lowest_score,
+        batch_size=model.batch or 1,
+    )
 
 
 def _unnamed(count: int) -> CategoryMap:

@@ -47,6 +47,7 @@ class Predictor:
         nms_iou: boxes of a class that overlap more are one object; for tiles.
         precision: of the networks.
         max_pixels: larger image files are refused.
+        batch_size: images that it takes at a time, whatever it is given; 1: as many as it is given.
     """
 
     model: Detects
@@ -57,6 +58,7 @@ class Predictor:
     nms_iou: float = 0.5
     precision: Precision = "fp32"
     max_pixels: int = MAX_PIXELS
+    batch_size: int = 1
 
     def predict(
         self,

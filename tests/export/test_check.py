@@ -1,12 +1,13 @@
 """The comparison that decides whether an exported file is kept."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from srfgan.models.structures import Detections
-from srfgan_cli.export.check import agree, compare
+from srfgan_cli.export.check import agree, compare, compare_on
 
 COUNT = 40
 
@@ -102,3 +103,24 @@ def test_nothing_found_on_either_side():
     nothing = Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
     assert agree([compare(nothing, outputs(nothing), "blank")])
     assert not agree([compare(nothing, outputs(detections(masks=False)), "blank")])
+
+
+def test_every_place_of_a_batch_is_compared():
+    """Each with its own detections, those of the image or of its mirror image."""
+
+    def detect(images):
+        left = images[0][0, 0, 0]
+        return [Detections(left.expand(1, 4), left[None] / 255, torch.zeros(1, dtype=torch.int64))]
+
+    def run(images, shift):
+        found = [outputs(detect([image])[0]) for image in images]
+        found[1]["boxes"] += shift
+        joined = {name: torch.cat([one[name] for one in found]) for name in found[0]}
+        return joined | {"image_index": torch.arange(len(images))}
+
+    image = torch.arange(4.0).expand(3, 5, 4)
+    detector = SimpleNamespace(detect=detect)
+    for shift, same in ((0.0, [1, 1, 1]), (0.1, [1, 0, 1])):
+        found = compare_on(detector, lambda x, shift=shift: run(x, shift), {"own.png": image}, batch=3)
+        assert [one.same for one in found] == same
+    assert [one.image for one in found] == [f"own.png, 5 x 4, place {place}" for place in range(3)]

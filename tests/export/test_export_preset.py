@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from itertools import pairwise
 
 import pytest
 import torch
@@ -98,12 +99,45 @@ def test_a_cascade_finds_the_same_in_onnxruntime(srfgan, trained, pictures):
         assert_same(found, outputs)
 
 
+@pytest.mark.slow
+def test_a_file_for_batches_finds_what_pytorch_finds_in_each_image(srfgan, trained, pictures, tmp_path):
+    made = trained("mask_rcnn_r18_fpn", "model.neck.upsampler=nn", TEN_LAYERS)
+    outcome = srfgan("export", *made.options, "--batch-size", "2", "--half", "--json")
+    assert outcome.code == 0, outcome.err
+    report = json.loads(outcome.out)
+    assert report["batch_size"] == 2 and report["half"] and len(report["images"]) == 2 * 3
+    places = {one["image"].rsplit(" ", 1)[1] for one in report["images"] if one["same"]}
+    assert places == {"0", "1"}
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for seed in range(3):
+        to_pil_image(example_image(96 + 32 * (seed == 1))).save(folder / f"{seed}.png")
+    alike = []
+    for name in ("model.onnx", "model.pt"):
+        given = (
+            "--score-threshold",
+            "0.05",
+            "--save",
+            "results",
+            "--output",
+            tmp_path / name.replace(".", "_"),
+        )
+        preset = made.options[:2] if name.endswith("pt") else ()
+        found = srfgan("predict", folder, "--weights", tmp_path / name, *preset, *given, "--json")
+        assert found.code == 0, found.err
+        alike.append(json.loads(found.out)["images"])
+    assert alike == [3, 3]
+
+
 def test_where_nothing_is_found_a_lower_threshold_is_compared(srfgan, trained, tmp_path, monkeypatch):
     made = trained("faster_rcnn_r18_fpn", "model.neck.upsampler=nn")
-    picture = tmp_path / "own [red] é.png"
+    folder = tmp_path / "own"
+    folder.mkdir()
+    picture = folder / "own [red] é.png"
     to_pil_image(example_image(96)).save(picture)
+    (folder / "notes.txt").touch()
 
-    def write(config, trained, format, path, output, half):
+    def write(config, trained, graph, path, output):
         threshold = trained.detector.head.inference.score_threshold
         assert threshold == config.model.inference.score_threshold
         path.write_text(str(threshold))
@@ -116,7 +150,7 @@ def test_where_nothing_is_found_a_lower_threshold_is_compared(srfgan, trained, t
 
     monkeypatch.setattr(export_preset, "_write", write)
     high = ("--set", "model.inference.score_threshold=1.0", "--set", "data.test_short_side=96")
-    outcome = srfgan("export", *made.options, *high, "--image", picture, "--json")
+    outcome = srfgan("export", *made.options, *high, "--image", folder, "--json")
     assert outcome.code == 0, outcome.err
     report = json.loads(outcome.out)
     assert report["score_threshold"] < 1
@@ -126,7 +160,7 @@ def test_where_nothing_is_found_a_lower_threshold_is_compared(srfgan, trained, t
     assert f"Compared {report['compared']} detections on 2 images" in outcome.err
     # What is kept has the threshold that was asked for, and nothing else stays.
     assert made.path.with_suffix(".onnx").read_text() == "1.0"
-    assert {path.name for path in tmp_path.iterdir()} == {"model.pt", "model.onnx", picture.name}
+    assert {path.name for path in tmp_path.iterdir()} == {"model.pt", "model.onnx", folder.name}
 
 
 @pytest.mark.parametrize(
@@ -143,10 +177,18 @@ def test_images_that_cannot_be_compared_on(srfgan, trained, tmp_path, side, mess
     assert {path.name for path in tmp_path.iterdir()} <= {"model.pt", "own.png"}
 
 
+def test_of_a_large_folder_images_from_all_over_are_compared_on(tmp_path):
+    for number in range(50):
+        (tmp_path / f"{number:02}.jpg").touch()
+    chosen = [int(path.stem) for path in export_preset._files(tmp_path)]
+    assert len(chosen) == export_preset.OF_FOLDER and (chosen[0], chosen[-1]) == (0, 46)
+    assert {after - before for before, after in pairwise(chosen)} == {3, 4}
+
+
 def test_a_file_that_disagrees_is_not_kept(srfgan, trained, monkeypatch):
     made = trained("faster_rcnn_r18_fpn")
 
-    def write(config, detector, format, path, output, half):
+    def write(config, detector, graph, path, output):
         path.write_bytes(b"written")
 
         def run(image):
@@ -173,6 +215,7 @@ def test_a_file_that_disagrees_is_not_kept(srfgan, trained, monkeypatch):
         (["--weights", "missing.pt"], "missing.pt do not exist"),
         (["--format", "torchscript"], "'onnx', 'pt2'"),
         (["--format", "pt2", "--half"], "--half is for --format onnx, not for pt2"),
+        (["--format", "detectron2", "--batch-size", "2"], "--batch-size is for --format onnx and pt2"),
     ],
 )
 def test_bad_input_is_one_message(srfgan, tmp_path, arguments, message):

@@ -7,7 +7,7 @@ from torch import nn
 from srfgan.models.factory import build_upsampler
 from srfgan.models.upsamplers import UPSAMPLERS
 from srfgan.models.upsamplers.seam import upsample_to
-from srfgan_cli.export.graph import DetectorGraph
+from srfgan_cli.export.graph import BatchGraph, DetectorGraph, output_names, split_batch
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -32,6 +32,16 @@ def test_the_graph_prepares_images_as_the_detector_does(trained, pictures, prese
         assert len(outputs) == (4 if made.detector.config.has_masks else 3)
         for ours, theirs in zip(expected, outputs, strict=True):
             torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-3)
+    batch = torch.stack([pictures[0], pictures[0].flip(-1)])
+    with torch.no_grad():
+        outputs = BatchGraph(made.detector)(batch)
+        mirrored = made.detector.detect([batch[1]])[0]
+    names = output_names(made.detector.config, 2)
+    assert names[-1] == "image_index"
+    parts = split_batch(dict(zip(names, outputs, strict=True)), 2)
+    for one, found in zip([made.expected[0], mirrored], parts, strict=True):
+        torch.testing.assert_close(found["boxes"], one.boxes, rtol=1e-4, atol=1e-3)
+        torch.testing.assert_close(found["scores"], one.scores, rtol=1e-4, atol=1e-3)
 
 
 class UpsampleTo(nn.Module):
