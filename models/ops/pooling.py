@@ -98,9 +98,8 @@ def _rows_by_level(levels: Tensor, numbers: Sequence[int]) -> list[Tensor]:
     """The rows of the boxes of each level."""
     if len(numbers) > 1 and not levels.is_meta:
         return rows_where([levels == level for level in numbers])
-    every = torch.arange(
-        len(levels), device=levels.device
-    )  # of the one level, with no wait for a GPU to count them
+    # Of the one level, with no wait for a GPU to count them; `len` would fix the number in an exported graph.
+    every = torch.arange(levels.shape[0], device=levels.device)
     # Boxes without values: as many of one level as of another.
     return list(every.tensor_split(len(numbers))) if levels.is_meta else [every]
 
