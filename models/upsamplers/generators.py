@@ -111,6 +111,22 @@ class DenseBlock(nn.Module):
         return torch.add(x, y, alpha=self.RESIDUAL_SCALE)
 
 
+def make_phases_equal(generator: nn.Module) -> None:
+    """Let the deconvolution start as a nearest-neighbour upsampling and a 3x3 convolution: no checkerboard yet.
+
+    Each pixel of a 2x2 cell is made by its own nine of the 36 taps, all from the same 3x3 pixels below; random ones
+    differ, which draws a grid of period two. As ICNR does for sub-pixel convolutions (Aitken et al. 2017).
+
+    Args:
+        generator: an `SRFGenerator` or `AFIGenerator`, changed in place.
+    """
+    with torch.no_grad():
+        taps = generator.get_parameter("up.weight")  # (C, C, 6, 6)
+        first = taps[..., ::2, ::2].clone()
+        for down, right in ((0, 1), (1, 0), (1, 1)):
+            taps[..., down::2, right::2] = first
+
+
 def _leaky(x: Tensor) -> Tensor:
     return F.leaky_relu(x, SLOPE, inplace=True)
 

@@ -334,6 +334,9 @@ class PretrainConfig(StrictConfig):
     distill: DistillConfig | None = None
     """Learn from a trained generator too: that of `--distill`, or of the run of `sources.distill`. None: the paper's
     loss."""
+    equal_phases: bool = False
+    """Start the generator's deconvolution with the same weights for all four pixels of a 2x2 cell, so that it draws no
+    grid of period two at first (ICNR's idea; not in the papers)."""
 
     @model_validator(mode="after")
     def _never_scored(self) -> PretrainConfig:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from srfgan.models.config import NeckConfig
 from srfgan.models.upsamplers import GENERATORS
-from srfgan_cli.presets.config import Config, StageName
+from srfgan_cli.presets.config import AdversarialConfig, Config, StageName
 from srfgan_cli.presets.library import dump_yaml, list_presets
 from srfgan_cli.screen.console import visible
 
@@ -99,6 +99,10 @@ def change_options(config: Config) -> str:
     return f"--iterations 1000 --set {stage}.solver.lr={getattr(config, stage).solver.lr / 2:g}"
 
 
+USUAL_WEIGHT = AdversarialConfig().weight
+"""Of the adversarial term: the papers'."""
+
+
 def train_images(config: Config) -> int:
     """Images that a pass over the training data sees: COCO's, unless the preset generates its own."""
     return config.data.shapes_train if config.data.dataset == "shapes" else COCO_TRAIN_IMAGES
@@ -165,6 +169,10 @@ def _peculiarities(config: Config) -> Iterator[str]:
         yield f"frozen: {', '.join(config.finetune.freeze)}"
     if "pretrain" in config.stages and config.pretrain.adversarial.weight == 0:
         yield "no adversarial term"
+    elif "pretrain" in config.stages and config.pretrain.adversarial.weight != USUAL_WEIGHT:
+        yield f"adversarial term of weight {config.pretrain.adversarial.weight:g}"
+    if "pretrain" in config.stages and config.pretrain.equal_phases:
+        yield "phases equal at first"
     if "pretrain" in config.stages and config.pretrain.distill is not None:
         yield "distilled" + (f" from {config.sources.distill}" if config.sources.distill else "")
     if "extract" in config.stages:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from srfgan.models import build_detector, build_discriminator, build_generator
 from srfgan.models.config import ModelConfig
 from srfgan.models.detector import Detector
+from srfgan.models.upsamplers.generators import make_phases_equal
 from srfgan.models.weights import read_checkpoint
 from srfgan.models.weights.generator import load_generator
 from srfgan_cli.data.categories import CategoryMap
@@ -48,9 +49,12 @@ def _build_pretrain(plan: Plan, model: ModelConfig, world: World) -> PretrainSta
     config = plan.config
     assert plan.guide is not None
     channels = model.neck.channels
+    generator = build_generator(model.neck.upsampler, channels, model.neck.generator)
+    if config.pretrain.equal_phases:
+        make_phases_equal(generator)
     return PretrainStage(
         sources.load_guide(plan.guide, model),
-        build_generator(model.neck.upsampler, channels, model.neck.generator),
+        generator,
         build_discriminator(config.discriminator, channels),
         config.pretrain.adversarial,
         config.data.degradation,

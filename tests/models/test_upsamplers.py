@@ -14,6 +14,7 @@ from srfgan.models import build_detector, build_discriminator, build_generator
 from srfgan.models.config import DiscriminatorConfig, NeckConfig
 from srfgan.models.factory import build_upsampler
 from srfgan.models.upsamplers import UPSAMPLERS
+from srfgan.models.upsamplers.generators import make_phases_equal
 from srfgan.models.upsamplers.seam import doubled
 
 
@@ -131,6 +132,18 @@ def test_untrained_generator_is_nearly_bilinear(name):
     output = build_generator(name, 32)(x)
     plain = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
     assert 0 < (output - plain).std() < 0.25 * plain.std()
+
+
+@pytest.mark.parametrize("name", ["srf", "afi"])
+def test_equal_phases_draw_no_grid(name):
+    torch.manual_seed(0)
+    generator = build_generator(name, 8)
+    x = torch.randn(1, 8, 5, 7)
+    assert (grid := generator.up(x))[..., ::2, ::2].sub(grid[..., 1::2, 1::2]).abs().max() > 0.1
+    make_phases_equal(generator)
+    taps = generator.up.weight[..., ::2, ::2].transpose(0, 1).flip(-2, -1)
+    plain = F.conv2d(x, taps, generator.up.bias, padding=1)
+    torch.testing.assert_close(generator.up(x), F.interpolate(plain, scale_factor=2, mode="nearest"))
 
 
 @pytest.mark.parametrize("name", ["srf", "afi"])
