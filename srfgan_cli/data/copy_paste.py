@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from srfgan.models.structures import InstanceMask, MaskPatch, Target
-from srfgan_cli.data.drawn import as_boxes, overlap, tight, visible
+from srfgan_cli.data.drawn import as_boxes, overlap, pixel_bounds, tight, visible
 from srfgan_cli.data.mosaic import together
 from srfgan_cli.data.placement import draw_below
 
@@ -93,7 +93,8 @@ def _uncovered(
 ) -> tuple[np.ndarray, InstanceMask] | None:
     """Box and mask of what is seen of an object; None: too little."""
     size = (cover.shape[0], cover.shape[1])
-    patch = visible(mask, size)
+    (left, top), (right, bottom) = (bound.tolist() for bound in pixel_bounds(mask.extent, size))
+    patch = visible(mask, size) if cover[top:bottom, left:right].any() else None
     if patch is None:
         return box, mask
     pixels, above = patch.pixels > 0, cover[_window(patch)]
