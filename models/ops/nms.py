@@ -11,11 +11,12 @@ def nms(boxes: Tensor, scores: Tensor, iou: float) -> Tensor:
     """Indices (K,) of the kept boxes (R, 4), best score first.
 
     torchvision promises an exported graph that two boxes at least are kept, so there two empty ones with
-    the lowest score of all go along: they overlap nothing, come out last and are dropped.
+    a lower score than any go along: they overlap nothing, come out last and are dropped. It is not the lowest
+    that there is, which OpenVINO takes for no score.
     """
     if torch.compiler.is_exporting():
         boxes = torch.cat([boxes, boxes.new_zeros(2, 4)])
-        scores = torch.cat([scores, scores.new_full((2,), torch.finfo(scores.dtype).min)])
+        scores = torch.cat([scores, scores.new_full((2,), 0.75 * torch.finfo(scores.dtype).min)])
         kept: Tensor = torchvision.ops.nms(boxes, scores, iou)[:-2]
     else:
         kept = torchvision.ops.nms(boxes, scores, iou)
