@@ -124,6 +124,8 @@ def test_python_example_runs(name, tmp_path):
 def test_an_exported_file_is_run_as_shown(name, srfgan, tmp_path):
     from trained_runs import save_run
 
+    for package in re.findall(r"^import (openvino|nncf)", BLOCKS[name], re.MULTILINE):
+        pytest.importorskip(package)
     run, suffix = save_run(tmp_path / "run"), EXPORTED.search(BLOCKS[name])[1]
     written = ("--format", suffix, "--output", f"detector.{suffix}")
     made = srfgan("export", "--weights", run / "model.pt", *written)
