@@ -20,6 +20,8 @@ from srfgan_cli.data.mixed import MixedBatches, MixedDataset
 from srfgan_cli.data.repeats import repeat_factors
 from srfgan_cli.data.sampler import EvaluationBatches, TrainingBatches
 
+_LOOK = 2.0
+"""Seconds between two looks of a worker for its parent."""
 _OPEN_FILES = 65536
 
 
@@ -189,20 +191,22 @@ def _start_worker(_worker: int) -> None:
     """Leave interrupts to the main process: it saves a checkpoint first and ends its workers itself.
 
     Ctrl-C, a closed terminal's SIGHUP and a scheduler's SIGTERM reach the whole process group. A worker therefore
-    ignores the first two and ends on the third only if its parent sent it. (The DataLoader has already set it to one
-    thread.)
+    ignores the first two and ends on the third only if its parent sent it. It ends with a parent that is killed, too:
+    torch's own look-out for that can wait for ever to hand over what nobody takes any more. (The DataLoader has already
+    set it to one thread.)
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):
+    if hasattr(signal, "sigtimedwait"):
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-        threading.Thread(target=_end_with_parent, daemon=True).start()
+        threading.Thread(target=_end_with_parent, args=[os.getppid()], daemon=True).start()
 
 
-def _end_with_parent() -> None:
-    parent = os.getppid()
-    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != parent:
-        pass
+def _end_with_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        told = signal.sigtimedwait([signal.SIGTERM], _LOOK)
+        if told is not None and told.si_pid == parent:
+            break
     os._exit(0)
 
 

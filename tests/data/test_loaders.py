@@ -1,11 +1,13 @@
 import multiprocessing
 import os
 import signal
+import time
 from itertools import islice
+from pathlib import Path
 
 import pytest
 import torch
-from forked import HANGS
+from forked import HANGS, start
 from torch.utils.data import DataLoader
 
 from srfgan.models.errors import InputError
@@ -111,3 +113,38 @@ def test_workers_end_with_the_iteration(dataset):
     for worker in workers:
         worker.join(HANGS)
     assert not any(worker.is_alive() for worker in workers)
+
+
+KILLED = """
+import multiprocessing, os, signal, time
+from pathlib import Path
+from srfgan_cli.data import loaders
+from srfgan_cli.data.open import open_split
+from srfgan_cli.presets.config import DataConfig
+
+loaders._collate = lambda samples: bytes(2**20)  # as masks of many objects; a pipe holds 64 KiB
+dataset = open_split(DataConfig(), Path(given), "train", training=True)
+batches = iter(loaders.build_train_loader(dataset, batch_size=2, workers=2))
+next(batches)
+print(*(worker.pid for worker in multiprocessing.active_children()), flush=True)
+time.sleep(1)  # until they have read ahead and wait
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_workers_end_with_a_process_that_is_killed(tiny, tmp_path):
+    tiny.write()
+    code, said = start(KILLED, str(tiny.root), tmp_path).ended()
+    workers = [int(pid) for pid in said.split()]
+    assert code == -signal.SIGKILL and len(workers) == 2
+    deadline = time.monotonic() + HANGS
+    while any(runs(pid) for pid in workers):
+        assert time.monotonic() < deadline, workers
+        time.sleep(0.1)
+
+
+def runs(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
