@@ -121,7 +121,7 @@ def make_phases_equal(generator: nn.Module) -> None:
         generator: an `SRFGenerator` or `AFIGenerator`, changed in place.
     """
     with torch.no_grad():
-        taps = generator.get_parameter("up.weight")  # (C, C, 6, 6)
+        taps = generator.get_parameter("up.weight")
         first = taps[..., ::2, ::2].clone()
         for down, right in ((0, 1), (1, 0), (1, 1)):
             taps[..., down::2, right::2] = first

@@ -26,7 +26,7 @@ OPTIONS = {
     "strict tiles tta weights",
     "visualize": "class_ data_root devices generator image layer methods output preset score_threshold set_ weights "
     "val_images val_json what",
-    "export": "format_ image json output preset set_ weights",
+    "export": "batch_size format_ half image json output preset set_ weights",
     "fit": f"{NAMED} batch_size data_root dataset devices dry_run json launcher output_dir overwrite precision preset "
     "scale seed set_",
     "demo": "devices output_dir overwrite seed",
