@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from srfgan.models.structures import Target
-from srfgan_cli.data.placement import Placement, draw_below, resized
+from srfgan_cli.data.placement import Placement, Window, draw_below, resized
 
 _LONGEST_SIDE = (
     32_768  # of an image to be cropped: a strip of 1 x 20000 pixels would become 7 billion of them
@@ -48,24 +47,8 @@ class CropPolicy:
         return low + draw_below(high - low + 1, generator)
 
 
-@dataclass(frozen=True)
-class Crop:
-    """A window of a resized image.
-
-    Attributes:
-        first: how the image is resized before.
-        corner: top and left of the window, in pixels of the resized image.
-        size: height and width of the window.
-    """
-
-    first: Placement
-    corner: tuple[int, int]
-    size: tuple[int, int]
-
-    def image(self, image: Tensor) -> Tensor:
-        """The window's pixels: (3, H, W) uint8 to (3, h, w) uint8."""
-        (top, left), (height, width) = self.corner, self.size
-        return self.first.image(image)[:, top : top + height, left : left + width]
+class Crop(Window):
+    """A window that lies within the resized image."""
 
     def target(self, target: Target) -> Target:
         """The target of the window: boxes are cut at its border, and objects of whose box nothing is left are dropped.
@@ -73,8 +56,8 @@ class Crop:
         A box is not drawn anew around what is left of its mask, as in DETR. Masks keep what lies outside the window,
         which no box reaches.
         """
-        (top, left), (height, width) = self.corner, self.size
-        moved = self.first.target(target).moved(-left, -top)
+        height, width = self.size
+        moved = self.moved(target)
         limit = moved.boxes.new_tensor([width, height, width, height])
         boxes = torch.minimum(moved.boxes.clamp(min=0), limit)
         kept = (boxes[:, 2:] - boxes[:, :2] > _THINNEST).all(dim=1)

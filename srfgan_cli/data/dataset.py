@@ -16,7 +16,7 @@ from srfgan.models.structures import InstanceMask, Polygons, Target
 from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.copy_paste import draw_pasted
-from srfgan_cli.data.drawn import seen
+from srfgan_cli.data.drawn import corners, seen
 from srfgan_cli.data.images import read_image
 from srfgan_cli.data.mosaic import draw_centre, mosaic
 from srfgan_cli.data.placement import draw_below
@@ -203,8 +203,7 @@ class DetectionDataset(Dataset[Sample]):
         """Its mask; the rectangle of its box where it has none, as only detectors without masks meet it."""
         if self.index.has_mask[annotation]:
             return self.index.mask(annotation, height)
-        corners = self.index.boxes[annotation].double().numpy()[[0, 1, 2, 1, 2, 3, 0, 3]]
-        return Polygons((corners.reshape(4, 2),))
+        return Polygons((corners(self.index.boxes[annotation].double().numpy()),))
 
 
 def _happens(probability: float, generator: torch.Generator) -> bool:

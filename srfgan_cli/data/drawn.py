@@ -106,6 +106,11 @@ def overlap(
     return (ours[0], ours[1]), (theirs[0], theirs[1])
 
 
+def corners(box: np.ndarray) -> np.ndarray:
+    """(4, 2) x, y of the corners of (4,) xyxy, once around."""
+    return box[[0, 1, 2, 1, 2, 3, 0, 3]].reshape(4, 2)
+
+
 def as_boxes(boxes: list[np.ndarray]) -> Tensor:
     """(R, 4) float32 of R arrays (4,)."""
     return torch.from_numpy(np.array(boxes, np.float32).reshape(-1, 4))

@@ -71,6 +71,31 @@ class Placement:
         return back.boxes(boxes)
 
 
+@dataclass(frozen=True)
+class Window:
+    """A window of a resized image.
+
+    Attributes:
+        first: how the image is resized, and maybe mirrored, before.
+        corner: top and left of the window, in pixels of the resized image.
+        size: height and width of the window.
+    """
+
+    first: Placement
+    corner: tuple[int, int]
+    size: tuple[int, int]
+
+    def image(self, image: Tensor) -> Tensor:
+        """The window's pixels, as far as the image reaches: (3, H, W) uint8 to (3, h, w) uint8."""
+        (top, left), (height, width) = self.corner, self.size
+        return self.first.image(image)[:, top : top + height, left : left + width]
+
+    def moved(self, target: Target) -> Target:
+        """The resized image's target in pixels of the window; nothing is cut."""
+        top, left = self.corner
+        return self.first.target(target).moved(-left, -top)
+
+
 def _resize(image: Tensor, size: tuple[int, int]) -> Tensor:
     """(3, H, W) of 0..255 to (3, h, w) uint8; torch resizes bytes, and a little faster, on CPUs only."""
     image = functional.interpolate(image[None], size, mode="bilinear", antialias=True)[0]

@@ -10,7 +10,8 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode, functional
 
 from srfgan.models.structures import InstanceMask, MaskPatch, Polygons, Target
-from srfgan_cli.data.drawn import FILL, as_boxes, pixel_bounds, seen, tight
+from srfgan_cli.data.drawn import FILL, as_boxes, corners, pixel_bounds, seen, tight
+from srfgan_cli.data.placement import draw_below
 
 Size = tuple[int, int]
 
@@ -29,7 +30,7 @@ class RotationPolicy:
 
     def draw(self, size: Size, generator: torch.Generator) -> Rotation:
         """The random choices for one image of `size` (height, width), all from `generator`."""
-        quarters = int(torch.randint(4, (1,), generator=generator))
+        quarters = draw_below(4, generator)
         share = float(torch.rand(1, generator=generator, dtype=torch.float64))
         return Rotation(size, quarters * self.quarter_turns, (2 * share - 1) * self.degrees)
 
@@ -73,7 +74,7 @@ class Rotation:
         """
         assert target.masks is not None
         masks = [self._by_quarters(mask) for mask in target.masks]
-        boxes = [_extent(_turned(_corners(box), *self._quarters)) for box in target.boxes.double().numpy()]
+        boxes = [_extent(_turned(corners(box), *self._quarters)) for box in target.boxes.double().numpy()]
         if not self.degrees:
             return Target(as_boxes(boxes), target.labels, masks)
         both = [(number, self._by_angle(mask)) for number, mask in enumerate(masks)]
@@ -94,14 +95,14 @@ class Rotation:
         pixels = np.ascontiguousarray(np.rot90(mask.pixels, self.quarters))
         left, top, right, bottom = np.roll(np.array(mask.at_border), -self.quarters).tolist()
         return MaskPatch(
-            pixels, _extent(_turned(_corners(mask.span), *self._quarters)), (left, top, right, bottom)
+            pixels, _extent(_turned(corners(mask.span), *self._quarters)), (left, top, right, bottom)
         )
 
     def _by_angle(self, mask: InstanceMask) -> InstanceMask | None:
         """None: not a pixel of it is left in the image."""
         if isinstance(mask, Polygons):
             return Polygons(tuple(_turned(part, self.degrees, self.size, self.size) for part in mask.parts))
-        extent = _extent(_turned(_corners(mask.span), self.degrees, self.size, self.size))
+        extent = _extent(_turned(corners(mask.span), self.degrees, self.size, self.size))
         low, high = pixel_bounds(extent, self.size)
         y, x = np.mgrid[low[1] : high[1], low[0] : high[0]] + 0.5
         back = _turned(np.stack([x, y], axis=-1), -self.degrees, self.size, self.size)  # (h, w, 2)
@@ -128,11 +129,6 @@ def _turned(points: np.ndarray, degrees: float, source: Size, size: Size) -> np.
     x, y = np.moveaxis(points - np.array(source[::-1]) / 2, -1, 0)
     turned: np.ndarray = np.stack([cos * x + sin * y, cos * y - sin * x], axis=-1) + np.array(size[::-1]) / 2
     return turned
-
-
-def _corners(box: np.ndarray) -> np.ndarray:
-    """(4, 2) x, y of the corners of (4,) xyxy."""
-    return box[[0, 1, 2, 1, 2, 3, 0, 3]].reshape(4, 2)
 
 
 def _extent(points: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from torchvision.transforms.v2 import functional
 
 from srfgan.models.structures import Target
 from srfgan_cli.data.drawn import FILL, seen
-from srfgan_cli.data.placement import SMALLEST_SIDE, Placement, draw_below
+from srfgan_cli.data.placement import SMALLEST_SIDE, Placement, Window, draw_below
 
 
 @dataclass(frozen=True)
@@ -36,29 +36,16 @@ class ScaleJitterPolicy:
         return Frame(Placement(size, (height, width), flipped), (top, left), (self.size, self.size))
 
 
-@dataclass(frozen=True)
-class Frame:
-    """A window of a resized image, which is filled where it reaches beyond the image's right and lower border.
-
-    Attributes:
-        first: how the image is resized and mirrored before.
-        corner: top and left of the window, in pixels of the resized image.
-        size: height and width of the window.
-    """
-
-    first: Placement
-    corner: tuple[int, int]
-    size: tuple[int, int]
+class Frame(Window):
+    """A window that is filled where it reaches beyond the resized image's right and lower border."""
 
     def image(self, image: Tensor) -> Tensor:
         """The window's pixels: (3, H, W) uint8 to (3, h, w) uint8."""
-        (top, left), (height, width) = self.corner, self.size
-        part = self.first.image(image)[:, top : top + height, left : left + width]
-        missing = [0, 0, width - part.shape[2], height - part.shape[1]]
+        part = super().image(image)
+        missing = [0, 0, self.size[1] - part.shape[2], self.size[0] - part.shape[1]]
         framed: Tensor = functional.pad(part, missing, fill=list(FILL)) if any(missing) else part.contiguous()
         return framed
 
     def target(self, target: Target) -> Target:
         """The target, with masks, of the window: `seen`."""
-        top, left = self.corner
-        return seen(self.first.target(target).moved(-left, -top), self.size)
+        return seen(self.moved(target), self.size)

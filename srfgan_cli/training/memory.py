@@ -206,9 +206,9 @@ def _stand_still(optimizer: Optimizer) -> None:
 def _trainer(
     config: Config, stage: StageName, precision: Precision, window: int | None, batch: Batch
 ) -> Trainer:
-    solvers = {name: getattr(config, name).solver for name in ("pretrain", "extract", "finetune")}
+    own: SolverConfig = getattr(config, stage).solver
     # A loss scaler's own part is a few numbers, and what it decides is by values.
-    solver = solvers[stage].model_copy(update={"precision": precision, "accumulate": 1})
+    solver = own.model_copy(update={"precision": precision, "accumulate": 1})
     world = World(_META)
     made = _stage(config, stage, solver, window, world)
     made.train()
