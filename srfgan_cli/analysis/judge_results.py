@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from srfgan.models.errors import InputError
@@ -9,6 +10,7 @@ from srfgan_cli.analysis.judgement import judge
 from srfgan_cli.analysis.write_report import write_report
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.dataset import DetectionDataset
+from srfgan_cli.evaluation.coco import REGIONS, Task
 from srfgan_cli.evaluation.evaluate import read_results_of
 from srfgan_cli.evaluation.report import Report
 from srfgan_cli.evaluation.results import Result
@@ -37,10 +39,31 @@ def judge_results(dataset: DetectionDataset, report: Report, other: Run | None) 
         other: of `run_to_compare`.
 
     Raises:
-        InputError: a file cannot be written.
+        InputError: a file cannot be written, or the other run has nothing to compare with these results.
     """
     index = dataset.index
     assert report.results is not None
+    compared = _compared(report.scores, other)
     results = read_results_of(index, report.results)
-    judgements = [judge(index, results, task, report.max_detections, other) for task in report.scores]
+    judgements = [
+        judge(index, results, task, report.max_detections, other if task in compared else None)
+        for task in report.scores
+    ]
     return write_report(report, judgements, index, results, dataset.folder, report.results.parent)
+
+
+def _compared(scored: Collection[Task], other: Run | None) -> list[Task]:
+    """The tasks that the other run has too; all of them where it found nothing.
+
+    Raises:
+        InputError: it has none.
+    """
+    if other is None:
+        return []
+    name, results = other
+    compared = [task for task in scored if not results or REGIONS[task] in results[0]]
+    if not compared:
+        raise InputError(
+            f"--against: {name} and these results have nothing in common: one has boxes only, the other masks only."
+        )
+    return compared

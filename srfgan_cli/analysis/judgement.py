@@ -14,7 +14,8 @@ from srfgan_cli.analysis.errors import Errors, errors
 from srfgan_cli.analysis.matches import Matches, match
 from srfgan_cli.analysis.slices import ImageScore, Slice, by_crowding, by_image, by_size, confusion
 from srfgan_cli.data.coco import CocoIndex
-from srfgan_cli.evaluation.coco import Task
+from srfgan_cli.evaluation.coco import Task, TaskScores, score
+from srfgan_cli.evaluation.report import crowding_as_dict, scores_as_dict
 from srfgan_cli.evaluation.results import Result
 
 WORST = 12
@@ -30,6 +31,7 @@ class Other:
         difference: this run's AP50 less its.
         threshold: at which its F1 is highest.
         sizes, crowding: its recalls there.
+        scores: COCO's.
         won, lost: images whose F1 is higher or lower than the other's, each at its own threshold.
     """
 
@@ -38,6 +40,7 @@ class Other:
     threshold: float
     sizes: list[Slice]
     crowding: list[Slice]
+    scores: TaskScores
     won: int
     lost: int
 
@@ -147,6 +150,7 @@ def _compare(
         threshold=threshold,
         sizes=by_size(theirs, threshold),
         crowding=by_crowding(theirs, threshold),
+        scores=score(index, results, tasks=[task], max_detections=max_detections)[task],
         won=sum(own.f1 > other.f1 for own, other in pairs),
         lost=sum(own.f1 < other.f1 for own, other in pairs),
     )
@@ -185,6 +189,8 @@ def _other_as_json(other: Other, names: Sequence[str]) -> dict[str, Any]:
         ],
         "recall_by_size": [_slice_as_json(one) for one in other.sizes],
         "recall_by_crowding": [_slice_as_json(one) for one in other.crowding],
+        "scores": scores_as_dict(other.scores),
+        "crowding": crowding_as_dict(other.scores),
         "images_won": other.won,
         "images_lost": other.lost,
     }

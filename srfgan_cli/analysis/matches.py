@@ -11,7 +11,8 @@ from pycocotools import mask as coco_mask
 
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.rle import with_bytes
-from srfgan_cli.evaluation.coco import Task, ground_truth
+from srfgan_cli.evaluation.coco import REGIONS, Task, ground_truth
+from srfgan_cli.evaluation.crowding import crowding
 from srfgan_cli.evaluation.matching import choose
 from srfgan_cli.evaluation.results import Result
 
@@ -78,7 +79,7 @@ def match(
         max_detections: of each image and class that count, best first.
     """
     truth = ground_truth(index, task)["annotations"]
-    region = "segmentation" if task == "mask" else "bbox"
+    region = REGIONS[task]
     sizes = index.sizes.tolist()
     objects: list[list[dict[str, Any]]] = [[] for _ in sizes]
     for one in truth:
@@ -121,8 +122,6 @@ def _match_image(
     crowd_kinds = np.array([one["category_id"] - 1 for one in crowds], np.int64)
     ignored = ((in_crowd > IOU) & (label[:, None] == crowd_kinds[None])).any(axis=1) & (chosen < 0)
     boxes = np.array([one["bbox"] for one in objects], np.float64).reshape(-1, 4)
-    apart = _overlaps(list(boxes), list(boxes), crowd=False) * (kinds[:, None] == kinds[None])
-    np.fill_diagonal(apart, 0)
     return {
         "image": np.full(len(label), image),
         "label": label,
@@ -139,7 +138,7 @@ def _match_image(
         "truth_area": np.array([one["area"] for one in objects], np.float64),
         "truth_box": boxes,
         "found": taken,
-        "nearest": _largest(apart)[0],
+        "nearest": crowding(boxes, kinds),
     }
 
 

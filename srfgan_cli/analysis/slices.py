@@ -9,11 +9,10 @@ import numpy as np
 
 from srfgan_cli.analysis.errors import KINDS, Errors
 from srfgan_cli.analysis.matches import Matches
+from srfgan_cli.evaluation.crowding import GROUPS, group_of
 
 _SIZES = (0.0, 16.0, 32.0, 64.0, 96.0, np.inf)
 """Roots of areas in pixels; 32 and 96 are COCO's."""
-_NEIGHBOURS = (0.0, 1e-9, 0.2, 0.5, np.inf)
-"""IoU with the nearest object of the class."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +51,8 @@ def by_size(matches: Matches, threshold: float) -> list[Slice]:
 
 def by_crowding(matches: Matches, threshold: float) -> list[Slice]:
     """Objects by how much their boxes overlap with the nearest of their class."""
-    names = ["alone", "overlapping below 0.2", "0.2 to 0.5", "0.5 and more"]
-    return _sliced(matches.nearest, _NEIGHBOURS, names, found_from(matches, threshold))
+    edges = range(len(GROUPS) + 1)
+    return _sliced(group_of(matches.nearest), edges, GROUPS, found_from(matches, threshold))
 
 
 def _sliced(

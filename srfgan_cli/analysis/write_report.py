@@ -11,7 +11,9 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+import numpy as np
 import torch
+from pycocotools import mask as coco_mask
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
@@ -19,10 +21,13 @@ from srfgan.models.errors import InputError
 from srfgan.models.structures import Detections, Target
 from srfgan_cli.analysis.charts import confusion_chart, curves_chart, errors_chart
 from srfgan_cli.analysis.errors import KINDS, MEANINGS
-from srfgan_cli.analysis.judgement import Judgement, Other
+from srfgan_cli.analysis.judgement import Judgement
 from srfgan_cli.analysis.slices import ImageScore
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.images import read_image
+from srfgan_cli.data.rle import with_bytes
+from srfgan_cli.evaluation.coco import Task, TaskScores
+from srfgan_cli.evaluation.crowding import GROUPS
 from srfgan_cli.evaluation.report import METRICS, Report
 from srfgan_cli.evaluation.results import Result
 from srfgan_cli.machine.files import write_atomically
@@ -36,6 +41,9 @@ _PICTURES = 6
 _CLASSES = 100
 """Rows of the table of classes."""
 _QUALITY = 85
+_TITLES: dict[Task, str] = {"box": "Boxes", "mask": "Masks"}
+_SIZES = {"APs": "under 32 px", "APm": "32 to 96 px", "APl": "96 px and more"}
+"""COCO's areas, by their roots."""
 
 
 def write_report(
@@ -50,7 +58,7 @@ def write_report(
 
     Args:
         report: the scores.
-        judgements: of boxes, and of masks where there are; the first one's curves and images are shown.
+        judgements: of boxes, and of masks where there are; of the first one more is shown than of the second.
         index: the data set.
         results: what was judged.
         image_folder: where its images are; one that cannot be read is left out of the page, which says so.
@@ -82,12 +90,12 @@ def _values(report: Report, judgements: Sequence[Judgement], worst: str) -> Mapp
         "title": escape(report.preset),
         "lead": escape(f"{scale}; {limit}."),
         "scores": _scores(report),
-        "threshold": _threshold(first),
+        "curves": "".join(map(_curves, judgements)),
         "score": f"{first.threshold:.2f}",
-        "curves": _inline(curves_chart(first), "png"),
         "costs": _inline(errors_chart(list(judgements)), "png"),
         "errors": _errors(judgements),
-        "against": "" if first.other is None else _against(first, first.other),
+        "against": "".join(map(_against, judgements)) if any(one.other for one in judgements) else "",
+        "kinds": _kinds(report, judgements),
         "slices": _slices(first),
         "classes": _classes(first),
         "confusion": "" if confusion is None else _chart(confusion, "Which class is taken for which"),
@@ -106,6 +114,17 @@ def _scores(report: Report) -> str:
     return _table(["", *METRICS, *recalls], rows)
 
 
+def _curves(one: Judgement) -> str:
+    """A task's curves below the score that suits it best."""
+    title = _TITLES[one.task]
+    chart = _inline(curves_chart(one), "png")
+    described = f"{title}: precision over recall, and F1 over the score"
+    return (
+        f"<h3>{title}</h3><p>{_threshold(one)}</p>"
+        f'<figure class="wide"><div class="scroll"><img src="{chart}" alt="{described}"></div></figure>'
+    )
+
+
 def _threshold(one: Judgement) -> str:
     at_best = one.pooled.at_best
     if at_best["F1"] is None:
@@ -113,7 +132,7 @@ def _threshold(one: Judgement) -> str:
     f1, precision, recall = (_share(at_best[name]) for name in ("F1", "precision", "recall"))
     return (
         f"From a score of {one.threshold:.2f} on, F1 is highest: {f1}, with {precision} of the detections right and "
-        f"{recall} of the objects found. What follows takes that score."
+        f"{recall} of the objects found."
     )
 
 
@@ -132,12 +151,15 @@ def _errors(judgements: Sequence[Judgement]) -> str:
     return _table(heads, rows, escaped=True)
 
 
-def _against(one: Judgement, other: Other) -> str:
+def _against(one: Judgement) -> str:
+    other, title = one.other, _TITLES[one.task]
+    if other is None:
+        return f'<p class="note">{title} are not compared: the other run has none.</p>'
     differs = other.difference
     interval = f"{signed(differs.low)} to {signed(differs.high)}"
     verdict = (
-        f"AP50 differs by {signed(differs.overall)} points ({interval}: 95 % over the choice of images, for one "
-        f"training each). {other.won:,} images are better by their F1, {other.lost:,} worse."
+        f"{one.task.capitalize()} AP50 differs by {signed(differs.overall)} points ({interval}: 95 % over the choice "
+        f"of images, for one training each). {other.won:,} images are better by their F1, {other.lost:,} worse."
     )
     ranked = sorted(
         (
@@ -148,9 +170,9 @@ def _against(one: Judgement, other: Other) -> str:
         key=lambda pair: -abs(pair[0]),
     )
     rows = [[escape(name), _signed_cell(value)] for value, name in ranked[:20]]
-    table = _table(["class, largest differences first", "AP50"], rows, escaped=True)
+    table = _table(["class, largest differences first", f"{one.task} AP50"], rows, escaped=True)
     return (
-        f"<section><h2>Against {escape(other.name)}</h2><p>{escape(verdict)}</p>"
+        f"<section><h2>{title} against {escape(other.name)}</h2><p>{escape(verdict)}</p>"
         f'<div class="scroll"><table class="steps">{table}</table></div></section>'
     )
 
@@ -158,6 +180,34 @@ def _against(one: Judgement, other: Other) -> str:
 def _signed_cell(value: float) -> str:
     kind = "up" if round(value, 1) > 0 else "down" if round(value, 1) < 0 else ""
     return f'<td class="{kind}">{signed(value)}</td>'
+
+
+def _kinds(report: Report, judgements: Sequence[Judgement]) -> str:
+    """AP by size and by crowding, of each task; and less the other run's, where that has the task."""
+    heads, columns = ["objects"], [[*_SIZES.values(), *GROUPS]]
+    for one in judgements:
+        own = report.scores[one.task]
+        heads += [f"{one.task}: how many", f"{one.task}: AP"]
+        columns += [_counts(one, own), list(map(_number, _aps(own)))]
+        if one.other is not None:
+            heads.append("less the other run's")
+            columns.append(list(map(_less, _aps(own), _aps(one.other.scores))))
+    return _table(heads, list(zip(*columns, strict=True)), escaped=True)
+
+
+def _counts(one: Judgement, own: TaskScores) -> list[str]:
+    sizes = np.histogram(np.sqrt(one.matches.truth_area), (0, 32, 96, np.inf))[0]
+    return [f"{count:,}" for count in (*sizes, *(group.objects for group in own.crowding.values()))]
+
+
+def _aps(scores: TaskScores) -> list[float | None]:
+    """By size and by crowding."""
+    sizes = (getattr(scores.overall, metric) for metric in _SIZES)
+    return [*sizes, *(group.AP for group in scores.crowding.values())]
+
+
+def _less(own: float | None, other: float | None) -> str:
+    return "<td></td>" if own is None or other is None else _signed_cell(own - other)
 
 
 def _slices(one: Judgement) -> str:
@@ -224,12 +274,19 @@ def _found(
 ) -> Detections:
     image_id = int(index.image_ids[scored.image])
     own = [one for one in results if one["image_id"] == image_id and one["score"] >= threshold]
-    boxes = torch.tensor([one["bbox"] for one in own], dtype=torch.float32).reshape(-1, 4)
+    boxes = torch.tensor([_box(one) for one in own], dtype=torch.float32).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     scores = torch.tensor([one["score"] for one in own], dtype=torch.float32)
     return Detections(
         boxes, scores, torch.tensor([labels[one["category_id"]] for one in own], dtype=torch.int64)
     )
+
+
+def _box(found: Result) -> Sequence[float]:
+    """x, y, width, height; of masks that come without, around their pixels."""
+    if "bbox" in found:
+        return list(found["bbox"])
+    return list(coco_mask.toBbox(with_bytes(found["segmentation"])).tolist())
 
 
 def _picture(pixels: Tensor) -> str:

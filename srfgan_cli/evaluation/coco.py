@@ -19,11 +19,14 @@ from faster_coco_eval import COCO, COCOeval_faster
 from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.ragged import row_of
+from srfgan_cli.evaluation.crowding import Group, ap_by_crowding
 from srfgan_cli.evaluation.results import Result, only_masks
 from srfgan_cli.presets.facts import Scores
 
 Task = Literal["box", "mask"]
 
+REGIONS: dict[Task, str] = {"box": "bbox", "mask": "segmentation"}
+"""The key of what a task looks at, in results and annotations."""
 _IOU_TYPES: dict[Task, str] = {"box": "bbox", "mask": "segm"}
 _AREAS = ("", "s", "m", "l")
 """What a number's name adds for the evaluator's area ranges, in its order: all, small, medium, large."""
@@ -41,11 +44,13 @@ class TaskScores:
             `AR@10`, `AR@100`; at the most of small, medium and large objects, `ARs`, `ARm`, `ARl`. The most may
             be 10 or fewer, and then nothing above it is there.
         per_class: AP in percent by category name, in the order of the data set's ids.
+        crowding: of objects that stand alone or close together, by the names of `crowding.GROUPS`.
     """
 
     overall: Scores
     recall: dict[str, float | None]
     per_class: dict[str, float | None]
+    crowding: dict[str, Group]
 
 
 def score(
@@ -85,7 +90,8 @@ def _score_task(index: CocoIndex, results: Sequence[Result], task: Task, max_det
     )
     names = _unique_names(index.categories)
     per_class = {name: _percent(precision[:, :, index, 0]) for index, name in enumerate(names)}
-    return TaskScores(overall, _recalls(evaluator.eval["recall"], limits), per_class)
+    recalls = _recalls(evaluator.eval["recall"], limits)
+    return TaskScores(overall, recalls, per_class, ap_by_crowding(evaluator))
 
 
 def _recalls(recall: np.ndarray, limits: Sequence[int]) -> dict[str, float | None]:
@@ -146,7 +152,7 @@ def _numbered(index: CocoIndex, results: Sequence[Result], task: Task) -> list[R
     images = {image: number for number, image in enumerate(index.image_ids.tolist(), start=1)}
     categories = {category: number for number, category in enumerate(index.categories.ids, start=1)}
     given = only_masks(results) if task == "mask" else results
-    region = "segmentation" if task == "mask" else "bbox"
+    region = REGIONS[task]
     return [
         {
             "image_id": images[result["image_id"]],

@@ -48,6 +48,7 @@ class Report:
             "split": self.split,
             "box": self._overall("box"),
             "mask": self._overall("mask"),
+            "crowding": {task: crowding_as_dict(scores) for task, scores in self.scores.items()},
             "images": self.images,
             "seconds": round(self.seconds, 3),
             "reference": self.reference.as_json() if self.reference else {},
@@ -73,6 +74,13 @@ def scores_as_dict(scores: TaskScores) -> dict[str, float | None]:
     """COCO's twelve numbers, six precisions and then the recalls, by name, rounded to 1/10000 percent."""
     precisions = {metric: getattr(scores.overall, metric) for metric in METRICS}
     return {metric: _rounded(value) for metric, value in (precisions | scores.recall).items()}
+
+
+def crowding_as_dict(scores: TaskScores) -> dict[str, dict[str, Any]]:
+    """How many objects stand alone or close together, and their AP, rounded to 1/10000 percent."""
+    return {
+        name: {"objects": group.objects, "AP": _rounded(group.AP)} for name, group in scores.crowding.items()
+    }
 
 
 def _rounded(value: float | None) -> float | None:

@@ -3,17 +3,31 @@
 import json
 import re
 
+import numpy as np
 import pytest
 from scenes import make
 from torchvision.transforms.v2.functional import to_pil_image
 
+from srfgan_cli.data.rle import encode_mask
 from srfgan_cli.data.shapes import example_image
+
+EVAL = ("eval", "--preset", "faster_rcnn_r18_fpn_nn", "--data-root", "data", "--from")
+
+
+def mask(box):
+    """All of the box but its corner below the diagonal."""
+    x, y, w, h = (max(0, round(side)) for side in box)
+    window = np.triu(np.ones((max(1, min(h, 200 - y)), max(1, min(w, 240 - x))), bool))
+    return encode_mask(window, (x, y), (200, 240))
 
 
 @pytest.fixture
 def data(tmp_path):
-    """The scene as a data set on disk, one of whose images is missing, and its results."""
+    """The scene as a data set on disk; its results as boxes with masks, as masks alone, and half of them as boxes."""
     document, results = make(crowds=True)
+    for one in document["annotations"]:
+        x, y, w, h = one["bbox"]
+        one["segmentation"] = [[x, y, x + w, y, x + w, y + h]]  # a triangle
     root = tmp_path / "data"
     (root / "annotations").mkdir(parents=True)
     (root / "val2017").mkdir()
@@ -21,14 +35,16 @@ def data(tmp_path):
     for image in document["images"]:
         to_pil_image(example_image(240)[:, :200]).save(root / "val2017" / image["file_name"])
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "results.json").write_text(json.dumps(results))
+    masked = [one | {"segmentation": mask(one["bbox"])} for one in results]
+    alone = [{name: value for name, value in one.items() if name != "bbox"} for one in masked]
+    (tmp_path / "out" / "results.json").write_text(json.dumps(masked))
+    (tmp_path / "out" / "masks.json").write_text(json.dumps(alone))
     (tmp_path / "other.json").write_text(json.dumps(results[::2]))
     return root
 
 
 def test_the_page_and_its_numbers(srfgan, data, tmp_path):
-    files = ("--from", "out/results.json", "--against", "other.json", "--data-root", data)
-    done = srfgan("eval", "--preset", "faster_rcnn_r18_fpn_nn", *files, "--report", "--json")
+    done = srfgan(*EVAL, "out/results.json", "--against", "other.json", "--report", "--json")
     assert done.code == 0 and "Report: out/report.html" in done.err, done.err
     scores = json.loads(done.out)
     told = json.loads((tmp_path / "out" / "report.json").read_text())
@@ -38,19 +54,28 @@ def test_the_page_and_its_numbers(srfgan, data, tmp_path):
     assert box["errors"]["missed"]["AP50"] == pytest.approx(4.3344, abs=1e-3)
     assert box["against"]["results"] == "other.json"
     assert box["against"]["interval"][0] <= box["against"]["AP50"] <= box["against"]["interval"][1]
+    assert told["crowding"] == scores["crowding"] and list(told["crowding"]) == ["box", "mask"]
+    sliced, theirs = box["recall_by_crowding"], box["against"]["crowding"]
+    assert {one["name"]: one["objects"] for one in sliced} == {
+        name: group["objects"] for name, group in told["crowding"]["box"].items()
+    }
+    assert None is not theirs["alone"]["AP"] != told["crowding"]["box"]["alone"]["AP"]
+    assert box["against"]["scores"]["AP"] < told["box"]["AP"] and "against" not in told["analysis"]["mask"]
     assert len(box["worst_images"]) == 12 and box["worst_images"][0]["missed"] > 0
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert not re.search(r"\$\w", page) and "größe" in page and "Against other.json" in page
+    assert not re.search(r"\$\w", page) and "größe" in page and "Boxes against other.json" in page
+    assert "Masks are not compared: the other run has none." in page
+    assert page.count("precision over recall, and F1 over the score") == 2
     assert all(link.startswith("data:") for link in re.findall(r'(?:src|href)="([^"]{0,12})', page))
     assert page.count("data:image/jpeg") == 12
 
 
 def test_an_image_that_cannot_be_read_costs_its_picture_only(srfgan, data, tmp_path):
-    told = ("eval", "--preset", "faster_rcnn_r18_fpn_nn", "--from", "out/results.json", "--data-root", data)
-    assert srfgan(*told, "--report").code == 0
-    worst = json.loads((tmp_path / "out" / "report.json").read_text())["analysis"]["box"]["worst_images"][0]
+    told = (*EVAL, "out/masks.json", "--report")
+    assert srfgan(*told).code == 0
+    worst = json.loads((tmp_path / "out" / "report.json").read_text())["analysis"]["mask"]["worst_images"][0]
     (data / "val2017" / worst["file_name"]).write_text("no image")
-    assert srfgan(*told, "--report").code == 0
+    assert srfgan(*told).code == 0
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert f"{worst['file_name']}: the image cannot be read" in page or "not an image" in page
     assert page.count("data:image/jpeg") == 10
@@ -58,16 +83,19 @@ def test_an_image_that_cannot_be_read_costs_its_picture_only(srfgan, data, tmp_p
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("[{}]", "lacks 'image_id'"), ("nonsense", "other.json"), (None, "other.json")],
+    [
+        ("[{}]", "lacks 'image_id'"),
+        ("nonsense", "other.json"),
+        (None, "other.json"),
+        ("boxes", "nothing in common"),
+    ],
 )
 def test_bad_input_is_one_message(srfgan, data, tmp_path, content, message):
     other = tmp_path / "other.json"
-    other.unlink()
-    if content is not None:
+    if content is None:
+        other.unlink()
+    elif content != "boxes":
         other.write_text(content)
-    done = srfgan(
-        *("eval", "--preset", "faster_rcnn_r18_fpn_nn", "--from", "out/results.json", "--data-root", data),
-        *("--against", "other.json"),
-    )
+    done = srfgan(*EVAL, "out/masks.json", "--against", "other.json")
     assert done.code == 2 and message in done.err and "Traceback" not in done.err
     assert not (tmp_path / "out" / "report.html").exists()

@@ -207,6 +207,83 @@ def test_ground_truth_that_nothing_can_find_counts_on_request_as_for_pycocotools
         assert left_out == score(index_of(scene), results)[task].overall
 
 
+def plain_iou(first, second):
+    (x, y, w, h), (a, b, c, d) = first, second
+    inside = max(min(x + w, a + c) - max(x, a), 0) * max(min(y + h, b + d) - max(y, b), 0)
+    return inside / (w * h + c * d - inside)
+
+
+def with_groups(truth, results):
+    """Each annotation and result with its group, 0 to 2, for an area."""
+    objects = [one for one in truth["annotations"] if not one["iscrowd"]]
+
+    def near(one, pool):
+        own = [o for o in pool if o["image_id"] == one["image_id"] and o["category_id"] == one["category_id"]]
+        return max(
+            ((plain_iou(one["bbox"], o["bbox"]), -o["id"]) for o in own if o is not one), default=(0, 0)
+        )
+
+    groups = {}
+    for one in objects:
+        iou, _ = near(one, objects)
+        groups[one["id"]] = 2 if iou >= 0.1 else 1 if iou > 0 else 0
+    found = [near(one, objects) for one in results]
+    annotations = [one | {"area": groups.get(one["id"], 0)} for one in truth["annotations"]]
+    placed = [
+        one | {"area": groups[-at] if iou else 0} for one, (iou, at) in zip(results, found, strict=True)
+    ]
+    return truth | {"annotations": annotations}, placed
+
+
+@pytest.mark.parametrize(("task", "iou_type"), [("box", "bbox"), ("mask", "segm")])
+def test_crowding_is_scored_as_pycocotools_scores_areas(task, iou_type, index_of):
+    truth, results = random_scene(4, images=12)
+    placed, found = with_groups(truth, results)
+    reference = COCO()
+    reference.dataset = placed
+    reference.createIndex()
+    detections = reference.loadRes(copy.deepcopy(found))
+    for one in detections.anns.values():
+        one["area"] = found[one["id"] - 1]["area"]
+    evaluator = COCOeval(reference, detections, iou_type)
+    evaluator.params.areaRng, evaluator.params.areaRngLbl = [[0, 0], [1, 1], [2, 2]], ["0", "1", "2"]
+    evaluator.evaluate()
+    evaluator.accumulate()
+    precision = evaluator.eval["precision"][..., -1]
+    expected = [100 * part[part > -1].mean() for part in np.moveaxis(precision, -1, 0)]
+    measured = score(index_of(truth), results, tasks=[task])[task].crowding
+    assert list(measured) == ["alone", "touching", "crowded"]
+    assert [group.AP for group in measured.values()] == pytest.approx(expected, abs=1e-9)
+    counted = [one["area"] for one in placed["annotations"] if not one["iscrowd"]]
+    assert [group.objects for group in measured.values()] == [counted.count(group) for group in range(3)]
+    assert min(counted.count(group) for group in range(3)) > 5
+
+
+def test_what_counts_with_lone_and_what_with_crowded_objects(index_of):
+    """Cats: one alone, two that touch, two on each other, one of them not found; a dog lies on the lone cat."""
+    boxes = [[10, 10, 40, 40], [100, 10, 40, 40], [138, 10, 40, 40], [10, 100, 40, 40], [20, 100, 40, 40]]
+    annotations = [
+        {"id": number, "image_id": 1, "category_id": 7 if number == 6 else 3, "bbox": box, "iscrowd": 0}
+        for number, box in enumerate([*boxes, boxes[0]], start=1)
+    ]
+    picture = {"id": 1, "width": SIZE, "height": SIZE, "file_name": "1.jpg"}
+    index = index_of({"images": [picture], "categories": CATEGORIES[:2], "annotations": annotations})
+    found = [{"image_id": 1, "category_id": 3, "bbox": box, "score": 0.5} for box in boxes[:4]]
+    found.append({"image_id": 1, "category_id": 7, "bbox": boxes[0], "score": 0.5})
+
+    def scored(*more):
+        extra = [found[0] | {"bbox": box, "score": 0.9} for box in more]
+        groups = score(index, [*found, *extra], tasks=["box"])["box"].crowding
+        return [
+            (groups[name].objects, round(groups[name].AP, 1)) for name in ("alone", "touching", "crowded")
+        ]
+
+    half = round(100 * 51 / 101, 1)  # of 101 recalls, those up to one of two objects
+    assert scored() == [(2, 100), (2, 100), (2, half)]
+    assert scored([250, 250, 40, 40]) == [(2, 75), (2, 100), (2, half)]  # of cats 50, of dogs 100
+    assert scored([10, 130, 40, 40]) == [(2, 100), (2, 100), (2, round(half / 2, 1))]
+
+
 def test_classes_are_scored_apart_and_absent_ones_are_none(index_of):
     truth, _ = random_scene(0)
     results = [

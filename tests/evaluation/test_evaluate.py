@@ -55,6 +55,12 @@ PERFECT = {
 """Small objects only, each the only one of its class in its image."""
 
 
+def alone(objects):
+    """All of them found, each for itself."""
+    none = {"objects": 0, "AP": None}
+    return {"alone": {"objects": objects, "AP": 100.0}, "touching": none, "crowded": none}
+
+
 def test_ground_truth_through_a_detector_is_perfect(open_tiny, tmp_path):
     """Boxes come back from the resized images with the data set's ids; what the check drops does not count."""
     dataset = open_tiny("val")
@@ -70,6 +76,7 @@ def test_ground_truth_through_a_detector_is_perfect(open_tiny, tmp_path):
         "reference": {},
         "max_detections": 100,
         "left_out": 1,
+        "crowding": {"box": alone(4), "mask": alone(3)},
         "tta": False,
         "results": str(path),
         "per_class": {"box": {"cat": 100.0, "dog": 100.0}, "mask": {"cat": 100.0, "dog": 100.0}},

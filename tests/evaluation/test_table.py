@@ -14,8 +14,8 @@ PAPER = load_rows()["table1/mask_rcnn_m"]
 
 def report(**changed):
     recall = {"AR@1": 20.0, "AR@10": 44.44, "AR@100": 50.0, "ARs": None, "ARm": 0.0, "ARl": 100.0}
-    boxes = TaskScores(Scores(AP=41.03, AP50=60.0, APl=0.0), recall, {"[cat]": 51.2, "dog": None})
-    masks = TaskScores(Scores(AP=37.06), recall, {"[cat]": 40.0, "dog": None})
+    boxes = TaskScores(Scores(AP=41.03, AP50=60.0, APl=0.0), recall, {"[cat]": 51.2, "dog": None}, {})
+    masks = TaskScores(Scores(AP=37.06), recall, {"[cat]": 40.0, "dog": None}, {})
     given = {
         "preset": "mask_rcnn", "split": "val2017", "scores": {"box": boxes, "mask": masks}, "images": 5000,
         "seconds": 9.0, "max_detections": 100, "reference": PAPER,
@@ -50,7 +50,7 @@ def test_recalls_have_a_table_of_their_own():
     assert "AR@1 ┃ AR@10 ┃ AR@100 ┃ ARs ┃ ARm ┃   ARl" in text
     assert cells(text, "box", "20.0") == [["box", "20.0", "44.4", "50.0", "-", "0.0", "100.0"]]
     assert "by size at 100 detections" in text
-    assert "AR@400" in printed(report(scores={"box": TaskScores(Scores(), {"AR@400": 1.0}, {})}))
+    assert "AR@400" in printed(report(scores={"box": TaskScores(Scores(), {"AR@400": 1.0}, {}, {})}))
 
 
 def test_numbers_of_other_data_are_not_compared_in_silence():
