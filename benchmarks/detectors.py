@@ -15,7 +15,8 @@ import torch
 from spread import picture, spread_detector
 from timing import add_machine, computing, describe_machine, take_turns, user_cpu
 
-from srfgan.models.cost import HEIGHT, WIDTH, cost_of
+from srfgan.models.cost import HEIGHT, WIDTH
+from srfgan.models.count import cost_of
 from srfgan_cli.presets import load_preset
 
 PRESETS = {

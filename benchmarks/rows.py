@@ -2,27 +2,27 @@
 
     python benchmarks/rows.py > docs/rows.md
 
-Nothing is trained or computed: each detector is built on the meta device and counted on an image of 800 x 1216 pixels,
-at the most boxes that its preset allows. A minute and a half of one core in all.
+Nothing is trained or computed: what a detector costs, `benchmarks/costs.py` has counted.
 """
 
-from srfgan.models.cost import HEIGHT, WIDTH, Cost, cost_of
+from srfgan.models.cost import HEIGHT, WIDTH, Cost
+from srfgan_cli.presets.costs import shipped_costs
 from srfgan_cli.presets.facts import Scores, Table, load_tables
 from srfgan_cli.presets.tables import Entry, entries_by_table
 
 HEAD = f"""# The papers' rows
 
-Every row of the documents' tables that a preset reproduces, with what its detector costs here and the scores that the
-document gives. `python benchmarks/rows.py > docs/rows.md` wrote this page. It has built the detector of each preset and
-counted its parameters, those included that only help it to learn, and the multiply-accumulates of detecting in
-one image of {HEIGHT} x {WIDTH} pixels: convolutions and matrix products, with as many boxes as the preset
-allows. "Said" are the document's parameters. No score here is measured; `srfgan presets show PRESET` tells all of a
-row, and `srfgan reproduce TABLE` runs a table."""
+Every row of the documents' tables that a preset reproduces, with what its detector costs here and the scores that
+the document gives. `python benchmarks/rows.py > docs/rows.md` wrote this page. `benchmarks/costs.py` has built the
+detector of each preset and counted its parameters, those included that only help it to learn, and the
+multiply-accumulates of detecting in one image of {HEIGHT} x {WIDTH} pixels: convolutions and matrix products, with
+as many boxes as the preset allows. "Said" are the document's parameters. No score here is measured; `srfgan presets
+show PRESET` tells all of a row, and `srfgan reproduce TABLE` runs a table."""
 
 
 def main() -> None:
     tables = entries_by_table()
-    counted = costs(tables)
+    counted = shipped_costs()
     print(HEAD)
     for name, table in load_tables().items():
         print("\n".join(section(table, tables[name], counted)))
@@ -49,14 +49,6 @@ def line(entry: Entry, cost: Cost) -> str:
 
 def average_precision(scores: Scores | None) -> str:
     return "" if scores is None or scores.AP is None else f"{scores.AP:.1f}"
-
-
-def costs(tables: dict[str, list[Entry]]) -> dict[str, Cost]:
-    """The cost of each preset; detectors that several rows share are counted once."""
-    models = {entry.preset: entry.config.model for entries in tables.values() for entry in entries}
-    different = {model.model_dump_json(): model for model in models.values()}
-    counted = {key: cost_of(model) for key, model in different.items()}
-    return {preset: counted[model.model_dump_json()] for preset, model in models.items()}
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from timing import add_machine, computing, describe_machine, report, take_turns
 
 from srfgan.models import build_detector
 from srfgan.models.config import BackboneConfig, MaskRCNNConfig, NeckConfig
-from srfgan.models.cost import HEIGHT, WIDTH, cost_of
+from srfgan.models.cost import HEIGHT, WIDTH
+from srfgan.models.count import cost_of
 from srfgan.models.upsamplers import UPSAMPLERS
 
 

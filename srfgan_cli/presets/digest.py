@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from srfgan.models.cost import HEIGHT, WIDTH
 from srfgan_cli.presets.config import Config, SolverConfig, StageName
+from srfgan_cli.presets.costs import cost_of_preset
 from srfgan_cli.presets.describe import describe, header, train_images
 from srfgan_cli.presets.guide import guide_lines, guide_of
 
@@ -92,9 +94,7 @@ def schedules(config: Config) -> list[Schedule]:
 
 def summary(config: Config) -> dict[str, Any]:
     """The preset as one JSON document."""
-    from srfgan.models.cost import HEIGHT, WIDTH, cost_of
-
-    cost, guide = cost_of(config.model), guide_of(config)
+    cost, guide = cost_of_preset(config), guide_of(config)
     return {
         "preset": config.name,
         "description": describe(config),
@@ -109,9 +109,7 @@ def summary(config: Config) -> dict[str, Any]:
 
 def summary_lines(config: Config, preset: str, settings: Sequence[str] = ()) -> Iterator[str]:
     """The same for people, without the config; `preset` and `settings` are what it is called in a command."""
-    from srfgan.models.cost import HEIGHT, WIDTH, cost_of
-
-    cost = cost_of(config.model)
+    cost = cost_of_preset(config)
     parts = ", ".join(f"{part} {macs / 1e9:.1f}" for part, macs in _parts(asdict(cost)).items())
     yield from header(config, preset, settings)
     yield f"parameters: {cost.parameters / 1e6:.1f} M"

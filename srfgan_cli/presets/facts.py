@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field
 
 from srfgan import PRESETS_DIR
 from srfgan.models.config import StrictConfig
+from srfgan_cli.presets.yaml_text import parse_shipped
 
 FACTS = PRESETS_DIR / "_facts" / "results.yaml"
 
@@ -123,9 +123,7 @@ class Table:
 @cache
 def load_tables() -> dict[str, Table]:
     """All tables by name, in the order of the facts file."""
-    # The compiled reader where PyYAML has it: the file is ours, and every command waits for it.
-    facts = yaml.load(FACTS.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    return {name: _table(name, **table) for name, table in facts.items()}
+    return {name: _table(name, **table) for name, table in parse_shipped(FACTS).items()}
 
 
 @cache

@@ -26,7 +26,7 @@ from srfgan.models.errors import InputError, kind_of
 from srfgan_cli.presets.config import Config
 from srfgan_cli.presets.facts import load_rows
 from srfgan_cli.presets.version_0_1 import naming_rows
-from srfgan_cli.presets.yaml_text import parse_yaml, read_yaml
+from srfgan_cli.presets.yaml_text import parse_shipped, parse_yaml, read_yaml
 from srfgan_cli.screen.console import visible
 
 OWN = ("name", "description", "rows", "references")
@@ -66,9 +66,9 @@ def load_preset(name: str | Path, overrides: Iterable[str] = (), overlay: str | 
     if isinstance(overrides, str | Mapping) or not isinstance(overrides, Iterable):
         raise InputError(f"overrides is {kind_of(overrides)}; give a list, as ['model.neck.upsampler=afi']")
     path = find_preset(name)
-    values = naming_rows(_merged(path), path)
+    values = naming_rows(_values(path), path)
     if overlay is not None:
-        above = _merged(_find_base(str(overlay), Path(overlay)))
+        above = _values(_find_base(str(overlay), Path(overlay)))
         values = _laid_over(values, {key: value for key, value in above.items() if key not in OWN})
         values = _suiting(values, {"model": {"detector": _detector(values)}})
     values.setdefault("name", path.stem)
@@ -95,7 +95,7 @@ def plain_twin(config: Config) -> Config:
     Raises:
         InputError: the detector upsamples nothing.
     """
-    above = _merged(PRESETS_DIR / "_base" / "plain.yaml") | {"name": f"{config.name}_nn"}
+    above = _values(PRESETS_DIR / "_base" / "plain.yaml") | {"name": f"{config.name}_nn"}
     below = {key: value for key, value in config.model_dump(exclude_none=True).items() if key not in OWN}
     return _validated(_laid_over(below, above), f"The plain twin of '{config.name}'")
 
@@ -149,6 +149,17 @@ def _preset_files() -> dict[str, Path]:
     return {path.stem: path for path in files if not path.parent.name.startswith("_")}
 
 
+def _values(path: Path) -> dict[str, Any]:
+    """The values of a preset's file and its bases, to be changed at will."""
+    return deepcopy(_merged_shipped(path) if _is_shipped(path) else _merged(path))
+
+
+@cache
+def _merged_shipped(path: Path) -> dict[str, Any]:
+    """Those of a shipped file, on which many build: not to be changed."""
+    return _merged(path)
+
+
 def _merged(
     path: Path, above: tuple[Path, ...] = (), known: dict[Path, dict] | None = None
 ) -> dict[str, Any]:
@@ -169,20 +180,19 @@ def _merged(
         values = _read(path)
         merged: dict[str, Any] = {}
         for base in _bases(values.pop("base", []), path):
-            below = _merged(_find_base(base, path), (*above, place), known)
+            file = _find_base(base, path)
+            below = _merged_shipped(file) if _is_shipped(file) else _merged(file, (*above, place), known)
             merged = _laid_over(merged, {key: value for key, value in below.items() if key not in OWN})
         known[place] = _laid_over(merged, values)
     return known[place]
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The values of a file; of a shipped one, on which many build, read once."""
-    return deepcopy(_read_shipped(path)) if path.is_relative_to(PRESETS_DIR) else read_yaml(path)
+    return parse_shipped(path) if _is_shipped(path) else read_yaml(path)
 
 
-@cache
-def _read_shipped(path: Path) -> dict[str, Any]:
-    return read_yaml(path)
+def _is_shipped(path: Path) -> bool:
+    return path.is_relative_to(PRESETS_DIR)
 
 
 def _bases(given: Any, path: Path) -> list[str]:

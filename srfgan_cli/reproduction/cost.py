@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from srfgan.models import build_discriminator, build_upsampler
 from srfgan.models.config import DiscriminatorConfig, GeneratorConfig, ModelConfig, parse_model
-from srfgan.models.cost import cost_of
+from srfgan.models.count import cost_of
 from srfgan_cli.machine.precision import autocast, float32_products
 from srfgan_cli.presets.config import Config, Precision
 from srfgan_cli.reproduction.graph import Job

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from srfgan.models.cost import cost_of
+from srfgan.models.count import cost_of
 from srfgan.models.detector import Detector
 from srfgan_cli.data.open import open_split
 from srfgan_cli.machine.files import write_atomically
@@ -32,7 +32,7 @@ class Cost:
 
     Attributes:
         parameters: all of them, frozen ones included.
-        gmacs: billions of multiply-accumulates for one image of `size`, as `srfgan.models.cost` counts them.
+        gmacs: billions of multiply-accumulates for one image of `size`, as `srfgan.models.count` counts them.
         ms: median milliseconds of one image from pixels to detections, alone on the device.
         size: height and width of that image.
     """

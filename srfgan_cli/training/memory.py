@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from srfgan.models import build_detector, build_discriminator, build_generator
-from srfgan.models.cost import NothingIsDropped
+from srfgan.models.count import NothingIsDropped
 from srfgan.models.structures import Polygons, Target
 from srfgan_cli.data.loaders import Batch
 from srfgan_cli.machine.distributed import World

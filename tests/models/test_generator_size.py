@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from srfgan.models import build_detector, build_generator, build_upsampler
 from srfgan.models.config import GeneratorConfig, NeckConfig, parse_model
-from srfgan.models.cost import cost_of
+from srfgan.models.count import cost_of
 from srfgan.models.errors import InputError
 from srfgan.models.weights.generator import load_generator
 

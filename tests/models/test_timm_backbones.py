@@ -18,7 +18,7 @@ from srfgan.models import Target, build_detector
 from srfgan.models.backbones.timm_backbone import TimmBackbone, create_body
 from srfgan.models.backbones.timm_names import with_own_pixels
 from srfgan.models.config import BackboneConfig, BoxHeadConfig, NeckConfig, PixelConfig
-from srfgan.models.cost import cost_of
+from srfgan.models.count import cost_of
 from srfgan.models.errors import InputError
 from srfgan.models.weights import lite, load_backbone, load_imagenet
 from srfgan.models.weights.lite import packaged_file

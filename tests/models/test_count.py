@@ -13,7 +13,7 @@ from srfgan.models.config import (
     NeckConfig,
     RPNConfig,
 )
-from srfgan.models.cost import cost_of
+from srfgan.models.count import cost_of
 
 R10 = BackboneConfig(name="r10", norm="bn", freeze_at=0, stride_in_1x1=False)
 
