@@ -41,6 +41,8 @@ _PICTURES = 6
 _CLASSES = 100
 """Rows of the table of classes."""
 _QUALITY = 85
+_FEW_CLASSES = 12
+"""So many and fewer are readable on a telephone."""
 _TITLES: dict[Task, str] = {"box": "Boxes", "mask": "Masks"}
 _SIZES = {"APs": "under 32 px", "APm": "32 to 96 px", "APl": "96 px and more"}
 """COCO's areas, by their roots."""
@@ -98,7 +100,7 @@ def _values(report: Report, judgements: Sequence[Judgement], worst: str) -> Mapp
         "kinds": _kinds(report, judgements),
         "slices": _slices(first),
         "classes": _classes(first),
-        "confusion": "" if confusion is None else _chart(confusion, "Which class is taken for which"),
+        "confusion": "" if confusion is None else _confusion(confusion, len(first.names)),
         "worst": worst,
         "made_with": escape(", ".join(f"{name} {version}" for name, version in versions().items())),
     }
@@ -117,12 +119,8 @@ def _scores(report: Report) -> str:
 def _curves(one: Judgement) -> str:
     """A task's curves below the score that suits it best."""
     title = _TITLES[one.task]
-    chart = _inline(curves_chart(one), "png")
     described = f"{title}: precision over recall, and F1 over the score"
-    return (
-        f"<h3>{title}</h3><p>{_threshold(one)}</p>"
-        f'<figure class="wide"><div class="scroll"><img src="{chart}" alt="{described}"></div></figure>'
-    )
+    return f"<h3>{title}</h3><p>{_threshold(one)}</p>{_chart(curves_chart(one), described, 'wide')}"
 
 
 def _threshold(one: Judgement) -> str:
@@ -295,8 +293,14 @@ def _picture(pixels: Tensor) -> str:
     return f'<figure><img src="{_inline(buffer.getvalue(), "jpeg")}" alt=""></figure>'
 
 
-def _chart(content: bytes, description: str) -> str:
-    return f'<figure><div class="scroll"><img src="{_inline(content, "png")}" alt="{description}"></div></figure>'
+def _confusion(chart: bytes, classes: int) -> str:
+    """As large as it is drawn where there are few classes; a large one scrolls on a narrow screen."""
+    return _chart(chart, "Which class is taken for which", "own" if classes <= _FEW_CLASSES else "wide")
+
+
+def _chart(content: bytes, description: str, kind: str) -> str:
+    image = f'<img src="{_inline(content, "png")}" alt="{description}">'
+    return f'<figure class="{kind}"><div class="scroll">{image}</div></figure>'
 
 
 def _inline(content: bytes, kind: str) -> str:

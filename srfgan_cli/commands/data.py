@@ -64,7 +64,7 @@ def check(
 @app.command()
 def show(
     root: Root = None,
-    preset: Preset = DEFAULT_PRESET,
+    preset: Preset = None,
     set_: Set = None,
     train_json: TrainJson = None,
     train_images: TrainImages = None,
@@ -89,7 +89,8 @@ def show(
     where = data_overrides(root, dataset, train=(train_json, train_images), val=(val_json, val_images))
     config = load_preset(preset or DEFAULT_PRESET, [*where, *(set_ or [])])
     training = split == "train"
-    data = open_split(config.data, root, split, training=training, masks=config.model.has_masks)
+    masks = None if preset is None else config.model.has_masks
+    data = open_split(config.data, root, split, training=training, masks=masks)
     data.index.report.tell()
     save_as(contact_sheet(data, config, training=training, count=images), output)
     print_path(output)

@@ -27,7 +27,7 @@ def open_split(
     split: Split,
     *,
     training: bool,
-    masks: bool = True,
+    masks: bool | None = True,
     resize: bool = True,
     count_unusable: bool = False,
 ) -> DetectionDataset:
@@ -39,7 +39,7 @@ def open_split(
         split: `train`, `val` or `test`; `shapes` has no `test`.
         training: draw crops, sizes and flips, and leave out images without targets if `config` says so; otherwise every
             image, at the one test size.
-        masks: whether the model learns masks.
+        masks: whether the model learns masks; None: if there are any.
         resize: otherwise images keep their files' size.
         count_unusable: keep objects of no area or outside their image, for scores that count them as missed.
 
@@ -57,6 +57,8 @@ def open_split(
     )
     if training and not index.annotated:
         raise InputError(f"{files.path}: there is no 'annotations' key, so nothing to train on")
+    if masks is None:
+        masks = bool(index.has_mask.any())
     return DetectionDataset(
         index,
         files.images,

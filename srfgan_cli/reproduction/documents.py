@@ -197,7 +197,7 @@ def _values(
         "legend": escape(LEGEND),
         "differences": _chart(charts, "differences", "Differences to the baseline, measured and printed"),
         "budgets": _chart(charts, "budgets", "Box AP over images and seconds of all stages"),
-        "training": _chart(charts, "training", "Box AP over training"),
+        "training": _training(charts),
         "panels": "\n".join(
             f"<h3>{escape(row)}</h3>{figure(path, f'Pyramid of {row}', 'wide')}"
             for row, path in panels.items()
@@ -216,6 +216,11 @@ def _values(
 
 def _chart(charts: Mapping[str, Path], name: str, description: str) -> str:
     return figure(charts[name], description, "wide") if name in charts else ""
+
+
+def _training(charts: Mapping[str, Path]) -> str:
+    chart = _chart(charts, "training", "Box AP over training")
+    return f"<section>\n<h2>AP over training</h2>\n{chart}\n</section>" if chart else ""
 
 
 def _html_rows(summary: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +37,7 @@ def curves(runs: Mapping[str, Path]) -> Image.Image:
     """Draw the losses of runs side by side, and below them their average precisions together.
 
     Losses are drawn thin as logged and thick as a moving average; their axis is logarithmic where they span
-    much. One panel per task (boxes, masks) compares the runs that were evaluated.
+    much. One panel per task (boxes, masks) compares the runs that were evaluated, if there is more than one number.
 
     Args:
         runs: metrics.jsonl files by the title of their column (`pretrain`, `extract`, ...).
@@ -48,7 +48,10 @@ def curves(runs: Mapping[str, Path]) -> Image.Image:
     if not runs:
         raise InputError("no run to draw curves of; give at least one metrics.jsonl")
     read = {title: read_run(path) for title, path in runs.items()}
-    tasks = list(dict.fromkeys(task for run in read.values() for task in run.precisions))
+    evaluations = Counter(
+        task for run in read.values() for task, points in run.precisions.items() for _ in points
+    )
+    tasks = [task for task, count in evaluations.items() if count > 1]  # one number is no curve
     rows = 2 if tasks else 1
     figure = Figure(figsize=(max(4.2 * len(read), 6.0), 3.9 * rows), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)

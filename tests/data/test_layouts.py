@@ -406,5 +406,11 @@ def test_a_sheet_shows_what_training_gets(tiny, srfgan):
     assert srfgan("data", "show", tiny.root, *small[:-1], "data.flip=0", "--images", 3).code == 0
     plain, mirrored = (np.asarray(Image.open(path)) for path in ("data.png", "mirrored.png"))
     assert plain.shape == mirrored.shape and (plain != mirrored).mean() > 0.2
+    for one in tiny.content["annotations"]:
+        del one["segmentation"]
+    tiny.write()
+    boxes = ("data", "show", tiny.root, "--images", 1, "--set", "data.short_sides=[64]")
+    assert srfgan(*boxes).code == 0  # without a preset that wants masks, whatever there is
+    assert srfgan(*boxes, "--preset", "mask_rcnn_r18_fpn").code == 2
     done = srfgan("data", "show", tiny.root, *small, "--output", "sheet.txt")
     assert done.code == 2 and "end it in .png or .jpg" in done.err
