@@ -129,7 +129,7 @@ class Trainer:
                 lr = set_lr(self.stage.optimizers.values(), self.iteration, self.solver)
                 images += self.step()
                 self.iteration += 1
-                if self._due(self.solver.log_every):
+                if self._report_due():
                     self._report(lr, _speed(self.iteration - first, images, time.perf_counter() - started))
                     started, images, first = time.perf_counter(), 0, self.iteration
                 # An evaluation can take longer than a scheduler waits after its signal.
@@ -187,6 +187,11 @@ class Trainer:
 
     def _due(self, every: int) -> bool:
         return self.iteration % every == 0 or self.iteration == self.solver.iterations
+
+    def _report_due(self) -> bool:
+        """Also before each evaluation that may be the last: what came since the last report would stay unlogged."""
+        maybe_last = self.solver.patience is not None and self._evaluation_due()
+        return maybe_last or self._due(self.solver.log_every)
 
     def _evaluation_due(self) -> bool:
         if self.hooks.evaluate is None:

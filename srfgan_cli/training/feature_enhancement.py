@@ -5,10 +5,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from srfgan.models.errors import InputError
 from srfgan_cli.presets.config import FeatureEnhancementConfig
 
 _EARLY, _LATE = "layer2", "layer4"
 """timm's and torchvision's names of res3 and res5."""
+
+
+def check_trained(backbone: nn.Module) -> None:
+    """Raise InputError if a parameter that the regularisers are of is frozen: they would change nothing."""
+    for stage in (_EARLY, _LATE):
+        for name, parameter in backbone.get_submodule(f"body.{stage}").named_parameters():
+            if not parameter.requires_grad:
+                raise InputError(
+                    f"finetune.feature_enhancement trains res3 and res5, but finetune.freeze freezes "
+                    f"backbone.body.{stage}.{name}; leave out one of the two."
+                )
 
 
 def enhancement_losses(backbone: nn.Module, config: FeatureEnhancementConfig) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from srfgan.models.structures import Target
 from srfgan_cli.data.loaders import Batch
 from srfgan_cli.machine.distributed import World
 from srfgan_cli.presets.config import FeatureEnhancementConfig, FinetuneConfig
-from srfgan_cli.training.feature_enhancement import enhancement_losses
+from srfgan_cli.training.feature_enhancement import check_trained, enhancement_losses
 from srfgan_cli.training.freezing import freeze
 from srfgan_cli.training.optim import build_optimizer
 
@@ -41,7 +41,8 @@ class FinetuneStage:
     """Trains T on original images; a frozen generator (table 4, A4) keeps its weights and statistics.
 
     Raises:
-        InputError: a pattern of `freeze` or `lr_factors` matches nothing, or nothing is left to train.
+        InputError: a pattern of `freeze` or `lr_factors` matches nothing, nothing is left to train, or what
+            `feature_enhancement` is of is frozen.
     """
 
     def __init__(self, detector: Detector, config: FinetuneConfig, world: World) -> None:
@@ -49,6 +50,8 @@ class FinetuneStage:
         if config.freeze_generator:
             self._frozen = detector.upsample.requires_grad_(False)
         self._still = freeze(detector, config.freeze)
+        if config.feature_enhancement is not None:
+            check_trained(detector.backbone)
         self.detector: Detector | None = detector.to(world.device)
         self.modules: dict[str, nn.Module] = {"detector": detector}
         self.optimizers = {"detector": build_optimizer(detector, config.solver, config.lr_factors)}

@@ -156,7 +156,7 @@ def test_the_average_is_the_recursion_and_survives_a_resume():
 
 def test_patience_ends_at_the_same_iteration_however_often_a_run_is_cut_off():
     """The best is iteration 4's; its equal at 6 is no better, and 8 is the second in a row."""
-    settings = solver(iterations=12, evaluate_every=2, patience=2, checkpoint_every=100)
+    settings = solver(iterations=12, evaluate_every=2, patience=2, checkpoint_every=100, log_every=100)
     scores = {2: None, 4: 3.0, 6: 3.0, 8: 2.0}
     saved = {}
 
@@ -175,8 +175,15 @@ def test_patience_ends_at_the_same_iteration_however_often_a_run_is_cut_off():
         assert begun.iteration == 8
         return log.lines
 
-    whole = [line for line in run() if "evaluation" in line]
+    lines = run()
+    whole = [line for line in lines if "evaluation" in line]
     assert [line["iteration"] for line in whole] == [2, 4, 6, 8]
+    assert [line["iteration"] for line in lines if "losses" in line] == [
+        2,
+        4,
+        6,
+        8,
+    ]  # to the end, whichever it is
     assert whole == [line for line in run(whole[:2], saved[4]) if "evaluation" in line]
     assert whole == [
         line for line in run(whole[:3], saved[8]) if "evaluation" in line

@@ -242,6 +242,13 @@ def test_class_weights_that_cannot_be_are_refused():
         weigh_classes(small_detector("sparse_rcnn"), {"dog": 2.0}, categories)
 
 
+def test_feature_enhancement_of_frozen_stages_is_refused():
+    detector = small_detector("retinanet")
+    wanted = FinetuneConfig(freeze=["*.layer4.*"], feature_enhancement=FeatureEnhancementConfig())
+    with pytest.raises(InputError, match=r"freeze freezes backbone\.body\.layer4\..*leave out one"):
+        FinetuneStage(detector, wanted, WORLD)
+
+
 def test_feature_enhancement_adds_two_losses_that_reach_the_backbones_stages(config, batch):
     torch.manual_seed(2)
     detector = build_detector(config.model)
