@@ -9,7 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from srfgan.models.errors import InputError
+
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What the quick parser raises."""
+
+_MARK = b"\xef\xbb\xbf"
+"""How files of some Windows programs begin."""
 
 
 def read_json(path: Path, what: str) -> Any:
@@ -22,14 +30,32 @@ def read_json(path: Path, what: str) -> Any:
     Raises:
         InputError: missing, no regular file, of another encoding, truncated, or json that no reader can hold.
     """
+    content = read_file(path, what)
+    try:
+        with collector_paused():
+            return msgspec.json.decode(content)
+    except UNREADABLE:
+        return parse_json(content, path)
+
+
+def read_file(path: Path, what: str) -> bytes:
+    """The bytes of a file, without a byte order mark; arguments and errors as for `read_json`."""
     try:
         if path.exists() and not path.is_file():
             raise InputError(f"{path}: cannot be read (not a regular file)")
-        content = path.read_bytes()
+        return path.read_bytes().removeprefix(_MARK)
     except FileNotFoundError:
         raise InputError(f"{path}: no such {what}") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read ({error})") from None
+
+
+def parse_json(content: bytes, path: Path) -> Any:
+    """The value of a json text by Python's own parser: it takes NaN and Infinity, and knows the line of what is wrong.
+
+    Raises:
+        InputError: as for `read_json`.
+    """
     return _parsed(_decoded(content, path), path)
 
 
@@ -38,7 +64,7 @@ def _decoded(content: bytes, path: Path) -> str:
     if not encoding.startswith("utf-8"):
         raise InputError(f"{path}: json must be UTF-8 text, this looks like {encoding}; save it as UTF-8")
     try:
-        return content.decode("utf-8-sig")
+        return content.decode()
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: json must be UTF-8 text, but byte {error.start} is none of it") from None
 

@@ -12,15 +12,19 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from srfgan.models.errors import InputError
 from srfgan_cli.data.categories import CategoryMap
+from srfgan_cli.data.columns import Annotations, joined_columns, sound_columns
 from srfgan_cli.data.findings import Problem
-from srfgan_cli.data.json_file import collector_paused, read_json
+from srfgan_cli.data.json_file import UNREADABLE, collector_paused, parse_json, read_file
 from srfgan_cli.data.segmentations import Segmentations, parse_segmentations
 
 _ABSENT = object()
+_AT_ONCE = 10_000
+"""Annotations that are Python objects at a time."""
 
 
 @dataclass(frozen=True)
@@ -87,25 +91,70 @@ def read_records(path: Path) -> Records:
     Raises:
         InputError: the file is missing, truncated or not of COCO's structure.
     """
+    content = read_file(path, "annotation file")
     with collector_paused():
-        return _records(_load(path), path)
+        try:
+            return _read_in_parts(content, path)
+        except (InputError, *UNREADABLE):
+            # In one piece, which says the line and the record of what is wrong, or takes NaN.
+            return _read_whole(content, path)
 
 
-def _records(content: dict[str, Any], path: Path) -> Records:
+def _read_in_parts(content: bytes, path: Path) -> Records:
+    """A sound file's records, of which only some thousands are ever Python objects at a time."""
+    raw = msgspec.json.decode(content, type=dict[str, msgspec.Raw])
+    texts = msgspec.json.decode(raw.get("annotations", b"[]"), type=list[msgspec.Raw])
+    document = {key: msgspec.json.decode(value) for key, value in raw.items() if key != "annotations"}
     where = str(path)
-    images = _list_of_objects(content, "images", where)
-    if not images:
-        raise InputError(f"{where}: 'images' is empty; there is nothing to read")
-    annotations = _list_of_objects(content, "annotations", where) if "annotations" in content else []
-    areas = [record.get("area", _ABSENT) for record in annotations]
-    crowd, odd_crowd = _crowd([record.get("iscrowd", 0) for record in annotations])
+    images = _images(document, where)
+    starts = range(0, max(len(texts), 1), _AT_ONCE)
+    parts = [_part(texts[start : start + _AT_ONCE], where) for start in starts]
     return Records(
         path=path,
-        categories=CategoryMap.from_records(content.get("categories"), where),
-        annotated="annotations" in content,
-        image_ids=_integers(images, "id", "images", where),
-        sizes=np.stack([_integers(images, key, "images", where) for key in ("height", "width")], axis=1),
-        file_names=_texts(images, "file_name", "images", where),
+        annotated="annotations" in raw,
+        **_heading(document, images, where),
+        **vars(joined_columns(parts)),
+    )
+
+
+def _part(texts: list[msgspec.Raw], where: str) -> Annotations:
+    text = b"[" + b",".join(texts) + b"]"
+    try:
+        return sound_columns(text)
+    except msgspec.ValidationError:
+        return _columns(msgspec.json.decode(text, type=list[dict[str, Any]]), where)
+
+
+def _read_whole(content: bytes, path: Path) -> Records:
+    document, where = _document(content, path), str(path)
+    images = _images(document, where)
+    annotated = "annotations" in document
+    annotations = _list_of_objects(document, "annotations", where) if annotated else []
+    heading = _heading(document, images, where)
+    return Records(path=path, annotated=annotated, **heading, **vars(_columns(annotations, where)))
+
+
+def _images(document: dict[str, Any], where: str) -> list[dict[str, Any]]:
+    images = _list_of_objects(document, "images", where)
+    if not images:
+        raise InputError(f"{where}: 'images' is empty; there is nothing to read")
+    return images
+
+
+def _heading(document: dict[str, Any], images: list[dict[str, Any]], where: str) -> dict[str, Any]:
+    """What `Records` has of classes and images."""
+    return {
+        "categories": CategoryMap.from_records(document.get("categories"), where),
+        "image_ids": _integers(images, "id", "images", where),
+        "sizes": np.stack([_integers(images, key, "images", where) for key in ("height", "width")], axis=1),
+        "file_names": _texts(images, "file_name", "images", where),
+    }
+
+
+def _columns(annotations: list[dict[str, Any]], where: str) -> Annotations:
+    areas = [record.get("area", _ABSENT) for record in annotations]
+    crowd, odd_crowd = _crowd([record.get("iscrowd", 0) for record in annotations])
+    return Annotations(
         annotation_ids=_integers(annotations, "id", "annotations", where),
         annotation_images=_integers(annotations, "image_id", "annotations", where),
         annotation_categories=_integers(annotations, "category_id", "annotations", where),
@@ -118,14 +167,14 @@ def _records(content: dict[str, Any], path: Path) -> Records:
     )
 
 
-def _load(path: Path) -> dict[str, Any]:
-    content = read_json(path, "annotation file")
-    if not isinstance(content, dict):
+def _document(content: bytes, path: Path) -> dict[str, Any]:
+    document = parse_json(content, path)
+    if not isinstance(document, dict):
         raise InputError(
             f"{path}: a COCO file is an object with 'images', 'annotations' and 'categories', but this is a"
-            f" {type(content).__name__}" + (" (detection results?)" if isinstance(content, list) else "")
+            f" {type(document).__name__}" + (" (detection results?)" if isinstance(document, list) else "")
         )
-    return content
+    return document
 
 
 def _list_of_objects(content: dict[str, Any], key: str, where: str) -> list[dict[str, Any]]:

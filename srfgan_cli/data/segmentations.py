@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -93,13 +95,48 @@ class Segmentations:
         )
 
 
+def joined(parts: Sequence[Segmentations]) -> Segmentations:
+    """Several, one after the other; at least one."""
+    rows = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in ("vertices", "runs", "run_sizes", "bad_polygon", "malformed")
+    }
+    firsts = {
+        name: offsets(np.concatenate([np.diff(getattr(part, name)) for part in parts]))
+        for name in ("part_first", "parts_of", "runs_of")
+    }
+    return Segmentations(**rows, **firsts)
+
+
 def parse_segmentations(values: list[Any]) -> Segmentations:
     """Flatten the `segmentation` values of A annotations: lists of polygons, run lengths, or None."""
     parts = [value if _is_parts(value) else [] for value in values]
-    vertices, part_first, parts_of, bad_polygon = _polygons(parts)
+    coordinates = _coordinates(chain.from_iterable(parts))
+    if coordinates is not None:
+        return flatten(values, parts, coordinates)
+    return parse_segmentations([_with_numbers(value) if _is_parts(value) else value for value in values])
+
+
+def _with_numbers(parts: list[list[Any]]) -> list[list[float]]:
+    """Polygons, of which those without numbers alone are no polygon any more."""
+    return [part if _coordinates([part]) is not None else [math.nan] for part in parts]
+
+
+def flatten(values: list[Any], parts: list[list[list[float]]], coordinates: np.ndarray) -> Segmentations:
+    """The `segmentation` values of A annotations.
+
+    Args:
+        values: lists of polygons, run lengths, or None.
+        parts: A lists of polygons, empty where a value is none.
+        coordinates: all of their numbers, float64.
+    """
+    vertices, part_first, parts_of, bad_polygon = _polygons(parts, coordinates)
     rows = [row for row, value in enumerate(values) if _is_runs(value)]
     runs, runs_of, run_sizes, broken = _run_lengths(values, rows)
-    known = np.array([value is None or _is_parts(value) or _is_runs(value) for value in values], bool)
+    known = np.array(
+        [value is None or value is part for value, part in zip(values, parts, strict=True)], bool
+    )
+    known[rows] = True
     return Segmentations(
         vertices, part_first, parts_of, runs, runs_of, run_sizes, bad_polygon, ~known | broken
     )
@@ -120,15 +157,13 @@ def _is_runs(value: Any) -> bool:
     )
 
 
-def _polygons(parts: list[list[list[Any]]]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _polygons(
+    parts: list[list[list[float]]], coordinates: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Vertices, offsets of polygons, offsets of annotations, and which annotation lost a polygon."""
     owner = np.repeat(np.arange(len(parts)), [len(polygons) for polygons in parts])
     flat = list(chain.from_iterable(parts))
     filled = np.array([len(part) > 0 for part in flat], bool)
-    coordinates = _coordinates(flat)
-    if coordinates is None:
-        flat = [part if _coordinates([part]) is not None else [] for part in flat]
-        coordinates = np.fromiter(chain.from_iterable(flat), np.float64)
     first = offsets(np.array([len(part) for part in flat], np.int64))
     lengths = np.diff(first)
     valid = (lengths >= 6) & (lengths % 2 == 0)
@@ -141,12 +176,13 @@ def _polygons(parts: list[list[list[Any]]]) -> tuple[np.ndarray, np.ndarray, np.
     return kept.reshape(-1, 2), kept_first // 2, parts_of, bad
 
 
-def _coordinates(parts: list[list[Any]]) -> np.ndarray | None:
+def _coordinates(parts: Iterable[list[Any]]) -> np.ndarray | None:
     """All coordinates, or None where one is not a number: numpy would read the digits of a text as one."""
-    if not set(map(type, chain.from_iterable(parts))) <= {int, float}:
+    numbers = list(chain.from_iterable(parts))
+    if not set(map(type, numbers)) <= {int, float}:
         return None
     try:
-        return np.fromiter(chain.from_iterable(parts), np.float64, sum(map(len, parts)))
+        return np.array(numbers, np.float64)
     except OverflowError:
         return None
 

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from srfgan.models.errors import InputError
+from srfgan_cli.data import records
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.image_check import check_root
 from srfgan_cli.data.layout import find_split
 from srfgan_cli.data.open import open_split
 from srfgan_cli.data.outlines import clip_polygon
+from srfgan_cli.data.records import read_records
 from srfgan_cli.evaluation.coco import ground_truth
 from srfgan_cli.presets.config import DataConfig
 
@@ -266,3 +268,33 @@ def test_other_layouts_are_recognised(tmp_path, files, told):
         (tmp_path / name).touch()
     with pytest.raises(InputError, match=told):
         find_split(tmp_path, "train")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {},
+        {"area": "12"},
+        {"bbox": [1, 2, None, 4]},
+        {"iscrowd": True},
+        {"segmentation": [["1", 2, 3, 4, 5, 6], SQUARE]},
+        {"segmentation": [SQUARE, SQUARE[:5], []]},
+        {"segmentation": 7},
+        {"image_id": 2**62},
+    ],
+)
+def test_records_read_in_parts_are_those_of_the_whole_file(tiny, make_box, monkeypatch, odd):
+    monkeypatch.setattr(records, "_AT_ONCE", 4)
+    runs = {"size": [20, 30], "counts": [100, 5, 495]}
+    outlines = [[SQUARE], None, runs, [SQUARE, SQUARE], {**runs, "counts": "T35[?"}, []]
+    annotations = [make_box(n, 1, 1, segmentation=outlines[n % 6]) for n in range(11)]
+    annotations[5] |= odd
+    tiny.content["annotations"] = annotations
+    in_parts = read_records(tiny.write())
+    tiny.content["info"] = float("nan")  # which only the parser of whole files takes
+    whole = read_records(tiny.write())
+    for ours, theirs in ((in_parts, whole), (in_parts.segmentations, whole.segmentations)):
+        for name, column in vars(theirs).items():
+            if isinstance(column, np.ndarray):
+                np.testing.assert_array_equal(getattr(ours, name), column, name, strict=True)
+    assert (in_parts.file_names, in_parts.annotated) == (whole.file_names, True)
