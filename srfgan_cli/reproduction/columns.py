@@ -1,4 +1,4 @@
-"""The columns of a report's main table, for its HTML and its Markdown alike."""
+"""The columns of a report's tables, for its HTML and its Markdown alike."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from srfgan_cli.reproduction.outcome import TASKS
+from srfgan_cli.reproduction.outcome import SIZES, TASKS
 from srfgan_cli.screen.pages import signed
 
 ReportRow = Mapping[str, Any]
@@ -33,8 +33,17 @@ class Column:
 
 
 def columns(rows: Sequence[ReportRow]) -> list[Column]:
-    """The columns in which any of the rows has something to show."""
+    """The main table's, in which any of the rows has something to show."""
     every = [column for task in TASKS for column in _task_columns(task)] + _cost_columns() + _budget_columns()
+    return _shown(every, rows)
+
+
+def size_columns(rows: Sequence[ReportRow]) -> list[Column]:
+    """The columns by the objects' size, as `columns`."""
+    return _shown([column for task in TASKS for size in SIZES for column in _size_columns(task, size)], rows)
+
+
+def _shown(every: Sequence[Column], rows: Sequence[ReportRow]) -> list[Column]:
     return [column for column in every if any(column.text(row) for row in rows)]
 
 
@@ -48,15 +57,27 @@ def _task_columns(task: str) -> list[Column]:
             style=lambda row: "main",
         ),
         Column(group, "paper", lambda row: _number(row["printed"].get(task, {}).get("AP"))),
-        Column(
-            group,
-            "diff.",
-            lambda row: _with_spread(row["difference"].get(task), sign=True),
-            lambda row: _interval(row["difference"].get(task)),
-            lambda row: _direction(row["difference"].get(task)),
-        ),
+        _difference_column(group, lambda row: row["difference"].get(task)),
         Column(group, "paper's diff.", lambda row: _signed(row["printed_difference"].get(task))),
     ]
+
+
+def _size_columns(task: str, metric: str) -> list[Column]:
+    group = f"{task} AP, {SIZES[metric]}"
+    return [
+        Column(group, "measured", lambda row: _with_spread(row["measured"].get(task, {}).get(metric))),
+        _difference_column(group, lambda row: row["difference_by_size"][metric].get(task)),
+    ]
+
+
+def _difference_column(group: str, found: Callable[[ReportRow], Mapping[str, Any] | None]) -> Column:
+    return Column(
+        group,
+        "diff.",
+        lambda row: _with_spread(found(row), sign=True),
+        lambda row: _interval(found(row)),
+        lambda row: _direction(found(row)),
+    )
 
 
 def _cost_columns() -> list[Column]:

@@ -11,7 +11,7 @@ from string import Template
 from typing import Any
 
 from srfgan_cli.machine.files import write_atomically
-from srfgan_cli.reproduction.columns import Column, columns
+from srfgan_cli.reproduction.columns import Column, columns, size_columns
 from srfgan_cli.reproduction.outcome import FEWEST
 from srfgan_cli.screen.pages import duration, figure, head
 
@@ -25,6 +25,16 @@ LEGEND = (
     "clock, longer where runs share a device, without scoring, mean over seeds. F: the plain detector that stages 1 "
     "and 2 learn from, which may be there already."
 )
+
+BY_SIZE = """<section>
+<h2>By the objects' size</h2>
+<p>COCO's: the area in the image file below 32 x 32 pixels, below 96 x 96, and larger.</p>
+<div class="scroll">
+<table class="scores">
+$rows
+</table>
+</div>
+</section>"""
 
 PLACES = """<section>
 <h2>Where it ran</h2>
@@ -90,17 +100,11 @@ def verdict(summary: Mapping[str, Any]) -> str:
 
 def markdown(summary: Mapping[str, Any]) -> str:
     """The results as a Markdown document."""
-    shown = columns(summary["rows"])
-    heads = ["row", *(f"{column.group} {column.head}".strip() for column in shown)]
     lines = [f"# {summary['table']}", "", verdict(summary), ""]
-    lines += ["| " + " | ".join(heads) + " |", "|---" + "|--:" * len(shown) + "|"]
-    for row in summary["rows"]:
-        lines.append(
-            "| "
-            + " | ".join([_markdown_name(row, summary), *(_markdown_cell(column, row) for column in shown)])
-            + " |"
-        )
-    lines += ["", LEGEND, "", "## Runs", ""]
+    lines += [*_markdown_rows(summary, columns(summary["rows"])), "", LEGEND, ""]
+    if sizes := size_columns(summary["rows"]):
+        lines += ["## By the objects' size", "", *_markdown_rows(summary, sizes), ""]
+    lines += ["## Runs", ""]
     lines += ["| run | state | iterations | images | training | rows |", "|---|---|--:|--:|--:|---|"]
     for run in summary["runs"]:
         state = f"{run['state']}: {run['why']}" if run["why"] else run["state"]
@@ -109,6 +113,16 @@ def markdown(summary: Mapping[str, Any]) -> str:
     lines += _markdown_places(summary)
     lines += ["", "## Made with", "", f"    {summary['command']}", "", _made_with(summary), ""]
     return "\n".join(lines)
+
+
+def _markdown_rows(summary: Mapping[str, Any], shown: Sequence[Column]) -> list[str]:
+    heads = ["row", *(f"{column.group} {column.head}".strip() for column in shown)]
+    rows = [
+        [_markdown_name(row, summary), *(_markdown_cell(column, row) for column in shown)]
+        for row in summary["rows"]
+    ]
+    body = ["| " + " | ".join(cells) + " |" for cells in rows]
+    return ["| " + " | ".join(heads) + " |", "|---" + "|--:" * len(shown) + "|", *body]
 
 
 def _markdown_cell(column: Column, row: Mapping[str, Any]) -> str:
@@ -193,7 +207,8 @@ def _values(
         "table": escape(summary["table"]),
         "about": escape(summary["about"]),
         "verdict": escape(verdict(summary)),
-        "rows": _html_rows(summary),
+        "rows": _html_rows(summary, columns(summary["rows"])),
+        "sizes": _html_sizes(summary),
         "legend": escape(LEGEND),
         "differences": _chart(charts, "differences", "Differences to the baseline, measured and printed"),
         "budgets": _chart(charts, "budgets", "Box AP over images and seconds of all stages"),
@@ -223,9 +238,12 @@ def _training(charts: Mapping[str, Path]) -> str:
     return f"<section>\n<h2>AP over training</h2>\n{chart}\n</section>" if chart else ""
 
 
-def _html_rows(summary: Mapping[str, Any]) -> str:
-    rows = summary["rows"]
-    shown = columns(rows)
+def _html_sizes(summary: Mapping[str, Any]) -> str:
+    shown = size_columns(summary["rows"])
+    return Template(BY_SIZE).substitute(rows=_html_rows(summary, shown, described=False)) if shown else ""
+
+
+def _html_rows(summary: Mapping[str, Any], shown: Sequence[Column], *, described: bool = True) -> str:
     firsts = {
         next(iter(members)) for _, members in groupby(range(len(shown)), lambda index: shown[index].group)
     }
@@ -238,16 +256,19 @@ def _html_rows(summary: Mapping[str, Any]) -> str:
         f'<thead><tr class="groups"><th></th>{groups}</tr>',
         f"<tr><th>row</th>{heads}</tr></thead><tbody>",
     ]
-    lines += [_html_row(row, _ran(row, summary), shown, firsts) for row in rows]
+    lines += [
+        _html_row(row, [row["description"] if described else "", _ran(row, summary)], shown, firsts)
+        for row in summary["rows"]
+    ]
     return "\n".join([*lines, "</tbody>"])
 
 
-def _html_row(row: Mapping[str, Any], ran: str, shown: Sequence[Column], firsts: set[int]) -> str:
+def _html_row(row: Mapping[str, Any], notes: Sequence[str], shown: Sequence[Column], firsts: set[int]) -> str:
     cells = "".join(
         _cell("td", number in firsts, column.style(row), column.text(row), column.below(row))
         for number, column in enumerate(shown)
     )
-    said = "".join(f"<small>{escape(text)}</small>" for text in (row["description"], ran) if text)
+    said = "".join(f"<small>{escape(text)}</small>" for text in notes if text)
     return f"<tr><td><b>{escape(_name(row))}</b>{said}</td>{cells}</tr>"
 
 

@@ -19,6 +19,8 @@ from srfgan_cli.reproduction.rows import baseline_of
 from srfgan_cli.screen.pages import versions
 
 TASKS = ("box", "mask")
+SIZES = {"APs": "small", "APm": "medium", "APl": "large"}
+"""COCO's precisions by the objects' area in the image file: below 32 x 32 pixels, below 96 x 96, and larger."""
 FEWEST = 3
 """Seeds that an interval needs."""
 _PARTS = {
@@ -108,6 +110,7 @@ def _row(
 ) -> dict[str, Any]:
     baseline = baseline_of(row, graph.rows)
     own = _scores(row.preset, graph, folders)
+    base = _scores(baseline.preset, graph, folders) if baseline else {}
     cost = costs.get(row.preset)
     job, training = graph.jobs[graph.first(row.preset)], detector_job(graph, row.preset)
     return {
@@ -118,7 +121,8 @@ def _row(
         "upsampler": row.config.model.neck.upsampler,
         "measured": _measured(own),
         "printed": _printed(row),
-        "difference": _differences(own, _scores(baseline.preset, graph, folders)) if baseline else {},
+        "difference": _differences(own, base, "AP"),
+        "difference_by_size": {metric: _differences(own, base, metric) for metric in SIZES},
         "printed_difference": _printed_difference(row, baseline) if baseline else {},
         "cost": asdict(cost) if cost else None,
         "printed_ms": row.reference.inference_ms,
@@ -184,11 +188,14 @@ def _measured(own: Mapping[int, Mapping[str, Mapping[str, float | None]]]) -> di
 def _differences(
     own: Mapping[int, Mapping[str, Mapping[str, float | None]]],
     base: Mapping[int, Mapping[str, Mapping[str, float | None]]],
+    metric: str,
 ) -> dict[str, Any]:
-    """The AP of each task less the baseline's, over the seeds that both have."""
+    """A precision of each task less the baseline's, over the seeds that both have."""
     differences: dict[str, Any] = {}
     for task in TASKS:
-        pairs = [(own[s].get(task, {}).get("AP"), base[s].get(task, {}).get("AP")) for s in own if s in base]
+        pairs = [
+            (own[s].get(task, {}).get(metric), base[s].get(task, {}).get(metric)) for s in own if s in base
+        ]
         values = [a - b for a, b in pairs if a is not None and b is not None]
         if values:
             differences[task] = spread(values) | {"interval": interval(values)}

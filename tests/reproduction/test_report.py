@@ -82,8 +82,29 @@ def test_means_spreads_and_paired_differences(summary):
     assert srf["printed_difference"] == {"box": 2.6, "mask": 1.8}
     assert srf["measured"]["box"]["AR@100"]["mean"] == 43.0
     assert "APs" not in srf["measured"]["box"], "a number that no seed has is left out"
+    assert "By the objects" not in markdown(summary)
     bicubic = row(summary, "table5_bicubic")
     assert (bicubic["measured"], bicubic["difference"], bicubic["seeds"]) == ({}, {}, 0)
+
+
+def test_scores_by_size_have_a_table_of_their_own(finished, tmp_path):
+    graph, folders = finished
+    known = {"table5_nn": [10.0, 11.0, 12.0], "table5_srf": [11.0, 12.0, 13.5]}
+    for (name, seed), key in graph.results.items():
+        if name in known:
+            file = folders[key].run.evaluation
+            scores = json.loads(file.read_text())
+            scores["box"]["APs"] = known[name][seed]
+            file.write_text(json.dumps(scores))
+    summary = summarize(
+        "table5", graph, SETTINGS, folders, {}, device="CPU", command="srfgan reproduce table5"
+    )
+    assert row(summary, "table5_srf")["difference_by_size"]["APs"]["box"]["values"] == [1.0, 1.0, 1.5]
+    text = markdown(summary)
+    assert "## By the objects' size\n\n| row | box AP, small measured | box AP, small diff. |\n" in text
+    assert "| table5_srf | 12.2 ± 1.3 | +1.2 ± 0.3 (+0.5 to +1.9) |" in text
+    html = write_report(summary, {}, {}, tmp_path / "out").read_text()
+    assert "By the objects' size" in html and '<td class="up">+1.2' in html
 
 
 def test_the_budgets_of_each_row_are_counted(summary):
