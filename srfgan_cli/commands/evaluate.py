@@ -58,7 +58,12 @@ Against = Annotated[
         "--against", help="Another run's results.json to compare with, on that page.", metavar="FILE"
     ),
 ]
-BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Images at a time on each device.")]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-size", min=1, help="Images at a time on each device; default: the preset's, 1.", metavar="N"
+    ),
+]
 
 
 def evaluate(
@@ -78,7 +83,7 @@ def evaluate(
     tta: TTA = False,
     report: Report = False,
     against: Against = None,
-    batch_size: BatchSize = 1,
+    batch_size: BatchSize = None,
     devices: Devices = "auto",
     launcher: Launcher = "auto",
     nnodes: Nodes = 1,
@@ -125,7 +130,7 @@ def evaluate(
         weights=weights,
         results_from=from_,
         output_dir=output_dir,
-        batch_size=batch_size,
+        batch_size=batch_size or config.evaluation.batch_size,
         precision=precision or "fp32",
     )
     data = open_scored(config, options)

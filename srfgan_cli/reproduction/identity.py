@@ -42,7 +42,7 @@ def scoring(config: Config) -> dict[str, Any]:
     return {
         key: value
         for key, value in _given(config).items()
-        if _belongs(key, ["evaluation", "model.inference"])
+        if _belongs(key, ["evaluation", "model.inference"]) and key not in FREE_TO_CHANGE
     }
 
 

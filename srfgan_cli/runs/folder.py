@@ -31,6 +31,7 @@ FREE_TO_CHANGE = (
     "checkpoint_every",
     "evaluate_every",
     "accumulate",
+    "evaluation.batch_size",
     "trackers",
     "description",
     "rows",

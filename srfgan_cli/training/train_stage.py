@@ -338,6 +338,7 @@ def _evaluate(
         reference=plan.config.references[0] if plan.config.references else None,
         results_path=plan.run.results,
         workers=plan.config.data.workers,
+        batch_size=plan.config.evaluation.batch_size,
         world=world,
     )
 

@@ -8,6 +8,9 @@ import timm
 import torch
 import yaml
 
+from srfgan_cli.data.loaders import build_test_loader
+from srfgan_cli.evaluation import evaluate
+
 NN, SRF = "mask_rcnn_r18_fpn_nn", "mask_rcnn_r18_fpn"
 
 
@@ -28,9 +31,18 @@ def metrics(stage, preset):
     ]
 
 
-def test_the_whole_method(method, srfgan, tiny):
+def test_the_whole_method(method, srfgan, tiny, monkeypatch):
     """Baseline, stages 1 to 3, evaluation, from one stage's default output to the next one's input."""
-    assert method("finetune", NN, "--set", "finetune.solver.evaluate_every=1").code == 0
+    scored_together = []
+
+    def watched(*given, **options):
+        scored_together.append(options["batch_size"])
+        return build_test_loader(*given, **options)
+
+    monkeypatch.setattr(evaluate, "build_test_loader", watched)
+    every = ("--set", "finetune.solver.evaluate_every=1", "--set", "evaluation.batch_size=3")
+    assert method("finetune", NN, *every).code == 0
+    assert scored_together == [3, 3]
     assert [line["iteration"] for line in metrics("finetune", NN) if "evaluation" in line] == [1, 2]
     assert method("pretrain", SRF, "--precision", "bf16").code == 0
     assert method("extract", SRF, "--set", "extract.solver.accumulate=2", batch_size=4).code == 0

@@ -80,7 +80,13 @@ def test_what_does_not_decide_the_result_does_not_make_another_run():
         return graph_of("table5", ["table5_srf"], overrides=overrides, **more).results["table5_srf", 0]
 
     assert (
-        key_with("data.workers=0", "finetune.solver.log_every=1", "extract.solver.checkpoint_every=7") == key
+        key_with(
+            "data.workers=0",
+            "evaluation.batch_size=8",
+            "finetune.solver.log_every=1",
+            "extract.solver.checkpoint_every=7",
+        )
+        == key
     )
     assert key_with(evaluations=5) == key
     for override in ("pretrain.adversarial.weight=0.1", "discriminator.kernel=3", "data.flip=0.0", "seed=3"):
@@ -130,6 +136,8 @@ def test_another_scoring_makes_no_other_training(override):
     training, evaluation = build_graph(rows, settings, done.get).jobs.values()
     assert training.key == key == evaluation.sources["weights"] and evaluation.kind == "eval"
     assert (evaluation.config.evaluation, evaluation.config.model) == (config.evaluation, config.model)
+    together = Settings(overrides=("evaluation.batch_size=8",))
+    assert build_graph(rows, together, done.get).results == plain.results, "scored as before"
     back = build_graph(rows, Settings(), {key: config}.get)
     assert back.results["table5_nn", 0] not in (key, evaluation.key), "nor is it the preset's own scoring"
 
