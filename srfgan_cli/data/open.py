@@ -27,7 +27,7 @@ def open_split(
     split: Split,
     *,
     training: bool,
-    masks: bool | None = True,
+    masks: bool | None = None,
     resize: bool = True,
     count_unusable: bool = False,
 ) -> DetectionDataset:

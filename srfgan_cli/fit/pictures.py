@@ -76,7 +76,7 @@ def draw_pictures(
     Raises:
         InputError: a run or the data cannot be read, or a picture not be written.
     """
-    val = open_split(config.data, data_root, "val", training=False)
+    val = open_split(config.data, data_root, "val", training=False, masks=config.model.has_masks)
     plain, method = (_trained(runs[name], val.categories).to(device) for name in ("baseline", "finetune"))
     upsampler, level = config.model.neck.upsampler, method.config.levels[0]
     scene = example_image(PANEL_SIDE) if config.data.dataset == "shapes" else val[(0, 0)].image

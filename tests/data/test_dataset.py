@@ -116,7 +116,7 @@ def test_box_only_data_needs_a_detector_without_masks(tiny):
         del annotation["segmentation"]
     path = tiny.write()
     with pytest.raises(InputError) as caught:
-        open_split(CONFIG, tiny.root, "train", training=True)
+        open_split(CONFIG, tiny.root, "train", training=True, masks=True)
     assert str(caught.value) == (
         f"{path}: no annotation has a usable 'segmentation', but a detector with masks needs them;"
         " use a faster_rcnn preset, or add masks"

@@ -93,6 +93,41 @@ def test_the_whole_method(tmp_path, tiny, srfgan):
     assert shorter.code == 2 and "scale: 1.0 -> 0.5" in shorter.err
 
 
+@pytest.mark.slow
+def test_data_without_masks_gets_its_page(tmp_path, tiny, srfgan):
+    """With an upsampler that learns with the detector: two trainings."""
+    annotations = [
+        {
+            "id": number,
+            "image_id": number,
+            "category_id": 1,
+            "bbox": [8, 8, 40, 30],
+            "area": 1200,
+            "iscrowd": 0,
+        }
+        for number in (1, 2)
+    ]
+    images = [{"id": number, "file_name": f"{number}.png", "height": 64, "width": 96} for number in (1, 2)]
+    document = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "cat"}]}
+    (tmp_path / "annotations").mkdir()
+    for split in ("train2017", "val2017"):
+        (tmp_path / split).mkdir()
+        for one in images:
+            Image.effect_noise((96, 64), 90).convert("RGB").save(tmp_path / split / one["file_name"])
+        (tmp_path / f"annotations/instances_{split}.json").write_text(json.dumps(document))
+    options = tiny(
+        "data.dataset=coco",
+        "model.neck.upsampler=carafe",
+        "finetune.reuse=none",
+        *SHORT,
+        detector="faster_rcnn",
+    )
+    done = srfgan("fit", "--preset", "faster_rcnn_r18_fpn", "--data-root", tmp_path, *options)
+    assert done.code == 0, done.err
+    page = Page((tmp_path / "runs/fit/faster_rcnn_r18_fpn/index.html").read_text())
+    assert len(page.images) == 1 + 2 + 2  # the panel, both images, and curves
+
+
 def _check_page(text):
     shown = Page(text)
     assert not shown.open and "$" not in "".join(shown.words)
