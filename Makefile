@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # One thread per test process: they share the cores. GPUs are hidden: the tests are about the CPU.
 PYTEST := CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: demo test test-fast test-slow fuzz lint format readme docs clean
+.PHONY: demo test test-fast test-slow fuzz lint format readme speed docs clean
 
 demo: $(VENV)/installed
 	$(BIN)/srfgan demo
@@ -39,6 +39,10 @@ docs: $(VENV)/installed-dev
 # The table that the documents have from the code.
 readme: $(VENV)/installed-dev
 	$(BIN)/python tests/test_docs.py
+
+# Ours beside torchvision's on this machine, into docs/speed.md; ten minutes in which it should do nothing else.
+speed: $(VENV)/installed-dev
+	$(BIN)/python benchmarks/speed.py
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

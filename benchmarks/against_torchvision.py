@@ -54,14 +54,14 @@ RENAMES = (
 )
 
 
-def ours() -> nn.Module:
+def ours(upsampler: str = "nn") -> nn.Module:
     """Our detector with stride in the 3x3, as torchvision's."""
     torch.manual_seed(0)
     config = MaskRCNNConfig(
         num_classes=CLASSES,
         pixel=IMAGENET,
         backbone=BackboneConfig(stride_in_1x1=False),
-        neck=NeckConfig(upsampler="nn"),
+        neck=NeckConfig(upsampler=upsampler),
     )
     model = build_detector(config)
     with torch.no_grad():
@@ -117,14 +117,15 @@ def objects() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def contestant(name: str, mode: str, device: str = "cpu"):
-    """A function that runs one inference or one training step."""
-    source = ours()
-    model = (source if name == "srfgan" else torchvisions(source)).to(device)
+    """A function that runs one inference or one training step of `torchvision`, `srfgan` or `srfgan with srf`."""
+    source = ours("srf" if name.endswith(" srf") else "nn")
+    theirs = name == "torchvision"
+    model = (torchvisions(source) if theirs else source).to(device)
     image = picture().to(device)
     boxes, labels = objects()
     if mode == "inference":
         model.eval()
-        given = image if name == "srfgan" else image.float() / 255
+        given = image.float() / 255 if theirs else image
 
         def infer():
             with torch.inference_mode():
@@ -133,7 +134,7 @@ def contestant(name: str, mode: str, device: str = "cpu"):
         return infer
     model.train()
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-5, momentum=0.9)
-    if name == "srfgan":
+    if not theirs:
         corners = boxes.double().numpy()[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
         arguments = [image], [Target(boxes, labels, [Polygons((np.array(c),)) for c in corners])]
     else:
