@@ -11,7 +11,6 @@ import argparse
 import statistics
 from pathlib import Path
 
-import torch
 import torchvision
 from against_torchvision import HEIGHT, WIDTH, contestant
 from timing import add_machine, computing, describe_machine, take_turns
@@ -53,7 +52,7 @@ def section(arguments: argparse.Namespace) -> str:
 def put(page: str, text: str) -> str:
     """A page with the text between its two marks."""
     before, mark, rest = page.partition(BEGIN)
-    old, end, after = rest.partition(END)
+    _, end, after = rest.partition(END)
     if not mark or not end:
         raise SystemExit(f"{PAGE} has no {BEGIN} before an {END}")
     return f"{before}{BEGIN}\n{text}\n{END}{after}"
