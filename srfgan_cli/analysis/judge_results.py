@@ -9,11 +9,10 @@ from srfgan.models.errors import InputError
 from srfgan_cli.analysis.judgement import judge
 from srfgan_cli.analysis.write_report import write_report
 from srfgan_cli.data.coco import CocoIndex
-from srfgan_cli.data.dataset import DetectionDataset
 from srfgan_cli.evaluation.coco import REGIONS, Task
-from srfgan_cli.evaluation.evaluate import read_results_of
 from srfgan_cli.evaluation.report import Report
 from srfgan_cli.evaluation.results import Result
+from srfgan_cli.evaluation.score_file import read_results_of
 
 Run = tuple[str, list[Result]]
 """The name of a file of results, and what is in it."""
@@ -30,18 +29,18 @@ def run_to_compare(index: CocoIndex, against: Path | None) -> Run | None:
     return None if against is None else (str(against), read_results_of(index, against))
 
 
-def judge_results(dataset: DetectionDataset, report: Report, other: Run | None) -> Path:
+def judge_results(index: CocoIndex, folder: Path, report: Report, other: Run | None) -> Path:
     """Write report.html and report.json beside the results of an evaluation, and return the page.
 
     Args:
-        dataset: that was scored.
+        index: the data set that was scored.
+        folder: of its images.
         report: what came out, with its results file.
         other: of `run_to_compare`.
 
     Raises:
         InputError: a file cannot be written, or the other run has nothing to compare with these results.
     """
-    index = dataset.index
     assert report.results is not None
     compared = _compared(report.scores, other)
     results = read_results_of(index, report.results)
@@ -49,7 +48,7 @@ def judge_results(dataset: DetectionDataset, report: Report, other: Run | None) 
         judge(index, results, task, report.max_detections, other if task in compared else None)
         for task in report.scores
     ]
-    return write_report(report, judgements, index, results, dataset.folder, report.results.parent)
+    return write_report(report, judgements, index, results, folder, report.results.parent)
 
 
 def _compared(scored: Collection[Task], other: Run | None) -> list[Task]:

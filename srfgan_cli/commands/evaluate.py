@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from srfgan.models.errors import InputError
+from srfgan_cli.screen.console import print_json, stderr, stdout
 from srfgan_cli.screen.options import (
     NOTHING_NAMED,
     DataRoot,
@@ -28,6 +29,11 @@ from srfgan_cli.screen.options import (
     Weights,
     data_overrides,
 )
+
+if TYPE_CHECKING:
+    from srfgan_cli.analysis.judge_results import Run
+    from srfgan_cli.data.coco import CocoIndex
+    from srfgan_cli.evaluation.report import Report as Scored
 
 Split = Annotated[
     Literal["train", "val", "test"],
@@ -115,38 +121,66 @@ def evaluate(
 
         config = config_of(weights, None, overrides)
 
-    from srfgan_cli.evaluation.evaluate_preset import EvaluationOptions, evaluate_preset, open_scored
     from srfgan_cli.machine.devices import parse_devices
-    from srfgan_cli.machine.launcher import launch
 
     chosen = parse_devices(devices)
-    if from_ is None:
+    judged = report or against is not None
+    if from_ is not None:
+        from srfgan_cli.data.open_index import open_index
+        from srfgan_cli.evaluation.reference import reference_of
+        from srfgan_cli.evaluation.score_file import evaluate_results
+
+        index, folder = open_index(
+            config.data, data_root, split, count_unusable=config.evaluation.count_unusable
+        )
+        other = _run_to_compare(index, against) if judged else None
+        index.report.tell()
+        scored: Scored | None = evaluate_results(
+            from_,
+            index,
+            preset=config.name,
+            max_detections=config.evaluation.max_detections,
+            reference=reference_of(config, split, published=False),
+            tta=config.evaluation.tta.enabled,
+        )
+    else:
+        from srfgan_cli.machine.launcher import launch
+
         code = launch(chosen, launcher, nnodes, rdzv_endpoint)
         if code is not None:
             raise typer.Exit(code)
-    options = EvaluationOptions(
-        split=split,
-        data_root=data_root,
-        weights=weights,
-        results_from=from_,
-        output_dir=output_dir,
-        batch_size=batch_size or config.evaluation.batch_size,
-        precision=precision or "fp32",
-    )
-    data = open_scored(config, options)
-    judged = report or against is not None
-    if judged:
-        from srfgan_cli.analysis.judge_results import judge_results, run_to_compare
+        from srfgan_cli.evaluation.evaluate_preset import EvaluationOptions, evaluate_preset, open_scored
 
-        other = run_to_compare(data.index, against)
-    scored = evaluate_preset(config, chosen, options, data)
+        options = EvaluationOptions(
+            split=split,
+            data_root=data_root,
+            weights=weights,
+            output_dir=output_dir,
+            batch_size=batch_size or config.evaluation.batch_size,
+            precision=precision or "fp32",
+        )
+        data = open_scored(config, options)
+        index, folder = data.index, data.folder
+        other = _run_to_compare(index, against) if judged else None
+        scored = evaluate_preset(config, chosen, options, data)
     if scored is None:
         return
-    from srfgan_cli.evaluation.table import report_table
-    from srfgan_cli.screen.console import print_json, stderr, stdout
-
-    (stderr if json else stdout).print(report_table(scored, per_class=per_class))
-    if json:
-        print_json(scored.as_json(per_class=per_class))
+    _show(scored, per_class=per_class, as_json=json)
     if judged:
-        stderr.print(f"Report: {judge_results(data, scored, other)}")
+        from srfgan_cli.analysis.judge_results import judge_results
+
+        stderr.print(f"Report: {judge_results(index, folder, scored, other)}")
+
+
+def _run_to_compare(index: CocoIndex, against: Path | None) -> Run | None:
+    from srfgan_cli.analysis.judge_results import run_to_compare
+
+    return run_to_compare(index, against)
+
+
+def _show(scored: Scored, *, per_class: bool, as_json: bool) -> None:
+    from srfgan_cli.evaluation.table import report_table
+
+    (stderr if as_json else stdout).print(report_table(scored, per_class=per_class))
+    if as_json:
+        print_json(scored.as_json(per_class=per_class))

@@ -1,4 +1,4 @@
-"""The one entry to data that the commands use."""
+"""The one entry to data that the commands use; `open_index` is that to annotations alone."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from typing import TypeVar
 
 from srfgan.models.config import StrictConfig
 from srfgan.models.errors import InputError
-from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.colours import ColourPolicy
 from srfgan_cli.data.crop import CropPolicy
 from srfgan_cli.data.dataset import DetectionDataset
-from srfgan_cli.data.given import split_files
+from srfgan_cli.data.open_index import open_index
 from srfgan_cli.data.rotation import RotationPolicy
 from srfgan_cli.data.scale_jitter import ScaleJitterPolicy
 from srfgan_cli.data.split_files import Split
@@ -46,22 +45,14 @@ def open_split(
     Raises:
         InputError: the folder, the json or the data in it cannot be used.
     """
-    files = split_files(config, root, split)
-    index = CocoIndex.of(
-        files.read(),
-        files.images,
-        check=files.check,
-        outside=config.outside,
-        max_pixels=config.max_pixels,
-        count_unusable=count_unusable,
-    )
+    index, folder = open_index(config, root, split, count_unusable=count_unusable)
     if training and not index.annotated:
-        raise InputError(f"{files.path}: there is no 'annotations' key, so nothing to train on")
+        raise InputError(f"{index.path}: there is no 'annotations' key, so nothing to train on")
     if masks is None:
         masks = bool(index.has_mask.any())
     return DetectionDataset(
         index,
-        files.images,
+        folder,
         policy(config, training) if resize else OriginalSize(),
         masks=masks and index.annotated,
         skip_empty=training and config.skip_empty,

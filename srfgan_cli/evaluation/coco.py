@@ -18,6 +18,7 @@ from faster_coco_eval import COCO, COCOeval_faster
 
 from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.data.coco import CocoIndex
+from srfgan_cli.data.json_file import collector_paused
 from srfgan_cli.data.ragged import row_of
 from srfgan_cli.evaluation.crowding import Group, ap_by_crowding
 from srfgan_cli.evaluation.results import Result, only_masks
@@ -53,6 +54,7 @@ class TaskScores:
     crowding: dict[str, Group]
 
 
+@collector_paused()
 def score(
     index: CocoIndex,
     results: Sequence[Result],

@@ -11,14 +11,15 @@ import torch
 import torch.distributed as dist
 
 from srfgan.models.detector import Detector, recorded
-from srfgan.models.errors import InputError
 from srfgan.models.modes import evaluating
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.dataset import DetectionDataset
 from srfgan_cli.data.loaders import Loader, build_test_loader
-from srfgan_cli.evaluation.coco import Task, score
+from srfgan_cli.evaluation.coco import score
+from srfgan_cli.evaluation.encode import to_coco_results
 from srfgan_cli.evaluation.report import Report
-from srfgan_cli.evaluation.results import Result, only_masks, read_results, to_coco_results, write_results
+from srfgan_cli.evaluation.results import Result, only_masks, write_results
+from srfgan_cli.evaluation.score_file import split_name, tasks_of
 from srfgan_cli.evaluation.tta import MultiScale
 from srfgan_cli.machine.distributed import World
 from srfgan_cli.machine.precision import autocast, float32_products
@@ -91,7 +92,7 @@ def evaluate(
             # By its old name, which COCO's server asks for, in a folder of its own.
             write_results(results_path.parent / "segm" / results_path.name, only_masks(found))
     index = dataset.index
-    tasks = _tasks(index, has_boxes=True, has_masks=model.config.has_masks)
+    tasks = tasks_of(index, has_boxes=True, has_masks=model.config.has_masks)
     return Report(
         preset=preset,
         split=split or split_name(index),
@@ -104,55 +105,6 @@ def evaluate(
         reference=reference,
         results=results_path,
     )
-
-
-def evaluate_results(
-    path: Path,
-    index: CocoIndex,
-    *,
-    preset: str,
-    split: str | None = None,
-    max_detections: int = 100,
-    reference: Row | None = None,
-    tta: bool = False,
-) -> Report:
-    """Score a results file without a model, as `evaluate` would; masks if it has them.
-
-    `tta` is what the report says of them.
-
-    Raises:
-        InputError: the split has no annotations, or the results do not fit it.
-    """
-    if not index.annotated:
-        raise InputError(f"{index.path}: has no annotations, so results cannot be scored here")
-    found = read_results_of(index, path)
-    tasks = _tasks(
-        index, has_boxes=not found or "bbox" in found[0], has_masks="segmentation" in (found or [{}])[0]
-    )
-    if not tasks:
-        raise InputError(
-            f"{path}: the results are masks without boxes, but no annotation of {index.path} has a usable mask"
-        )
-    return Report(
-        preset=preset,
-        split=split or split_name(index),
-        scores=score(index, found, tasks=tasks, max_detections=max_detections),
-        images=len(index),
-        seconds=0.0,
-        max_detections=max_detections,
-        left_out=index.left_out,
-        tta=tta,
-        reference=reference,
-        results=path,
-    )
-
-
-def read_results_of(index: CocoIndex, path: Path) -> list[Result]:
-    """The results in a file, of images of this data set; see `read_results`."""
-    sizes = {
-        image: (h, w) for image, (h, w) in zip(index.image_ids.tolist(), index.sizes.tolist(), strict=True)
-    }
-    return read_results(path, image_sizes=sizes, category_ids=index.categories.ids)
 
 
 def predict(
@@ -218,17 +170,6 @@ def results_name(index: CocoIndex, preset: str, *, tta: bool = False) -> str:
     if tta and not algorithm.endswith("_tta"):
         algorithm += "_tta"
     return f"detections_{split_name(index)}_{algorithm}_results.json"
-
-
-def split_name(index: CocoIndex) -> str:
-    """The split by COCO's name, from the json's: `val2017`, `test-dev2017`."""
-    return index.path.stem.removeprefix("instances_").removeprefix("image_info_")
-
-
-def _tasks(index: CocoIndex, *, has_boxes: bool, has_masks: bool) -> list[Task]:
-    """What can be scored: what the results have, and masks only where the data set has some."""
-    tasks: list[Task] = ["box"] if has_boxes else []
-    return [*tasks, "mask"] if has_masks and bool(index.has_mask.any()) else tasks
 
 
 def _gathered(results: list[Result], world: World) -> list[Result] | None:

@@ -8,13 +8,13 @@ from pathlib import Path
 from srfgan_cli.data.dataset import DetectionDataset
 from srfgan_cli.data.open import open_split
 from srfgan_cli.data.split_files import Split
-from srfgan_cli.evaluation.evaluate import evaluate, evaluate_results, results_name
+from srfgan_cli.evaluation.evaluate import evaluate, results_name
+from srfgan_cli.evaluation.reference import reference_of
 from srfgan_cli.evaluation.report import Report
 from srfgan_cli.evaluation.tta import MultiScale
 from srfgan_cli.machine.devices import Devices
 from srfgan_cli.machine.distributed import open_world
 from srfgan_cli.presets.config import Config, Precision
-from srfgan_cli.presets.facts import Row
 from srfgan_cli.runs.published import PUBLISHED
 from srfgan_cli.runs.trained import folder_beside, load_trained, weights_of
 
@@ -25,14 +25,12 @@ class EvaluationOptions:
 
     Attributes:
         weights: the detector's file; None: the run of the preset's last stage; `published`: the authors'.
-        results_from: score this results file instead of running a detector.
         output_dir: where results.json goes; None: beside the weights, `runs/published/<preset>/` for the authors'.
     """
 
     split: Split = "val"
     data_root: Path | None = None
     weights: Path | None = None
-    results_from: Path | None = None
     output_dir: Path | None = None
     batch_size: int = 1
     precision: Precision = "fp32"
@@ -58,27 +56,17 @@ def open_scored(config: Config, options: EvaluationOptions) -> DetectionDataset:
 def evaluate_preset(
     config: Config, devices: Devices, options: EvaluationOptions, dataset: DetectionDataset
 ) -> Report | None:
-    """Score a preset's detector, or a results file, on what `open_scored` gave; every process of the run calls it.
+    """Score a preset's detector on what `open_scored` gave; every process of the run calls it.
 
     Returns:
         The report on the main process, None on the others.
 
     Raises:
-        InputError: weights, results or output that cannot be used.
+        InputError: weights or output that cannot be used.
     """
     tta = config.evaluation.tta
-    reference = _reference(config, options)
+    reference = reference_of(config, options.split, published=options.weights == PUBLISHED)
     max_detections = config.evaluation.max_detections
-    if options.results_from is not None:
-        dataset.index.report.tell()
-        return evaluate_results(
-            options.results_from,
-            dataset.index,
-            preset=config.name,
-            max_detections=max_detections,
-            reference=reference,
-            tta=tta.enabled,
-        )
     path = weights_of(config, options.weights)
     trained = load_trained(config, path, dataset.categories)
     folder = options.output_dir or folder_beside(config, options.weights, path)
@@ -98,12 +86,3 @@ def evaluate_preset(
             precision=options.precision,
             world=world,
         )
-
-
-def _reference(config: Config, options: EvaluationOptions) -> Row | None:
-    """The row to show: scored in the same way, and on the same split or, for the authors' weights, by them."""
-    rows = [row for row in config.references if row.tta == config.evaluation.tta.enabled]
-    if options.weights == PUBLISHED and options.results_from is None:
-        return next((row for row in rows if row.weights), rows[0] if rows else None)
-    wanted = "test-dev" if options.split == "test" else "val2017"
-    return next((row for row in rows if row.split == wanted), None)

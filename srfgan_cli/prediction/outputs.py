@@ -17,7 +17,8 @@ from torchvision.transforms.v2.functional import to_pil_image
 
 from srfgan.models.errors import InputError
 from srfgan_cli.data.categories import CategoryMap
-from srfgan_cli.evaluation.results import Result, as_results, write_results
+from srfgan_cli.evaluation.encode import as_results
+from srfgan_cli.evaluation.results import Result, write_results
 from srfgan_cli.machine.files import write_atomically
 from srfgan_cli.prediction.found import Prediction
 from srfgan_cli.screen.console import visible

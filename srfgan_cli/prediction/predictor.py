@@ -16,7 +16,7 @@ from srfgan.models.structures import Detections
 from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.data.images import MAX_PIXELS
 from srfgan_cli.data.transforms import OriginalSize, ResizePolicy
-from srfgan_cli.evaluation.results import at_original_size
+from srfgan_cli.evaluation.encode import at_original_size
 from srfgan_cli.evaluation.tta import MultiScale
 from srfgan_cli.machine.precision import autocast, float32_products
 from srfgan_cli.prediction.found import Prediction

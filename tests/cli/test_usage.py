@@ -1,5 +1,6 @@
 """The command line itself: help, names, exit codes, messages instead of tracebacks."""
 
+import json
 import subprocess
 import sys
 
@@ -43,26 +44,36 @@ def test_the_options_are_these(name):
     )
 
 
+IMAGES = {"torchvision", "timm", "PIL", "matplotlib"}
+SCORED = "--val-json val.json --val-images . --from results.json"
+
+
 @pytest.mark.command
 @pytest.mark.parametrize(
     ("arguments", "told", "unneeded"),
     [
-        (["--help"], "finetune", {"pydantic", "numpy"}),
-        (["presets", "list"], "mask_rcnn_r50_fpn", {"numpy"}),
-        (["presets", "show", "mask_rcnn_r50_fpn"], "parameters: 53.9 M", {"numpy"}),
+        ("--help", "finetune", IMAGES | {"torch", "numpy", "pydantic"}),
+        ("presets list", "mask_rcnn_r50_fpn", IMAGES | {"torch", "numpy"}),
+        ("presets show mask_rcnn_r50_fpn", "parameters: 53.9 M", IMAGES | {"torch", "numpy"}),
+        (f"eval --preset faster_rcnn_r18_fpn {SCORED}", "AP", {"torchvision", "timm", "matplotlib"}),
     ],
 )
-def test_a_command_imports_only_what_it_runs(arguments, told, unneeded):
-    unneeded |= {"torch", "PIL", "matplotlib", "timm"}
+def test_a_command_imports_only_what_it_runs(tmp_path, arguments, told, unneeded):
+    place = {"image_id": 1, "category_id": 1, "bbox": [2, 2, 8, 8]}
+    image = {"id": 1, "file_name": "1.png", "height": 20, "width": 20}
+    truth = {"images": [image], "categories": [{"id": 1, "name": "x"}], "annotations": [place | {"id": 1}]}
+    (tmp_path / "val.json").write_text(json.dumps(truth))
+    (tmp_path / "results.json").write_text(json.dumps([place | {"score": 0.9}]))
+    (tmp_path / "1.png").touch()
     code = (
-        f"import sys; sys.argv = ['srfgan', *{arguments}]\n"
+        f"import sys; sys.argv = ['srfgan', *{arguments.split()}]\n"
         "from srfgan_cli.main import run\n"
         "try: run()\n"
         "except SystemExit as e: assert not e.code\n"
         f"heavy = {unneeded} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
-    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert told in done.stdout
 

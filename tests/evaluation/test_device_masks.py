@@ -8,7 +8,7 @@ from pycocotools import mask as coco_mask
 from srfgan.models.structures import Detections
 from srfgan_cli.evaluation import device_masks, results
 from srfgan_cli.evaluation.device_masks import encode_masks
-from srfgan_cli.evaluation.results import to_coco_results
+from srfgan_cli.evaluation.encode import to_coco_results
 
 
 def full_and_empty_and_corners():

@@ -17,7 +17,8 @@ from srfgan.models.factory import build_detector
 from srfgan.models.structures import Detections
 from srfgan_cli.data.loaders import build_test_loader
 from srfgan_cli.evaluation.coco import ground_truth
-from srfgan_cli.evaluation.evaluate import evaluate, evaluate_results, predict, results_name
+from srfgan_cli.evaluation.evaluate import evaluate, predict, results_name
+from srfgan_cli.evaluation.score_file import evaluate_results
 from srfgan_cli.machine.distributed import World
 
 ALONE = World(torch.device("cpu"))

@@ -10,13 +10,9 @@ from pycocotools import mask as coco_mask
 from srfgan.models.errors import InputError
 from srfgan.models.ops.masks import paste_masks
 from srfgan.models.structures import Detections
-from srfgan_cli.evaluation.results import (
-    encode_mask,
-    only_masks,
-    read_results,
-    to_coco_results,
-    write_results,
-)
+from srfgan_cli.data.rle import encode_mask
+from srfgan_cli.evaluation.encode import to_coco_results
+from srfgan_cli.evaluation.results import only_masks, read_results, write_results
 
 SIZES = {1: (40, 60), 2: (30, 30)}
 CATEGORY_IDS = (3, 7, 90)

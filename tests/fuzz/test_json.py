@@ -15,8 +15,8 @@ from srfgan.models.errors import InputError
 from srfgan_cli.data.image_check import check_root
 from srfgan_cli.data.open import open_split
 from srfgan_cli.evaluation.coco import ground_truth
-from srfgan_cli.evaluation.evaluate import evaluate_results
 from srfgan_cli.evaluation.results import write_results
+from srfgan_cli.evaluation.score_file import evaluate_results
 from srfgan_cli.presets.config import DataConfig
 
 INPUTS = 500 * int(os.environ.get("SRFGAN_FUZZ", "1"))

@@ -17,9 +17,9 @@ from spoilt_json import written
 
 from srfgan.models.errors import InputError
 from srfgan_cli.data.coco import CocoIndex
-from srfgan_cli.evaluation.evaluate import evaluate_results
 from srfgan_cli.evaluation.report import METRICS
 from srfgan_cli.evaluation.results import only_masks
+from srfgan_cli.evaluation.score_file import evaluate_results
 
 INPUTS = 400 * int(os.environ.get("SRFGAN_FUZZ", "1"))
 HEIGHT, WIDTH = 40, 60

@@ -14,7 +14,7 @@ from trained_runs import TEST_SIZE
 from srfgan import load_detector
 from srfgan.models.errors import InputError
 from srfgan_cli.data.open import policy
-from srfgan_cli.evaluation.results import to_coco_results
+from srfgan_cli.evaluation.encode import to_coco_results
 from srfgan_cli.presets.library import dump_yaml
 
 
