@@ -6,7 +6,7 @@ import torch
 from pycocotools import mask as coco_mask
 
 from srfgan.models.structures import Detections
-from srfgan_cli.evaluation import device_masks, results
+from srfgan_cli.evaluation import device_masks, encode
 from srfgan_cli.evaluation.device_masks import encode_masks
 from srfgan_cli.evaluation.encode import to_coco_results
 
@@ -46,7 +46,7 @@ def test_a_gpus_results_are_a_cpus(monkeypatch, at_once):
     expected = to_coco_results(found, (100, 120), **given)
     monkeypatch.setattr(device_masks, "_PIXELS_AT_ONCE", at_once)
     monkeypatch.setattr(
-        results, "_encoded", lambda probs, at, kept, size: device_masks.encode_pasted(probs[kept], at, size)
+        encode, "_encoded", lambda probs, at, kept, size: device_masks.encode_pasted(probs[kept], at, size)
     )
     assert len(expected) == 29
     got = to_coco_results(found, (100, 120), **given)
