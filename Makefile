@@ -40,7 +40,7 @@ docs: $(VENV)/installed-dev
 readme: $(VENV)/installed-dev
 	$(BIN)/python tests/test_docs.py
 
-# Ours beside torchvision's on this machine, into docs/speed.md; ten minutes in which it should do nothing else.
+# Ours beside torchvision's on this machine, into docs/speed.md; minutes in which it should do nothing else.
 speed: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/speed.py
 

@@ -3,7 +3,7 @@
     python benchmarks/speed.py [--turns 7] [--threads 2] [--device cuda] [--precision fp32]
 
 Mask R-CNN R-50-FPN with the same weights, inference and training step, and ours with the generator: all take turns
-in one process (`against_torchvision.py` has the contestants and how they are made equal). About ten minutes on two
+in one process (`against_torchvision.py` has the contestants and how they are made equal). Twelve minutes on two slow
 CPU cores. Have the machine do nothing else.
 """
 

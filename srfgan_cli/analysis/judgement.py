@@ -150,7 +150,7 @@ def _compare(
         threshold=threshold,
         sizes=by_size(theirs, threshold),
         crowding=by_crowding(theirs, threshold),
-        scores=score(index, results, tasks=[task], max_detections=max_detections)[task],
+        scores=score(index, results, tasks=[task], max_detections=max_detections, by_crowding=True)[task],
         won=sum(own.f1 > other.f1 for own, other in pairs),
         lost=sum(own.f1 < other.f1 for own, other in pairs),
     )

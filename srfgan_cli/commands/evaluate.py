@@ -142,6 +142,7 @@ def evaluate(
             max_detections=config.evaluation.max_detections,
             reference=reference_of(config, split, published=False),
             tta=config.evaluation.tta.enabled,
+            by_crowding=judged,
         )
     else:
         from srfgan_cli.machine.launcher import launch
@@ -158,6 +159,7 @@ def evaluate(
             output_dir=output_dir,
             batch_size=batch_size or config.evaluation.batch_size,
             precision=precision or "fp32",
+            by_crowding=judged,
         )
         data = open_scored(config, options)
         index, folder = data.index, data.folder

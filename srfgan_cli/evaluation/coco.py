@@ -45,7 +45,8 @@ class TaskScores:
             `AR@10`, `AR@100`; at the most of small, medium and large objects, `ARs`, `ARm`, `ARl`. The most may
             be 10 or fewer, and then nothing above it is there.
         per_class: AP in percent by category name, in the order of the data set's ids.
-        crowding: of objects that stand alone or close together, by the names of `crowding.GROUPS`.
+        crowding: of objects that stand alone or close together, by the names of `crowding.GROUPS`; empty where that
+            was not asked for.
     """
 
     overall: Scores
@@ -61,6 +62,7 @@ def score(
     *,
     tasks: Sequence[Task] = ("box", "mask"),
     max_detections: int = 100,
+    by_crowding: bool = False,
 ) -> dict[Task, TaskScores]:
     """Score COCO results against the checked annotations that training would see.
 
@@ -70,11 +72,14 @@ def score(
         tasks: what to score; `box` needs a `bbox` in every result, `mask` a `segmentation`, and leaves out objects
             without one.
         max_detections: detections per image and category that count, best first (COCO: 100).
+        by_crowding: also of objects that stand alone or close together, which takes nearly as long again.
     """
-    return {task: _score_task(index, results, task, max_detections) for task in tasks}
+    return {task: _score_task(index, results, task, max_detections, by_crowding) for task in tasks}
 
 
-def _score_task(index: CocoIndex, results: Sequence[Result], task: Task, max_detections: int) -> TaskScores:
+def _score_task(
+    index: CocoIndex, results: Sequence[Result], task: Task, max_detections: int, by_crowding: bool
+) -> TaskScores:
     truth = COCO(ground_truth(index, task))
     found = truth.loadRes(_numbered(index, results, task))
     evaluator = COCOeval_faster(truth, found, iouType=_IOU_TYPES[task])
@@ -93,7 +98,7 @@ def _score_task(index: CocoIndex, results: Sequence[Result], task: Task, max_det
     names = _unique_names(index.categories)
     per_class = {name: _percent(precision[:, :, index, 0]) for index, name in enumerate(names)}
     recalls = _recalls(evaluator.eval["recall"], limits)
-    return TaskScores(overall, recalls, per_class, ap_by_crowding(evaluator))
+    return TaskScores(overall, recalls, per_class, ap_by_crowding(evaluator) if by_crowding else {})
 
 
 def _recalls(recall: np.ndarray, limits: Sequence[int]) -> dict[str, float | None]:

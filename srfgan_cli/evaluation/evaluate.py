@@ -41,6 +41,7 @@ def evaluate(
     precision: Precision = "fp32",
     batch_size: int = 1,
     workers: int = 0,
+    by_crowding: bool = False,
     progress: bool = True,
 ) -> Report | None:
     """Run `model` over `dataset` and score what it finds. Every process of the run must call it.
@@ -58,6 +59,7 @@ def evaluate(
         precision: of the networks; the numbers of a table are fp32.
         batch_size: images at a time on each process.
         workers: data loading processes per process.
+        by_crowding: as for `score`.
         progress: show a progress bar on stderr.
 
     Returns:
@@ -96,7 +98,11 @@ def evaluate(
     return Report(
         preset=preset,
         split=split or split_name(index),
-        scores=score(index, found, tasks=tasks, max_detections=max_detections) if index.annotated else {},
+        scores=(
+            score(index, found, tasks=tasks, max_detections=max_detections, by_crowding=by_crowding)
+            if index.annotated
+            else {}
+        ),
         images=len(dataset),
         seconds=seconds,
         max_detections=max_detections,

@@ -34,6 +34,7 @@ class EvaluationOptions:
     output_dir: Path | None = None
     batch_size: int = 1
     precision: Precision = "fp32"
+    by_crowding: bool = False
 
 
 def open_scored(config: Config, options: EvaluationOptions) -> DetectionDataset:
@@ -84,5 +85,6 @@ def evaluate_preset(
             workers=config.data.workers,
             batch_size=options.batch_size,
             precision=options.precision,
+            by_crowding=options.by_crowding,
             world=world,
         )

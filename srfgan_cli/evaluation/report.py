@@ -48,7 +48,6 @@ class Report:
             "split": self.split,
             "box": self._overall("box"),
             "mask": self._overall("mask"),
-            "crowding": {task: crowding_as_dict(scores) for task, scores in self.scores.items()},
             "images": self.images,
             "seconds": round(self.seconds, 3),
             "reference": self.reference.as_json() if self.reference else {},
@@ -56,6 +55,9 @@ class Report:
             "left_out": self.left_out,
             "tta": self.tta,
         }
+        crowding = {task: crowding_as_dict(scores) for task, scores in self.scores.items() if scores.crowding}
+        if crowding:
+            document["crowding"] = crowding
         if self.results is not None:
             document["results"] = str(self.results)
         if per_class:

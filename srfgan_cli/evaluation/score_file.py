@@ -21,10 +21,11 @@ def evaluate_results(
     max_detections: int = 100,
     reference: Row | None = None,
     tta: bool = False,
+    by_crowding: bool = False,
 ) -> Report:
     """Score a results file without a model, as `evaluate` would; masks if it has them.
 
-    `tta` is what the report says of them.
+    `tta` is what the report says of them; `by_crowding` as for `score`.
 
     Raises:
         InputError: the split has no annotations, or the results do not fit it.
@@ -42,7 +43,7 @@ def evaluate_results(
     return Report(
         preset=preset,
         split=split or split_name(index),
-        scores=score(index, found, tasks=tasks, max_detections=max_detections),
+        scores=score(index, found, tasks=tasks, max_detections=max_detections, by_crowding=by_crowding),
         images=len(index),
         seconds=0.0,
         max_detections=max_detections,

@@ -251,7 +251,7 @@ def test_crowding_is_scored_as_pycocotools_scores_areas(task, iou_type, index_of
     evaluator.accumulate()
     precision = evaluator.eval["precision"][..., -1]
     expected = [100 * part[part > -1].mean() for part in np.moveaxis(precision, -1, 0)]
-    measured = score(index_of(truth), results, tasks=[task])[task].crowding
+    measured = score(index_of(truth), results, tasks=[task], by_crowding=True)[task].crowding
     assert list(measured) == ["alone", "touching", "crowded"]
     assert [group.AP for group in measured.values()] == pytest.approx(expected, abs=1e-9)
     counted = [one["area"] for one in placed["annotations"] if not one["iscrowd"]]
@@ -273,7 +273,7 @@ def test_what_counts_with_lone_and_what_with_crowded_objects(index_of):
 
     def scored(*more):
         extra = [found[0] | {"bbox": box, "score": 0.9} for box in more]
-        groups = score(index, [*found, *extra], tasks=["box"])["box"].crowding
+        groups = score(index, [*found, *extra], tasks=["box"], by_crowding=True)["box"].crowding
         return [
             (groups[name].objects, round(groups[name].AP, 1)) for name in ("alone", "touching", "crowded")
         ]

@@ -66,7 +66,15 @@ def test_ground_truth_through_a_detector_is_perfect(open_tiny, tmp_path):
     """Boxes come back from the resized images with the data set's ids; what the check drops does not count."""
     dataset = open_tiny("val")
     path = tmp_path / "out" / "results.json"
-    report = evaluate(Oracle(dataset), dataset, preset="tiny", world=ALONE, results_path=path, batch_size=3)
+    report = evaluate(
+        Oracle(dataset),
+        dataset,
+        preset="tiny",
+        world=ALONE,
+        results_path=path,
+        batch_size=3,
+        by_crowding=True,
+    )
     assert report.as_json(per_class=True) == {
         "preset": "tiny",
         "split": "val2017",
@@ -84,8 +92,9 @@ def test_ground_truth_through_a_detector_is_perfect(open_tiny, tmp_path):
     }
     results = json.loads(path.read_text())
     assert {(r["image_id"], r["category_id"]) for r in results} == {(4, 2), (4, 70), (9, 70), (10, 2)}
-    again = evaluate_results(path, dataset.index, preset="tiny")
+    again = evaluate_results(path, dataset.index, preset="tiny", by_crowding=True)
     assert again.scores == report.scores
+    assert "crowding" not in evaluate_results(path, dataset.index, preset="tiny").as_json()
 
 
 class MaskScoring(Oracle):
