@@ -17,7 +17,19 @@ _Id = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 @dataclass(frozen=True)
 class Annotations:
-    """The columns of A annotations; see `srfgan_cli.data.records.Records`."""
+    """What A annotations say, unchecked.
+
+    Attributes:
+        annotation_ids: (A,) int64.
+        annotation_images: (A,) int64 image ids.
+        annotation_categories: (A,) int64 category ids.
+        boxes: (A, 4) float64 x, y, width, height in pixels; NaN where the json has no four numbers.
+        areas: (A,) float64 pixels; NaN where the json has no finite number.
+        area_stated: (A,) bool, the json has an `area`, whatever it is.
+        crowd: (A,) bool, `iscrowd` is a number but 0, or the text of one ("1", "true").
+        odd_crowd: (A,) bool, `iscrowd` is there and neither 0 nor 1.
+        segmentations: the outlines and masks.
+    """
 
     annotation_ids: np.ndarray
     annotation_images: np.ndarray

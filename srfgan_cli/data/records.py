@@ -20,7 +20,7 @@ from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.data.columns import Annotations, joined_columns, sound_columns
 from srfgan_cli.data.findings import Problem
 from srfgan_cli.data.json_file import UNREADABLE, collector_paused, parse_json, read_file
-from srfgan_cli.data.segmentations import Segmentations, parse_segmentations
+from srfgan_cli.data.segmentations import parse_segmentations
 
 _ABSENT = object()
 _AT_ONCE = 10_000
@@ -41,8 +41,8 @@ class Lines:
 
 
 @dataclass(frozen=True)
-class Records:
-    """What a COCO json, or another layout's files, say, unchecked; N images and A annotations in the files' order.
+class Records(Annotations):
+    """What a COCO json, or another layout's files, say, unchecked: N images and A annotations, in the files' order.
 
     Attributes:
         path: the json file, or what has the annotations in another layout.
@@ -51,15 +51,6 @@ class Records:
         image_ids: (N,) int64.
         sizes: (N, 2) int64, height and width.
         file_names: N paths, relative to the image folder.
-        annotation_ids: (A,) int64.
-        annotation_images: (A,) int64 image ids.
-        annotation_categories: (A,) int64 category ids.
-        boxes: (A, 4) float64 x, y, width, height in pixels; NaN where the json has no four numbers.
-        areas: (A,) float64 pixels; NaN where the json has no finite number.
-        area_stated: (A,) bool, the json has an `area`, whatever it is.
-        crowd: (A,) bool, `iscrowd` is a number but 0, or the text of one ("1", "true").
-        odd_crowd: (A,) bool, `iscrowd` is there and neither 0 nor 1.
-        segmentations: the outlines and masks.
         layout: where they are from.
         problems: what is wrong already in the files, apart from what the records show.
         lines: where the annotations stand in label files; None for a json.
@@ -71,15 +62,6 @@ class Records:
     image_ids: np.ndarray
     sizes: np.ndarray
     file_names: list[str]
-    annotation_ids: np.ndarray
-    annotation_images: np.ndarray
-    annotation_categories: np.ndarray
-    boxes: np.ndarray
-    areas: np.ndarray
-    area_stated: np.ndarray
-    crowd: np.ndarray
-    odd_crowd: np.ndarray
-    segmentations: Segmentations
     layout: str = "COCO"
     problems: tuple[Problem, ...] = ()
     lines: Lines | None = None
