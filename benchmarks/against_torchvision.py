@@ -116,9 +116,9 @@ def objects() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.cat([corner, corner + side], dim=1), torch.arange(10)
 
 
-def contestant(name: str, mode: str, device: str = "cpu"):
-    """A function that runs one inference or one training step of `torchvision`, `srfgan` or `srfgan with srf`."""
-    source = ours("srf" if name.endswith(" srf") else "nn")
+def contestant(name: str, mode: str, device: str = "cpu", upsampler: str = "nn"):
+    """A function that runs one inference or one training step; the upsampler is ours."""
+    source = ours(upsampler)
     theirs = name == "torchvision"
     model = (torchvisions(source) if theirs else source).to(device)
     image = picture().to(device)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import torch
 from spread import picture, spread_detector
-from timing import add_machine, computing, describe_machine, take_turns, user_cpu
+from timing import add_machine, computing, describe_machine, ratios, take_turns, user_cpu
 
 from srfgan.models.cost import HEIGHT, WIDTH
 from srfgan.models.count import cost_of
@@ -69,8 +69,7 @@ def row(name: str, upsamplers: list[str], turns: int, device: str, clock: Callab
             f"{ms:.1f}" if ms < 100 else f"{ms:.0f}",
         ]
         if upsampler != "nn":
-            ratios = [mine / plain for mine, plain in zip(seconds[upsampler], seconds["nn"], strict=True)]
-            cells.append(f"{statistics.median(ratios):.2f}")
+            cells.append(f"{statistics.median(ratios(seconds, upsampler, 'nn')):.2f}")
     return line(cells)
 
 

@@ -13,25 +13,27 @@ from pathlib import Path
 
 import torchvision
 from against_torchvision import HEIGHT, WIDTH, contestant
-from timing import add_machine, computing, describe_machine, take_turns
+from timing import add_machine, computing, describe_machine, ratios, take_turns
 
 PAGE = Path(__file__).parents[1] / "docs" / "speed.md"
 BEGIN, END = "<!-- make speed -->", "<!-- end -->"
+BASELINE = "torchvision's `maskrcnn_resnet50_fpn`"
 CONTESTANTS = {
-    "torchvision": "torchvision's `maskrcnn_resnet50_fpn`",
-    "srfgan": "ours, nearest neighbour",
-    "srfgan with srf": "ours, with the generator",
+    BASELINE: ("torchvision", "nn"),
+    "ours, nearest neighbour": ("srfgan", "nn"),
+    "ours, with the generator": ("srfgan", "srf"),
 }
+"""By their names in the table: whose, and the upsampling."""
 
 
 def rows(mode: str, seconds: dict[str, list[float]]) -> list[str]:
     """Lines of the table: milliseconds, and the ratio to torchvision's of the same turn: median, least, most."""
     lines = []
     for name, times in seconds.items():
-        ratios = [mine / theirs for mine, theirs in zip(times, seconds["torchvision"], strict=True)]
-        ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-        cells = [mode, CONTESTANTS[name], f"{statistics.median(times) * 1000:.0f}"]
-        lines.append(f"| {' | '.join([*cells, '1' if name == 'torchvision' else ratio])} |")
+        found = ratios(seconds, name, BASELINE)
+        ratio = f"{statistics.median(found):.2f} ({min(found):.2f} to {max(found):.2f})"
+        cells = [mode, name, f"{statistics.median(times) * 1000:.0f}", "1" if name == BASELINE else ratio]
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
@@ -39,7 +41,10 @@ def section(arguments: argparse.Namespace) -> str:
     """What was measured, in Markdown."""
     lines = []
     for mode in ("inference", "training step"):
-        runs = {name: contestant(name, mode, arguments.device) for name in CONTESTANTS}
+        runs = {
+            name: contestant(whose, mode, arguments.device, upsampler)
+            for name, (whose, upsampler) in CONTESTANTS.items()
+        }
         lines += rows(mode, take_turns(runs, arguments.turns, arguments.device))
     about = (
         f"{describe_machine(arguments)}, torchvision {torchvision.__version__}, one {HEIGHT}x{WIDTH} image"

@@ -72,15 +72,20 @@ def take_turns(
     return seconds
 
 
+def ratios(seconds: dict[str, list[float]], name: str, baseline: str) -> list[float]:
+    """A contestant's times, of the baseline's of the same turn."""
+    return [own / other for own, other in zip(seconds[name], seconds[baseline], strict=True)]
+
+
 def report(title: str, seconds: dict[str, list[float]], baseline: str) -> None:
     """Median milliseconds of each contestant, and its median ratio to the baseline of the same turn."""
     print(f"{title} (median of {len(seconds[baseline])} turns)")
     for name, times in seconds.items():
-        ratios = [a / b for a, b in zip(times, seconds[baseline], strict=True)]
-        spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+        found = ratios(seconds, name, baseline)
+        spread = f"{min(found):.2f} to {max(found):.2f}"
         print(
             f"  {name:28} {statistics.median(times) * 1000:9.0f} ms   "
-            f"{statistics.median(ratios):.2f} of {baseline} ({spread})"
+            f"{statistics.median(found):.2f} of {baseline} ({spread})"
         )
 
 

@@ -33,9 +33,8 @@ def curves_chart(judgement: Judgement) -> bytes:
             _steps(left, one, label=f"{chart_text(name)} {one.ap or 0:.1f}", linewidth=1.2)
     _steps(left, judgement.pooled, label="all detections", linewidth=2.4, color="black")
     left.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
-    free = (
-        "lower left" if (judgement.pooled.ap or 0) > 50 else "upper right"
-    )  # of curves; "best" looks at each point
+    # Where no curves are; "best" looks at each of their points.
+    free = "lower left" if (judgement.pooled.ap or 0) > 50 else "upper right"
     left.legend(prop={"size": 8, "family": chart_fonts(names)}, frameon=False, loc=free)
     pooled = judgement.pooled
     for values, name, colour in (
