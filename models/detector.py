@@ -156,11 +156,15 @@ class Detector(nn.Module):
             device=self.pixel_mean.device,
             memory_format=torch.channels_last,
         ).zero_()
-        for index, (image, (rows, columns)) in enumerate(zip(images, sizes, strict=True)):
-            pixels = to_device(image, batch.device).to(torch.float32)
+        mean, std = _row(self.pixel_mean, width), _row(self.pixel_std, width)
+        for image, (rows, columns), place in zip(images, sizes, batch, strict=True):
+            pixels, window = to_device(image, batch.device), place[:, :rows, :columns]
             if self.config.pixel.order == "BGR":
-                pixels = pixels.flip(0)
-            batch[index, :, :rows, :columns] = (pixels - self.pixel_mean) / self.pixel_std
+                for channel in range(3):
+                    window[channel] = pixels[2 - channel]
+            else:
+                window.copy_(pixels)
+            window.sub_(mean[..., :columns]).div_(std[..., :columns])
         return batch, sizes
 
     def pyramid(self, batch: Tensor) -> dict[str, Tensor]:
@@ -178,6 +182,11 @@ class Detector(nn.Module):
     def detect_from_pyramid(self, pyramid: dict[str, Tensor], sizes: Sequence[Size]) -> list[Detections]:
         """Detections of each image, with masks as `mask_probs`."""
         return self.head.detect(pyramid, sizes)
+
+
+def _row(values: Tensor, width: int) -> Tensor:
+    """`values` (3, 1, 1) for `width` pixels, with channels last: CPUs work along rows, not on three numbers each."""
+    return values.expand(3, 1, width).permute(1, 2, 0).contiguous().permute(2, 0, 1)
 
 
 def recorded(model: object) -> AbstractContextManager[None]:

@@ -117,7 +117,6 @@ def decode(
     with _opened(path, size, max_pixels) as file:
         depth = bit_depth(file)
         turn, unturned = orientation(file)
-        file.load()
         pixels, levels = to_rgb(file, depth)
         frames = _frames(file) if count_frames else 1
     upright = turned(pixels, turn)

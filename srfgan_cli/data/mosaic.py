@@ -36,7 +36,7 @@ def mosaic(
     Returns:
         The new image, uint8, and its target.
     """
-    canvas = torch.empty(3, *size, dtype=torch.uint8)
+    canvas = torch.empty(*size, 3, dtype=torch.uint8).permute(2, 0, 1)  # pixel by pixel, as its parts are
     targets = []
     for quarter, (image, target) in enumerate(parts):
         below, right = quarter >= 2, quarter % 2 == 1

@@ -13,6 +13,10 @@ from srfgan.models.structures import InstanceMask, MaskPatch, Polygons, Target
 
 SMALLEST_SIDE = 2  # so that half of it is still an image
 
+# There torch resizes pixels of three bytes in less than half the time of channels, if the batch has the strides of
+# channels last, which `image[None]` has not. Elsewhere channels take two thirds of the time.
+_PIXEL_BY_PIXEL = torch.backends.cpu.get_cpu_capability().startswith("AVX")
+
 
 def draw_below(count: int, generator: torch.Generator) -> int:
     """One of 0 .. count - 1."""
@@ -47,13 +51,15 @@ class Placement:
     flipped: bool
 
     def image(self, image: Tensor) -> Tensor:
-        """The resized, flipped image: (3, H, W) uint8 to (3, h, w) uint8.
+        """The resized, flipped image: (3, H, W) uint8 to (3, h, w) uint8, in memory as it was, mostly pixel by pixel.
 
         Bilinear with antialiasing, which is what Pillow's and detectron2's bilinear is.
         """
+        first = self.flipped and self.size > self.source  # mirrored while it has fewer pixels
+        image = image.flip(2) if first else image
         if self.size != self.source:
             image = _resize(image if image.device.type == "cpu" else image.float(), self.size)
-        return image.flip(2) if self.flipped else image.contiguous()
+        return image.flip(2) if self.flipped and not first else image
 
     def target(self, target: Target) -> Target:
         """The target of the resized, flipped image."""
@@ -98,7 +104,8 @@ class Window:
 
 def _resize(image: Tensor, size: tuple[int, int]) -> Tensor:
     """(3, H, W) of 0..255 to (3, h, w) uint8; torch resizes bytes, and a little faster, on CPUs only."""
-    image = functional.interpolate(image[None], size, mode="bilinear", antialias=True)[0]
+    batch = image.permute(1, 2, 0)[None].permute(0, 3, 1, 2) if _PIXEL_BY_PIXEL else image[None]
+    image = functional.interpolate(batch, size, mode="bilinear", antialias=True)[0]
     return image if image.dtype == torch.uint8 else image.round_().clamp_(0, 255).to(torch.uint8)
 
 

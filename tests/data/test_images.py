@@ -246,6 +246,67 @@ def test_unusable_files_are_named(tmp_path, name, spoil, message):
     assert str(caught.value).startswith(f"{path}: {message}")
 
 
+JPEGS = {
+    "fine": {"quality": 100, "subsampling": 0},
+    "usual": {"quality": 75, "subsampling": 2},
+    "wide": {"subsampling": 1, "restart_marker_rows": 1},
+    "progressive": {"progressive": True, "subsampling": 2},
+    "without YCbCr": {"keep_rgb": True},
+}
+
+
+def photo(path, size=(61, 90), **options):
+    """A JPEG that is neither flat nor noise."""
+    small = np.random.default_rng(0).integers(0, 256, (8, 9, 3), np.uint8)
+    Image.fromarray(small).resize(size[::-1]).save(path, **options)
+
+
+def by_pillow(path):
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+@pytest.mark.parametrize("options", JPEGS.values(), ids=JPEGS)
+@pytest.mark.parametrize("behind", [b"", b"what a telephone puts behind a picture"])
+def test_jpegs_have_pillows_pixels_without_pillow_decoding_them(tmp_path, monkeypatch, options, behind):
+    path = tmp_path / "a.jpg"
+    photo(path, **options)
+    path.write_bytes(path.read_bytes() + behind)
+    expected = by_pillow(path)
+    monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("decoded by Pillow"))
+    pixels = read_image(path).permute(1, 2, 0).numpy()
+    np.testing.assert_array_equal(pixels, expected)
+    assert pixels.flags.writeable
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_jpegs_of_other_modes_have_pillows_pixels(tmp_path, mode):
+    path = tmp_path / "a.jpg"
+    Image.fromarray(ramp()).convert(mode).save(path)
+    np.testing.assert_array_equal(read_image(path).permute(1, 2, 0).numpy(), by_pillow(path))
+
+
+def test_damaged_jpegs_are_read_or_refused_as_pillow_does(tmp_path):
+    path, rng, fates = tmp_path / "a.jpg", np.random.default_rng(0), set()
+    photo(path)
+    sound = path.read_bytes()
+    for _ in range(200):
+        content = bytearray(sound)
+        for place in rng.integers(2, len(sound), 2):
+            content[place] = rng.integers(256)
+        path.write_bytes(content)
+        try:
+            expected = by_pillow(path)
+        except Exception:
+            with pytest.raises(InputError):
+                read_image(path)
+            fates.add("refused")
+        else:
+            np.testing.assert_array_equal(read_image(path).permute(1, 2, 0).numpy(), expected)
+            fates.add("read")
+    assert fates == {"refused", "read"}
+
+
 def test_a_size_that_the_json_does_not_say_is_refused(tmp_path):
     path = tmp_path / "a.png"
     Image.fromarray(ramp()).save(path)

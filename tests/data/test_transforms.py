@@ -35,8 +35,18 @@ def test_resizing_is_pillows_bilinear(size):
     pixels = np.random.default_rng(0).integers(0, 256, (97, 130, 3), np.uint8)
     image = Placement((97, 130), size, False).image(torch.from_numpy(pixels).permute(2, 0, 1))
     expected = np.asarray(Image.fromarray(pixels).resize(size[::-1], Image.Resampling.BILINEAR))
-    assert image.is_contiguous()
     assert np.abs(image.permute(1, 2, 0).numpy().astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("size", [(97, 130), (300, 400), (48, 61)])
+def test_pixels_do_not_depend_on_their_order_in_memory_nor_on_when_they_are_mirrored(size):
+    channels = torch.randint(
+        0, 256, (3, 97, 130), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    pixels = channels.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+    upright, mirrored = (Placement((97, 130), size, flipped) for flipped in (False, True))
+    assert torch.equal(upright.image(channels), upright.image(pixels))
+    assert (mirrored.image(pixels).int() - upright.image(pixels).flip(2).int()).abs().max() <= 1
 
 
 def draw(mask, height, width):

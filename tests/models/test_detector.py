@@ -157,8 +157,11 @@ def test_preprocessing():
     assert batch.shape == (2, 3, 64, 64) and sizes == [(10, 40), (33, 5)]
     assert batch[0, :, 5, 5].tolist() == [(0 - 1) / 2, (0 - 2) / 4, (255 - 3) / 8]
     assert batch[0, :, 10:].abs().max() == 0 and batch[0, :, :, 40:].abs().max() == 0
-    same, _ = model.preprocess([red.float()])
-    assert torch.equal(same[0], batch[0, :, :32])
+    for other in (red.float(), red.permute(1, 2, 0).contiguous().permute(2, 0, 1)):
+        same, _ = model.preprocess([other])
+        assert torch.equal(same[0], batch[0, :, :32])
+    swapped = build_detector(tiny(pixel=pixel.model_copy(update={"order": "RGB"})))
+    assert torch.equal(swapped.preprocess([red.flip(0)])[0][0], batch[0, :, :32])
 
 
 @pytest.mark.parametrize("detector", ["faster_rcnn", "mask_rcnn", "cascade_rcnn", "cascade_mask_rcnn"])
