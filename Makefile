@@ -36,7 +36,7 @@ format: $(VENV)/installed-dev
 docs: $(VENV)/installed-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 
-# The table that the documents have from the code.
+# The table that the documents have from the code, and the list of presets.
 readme: $(VENV)/installed-dev
 	$(BIN)/python tests/test_docs.py
 

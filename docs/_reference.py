@@ -11,7 +11,7 @@ from mkdocs.structure.files import File, Files
 from typer.cli import get_docs_for_click
 from typer.main import get_command
 
-from srfgan_cli.main import app, register
+from srfgan_cli.main import app
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -28,7 +28,6 @@ def command_line() -> str:
     """Every command and option, as `--help` tells them."""
     from typer._click import Context  # typer's own click
 
-    register()
     command = get_command(app)
     text = get_docs_for_click(obj=command, ctx=Context(command), name="srfgan")
     shown = re.sub(r"<(backbone|preset|stage|table)>", r"&lt;\1&gt;", text)

@@ -1,6 +1,7 @@
 """The `srfgan` command: every sub-command is a thin module in `srfgan_cli.commands`.
 
-No torch is imported until a command runs: `srfgan --help` answers at once.
+A command's module is imported when the command is looked up, and torch when it runs: `srfgan --version`, `--help` and
+Tab answer at once.
 """
 
 from __future__ import annotations
@@ -8,10 +9,12 @@ from __future__ import annotations
 import os
 import sys
 import time
-from functools import cache
+from importlib import import_module
 from typing import Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_command
 
 from srfgan_cli import __version__
 
@@ -21,8 +24,51 @@ OTHERS_TURN = 3
 _ClickError: Any = typer.BadParameter.__mro__[2]
 """click's exception for a wrong command line; which click typer brings depends on typer's version."""
 
+COMMANDS = {
+    "pretrain": "train.pretrain",
+    "extract": "train.extract",
+    "finetune": "train.finetune",
+    "eval": "evaluate.evaluate",
+    "predict": "predict.predict",
+    "visualize": "visualize.visualize",
+    "export": "export.export",
+    "fit": "fit.fit",
+    "demo": "fit.demo",
+    "reproduce": "reproduce.reproduce",
+    "presets": "presets.app",
+    "data": "data.app",
+}
+"""The module and the function, or group of commands, of each, in the order of `--help`."""
+
+
+class _Commands(TyperGroup):
+    """Imports those commands that are looked up: all of them take as long as typer itself."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        # Of a name that there is not, typer names similar ones of `commands`.
+        for name in [cmd_name] if cmd_name in COMMANDS else COMMANDS:
+            if name not in self.commands:
+                self.add_command(_command(name), name)
+        return super().get_command(ctx, cmd_name)
+
+
+def _command(name: str) -> Any:
+    module, attribute = COMMANDS[name].split(".")
+    found = getattr(import_module(f"srfgan_cli.commands.{module}"), attribute)
+    if not isinstance(found, typer.Typer):
+        function, found = found, typer.Typer(rich_markup_mode="rich", add_completion=False)
+        found.command(name)(function)
+    command = get_command(found)
+    command.name = name
+    return command
+
+
 app = typer.Typer(
     name="srfgan",
+    cls=_Commands,
     help="Detectors whose feature pyramid upsamples with an adversarially trained generator (SRF-GAN, AFI-GAN).",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -49,35 +95,6 @@ def root(
         os.environ["SRFGAN_DEBUG"] = "1"
 
 
-@cache
-def register() -> None:
-    """Give `app` its commands, once."""
-    from srfgan_cli.commands import (
-        data,
-        evaluate,
-        export,
-        fit,
-        predict,
-        presets,
-        reproduce,
-        train,
-        visualize,
-    )
-
-    app.command("pretrain")(train.pretrain)
-    app.command("extract")(train.extract)
-    app.command("finetune")(train.finetune)
-    app.command("eval")(evaluate.evaluate)
-    app.command("predict")(predict.predict)
-    app.command("visualize")(visualize.visualize)
-    app.command("export")(export.export)
-    app.command("fit")(fit.fit)
-    app.command("demo")(fit.demo)
-    app.command("reproduce")(reproduce.reproduce)
-    app.add_typer(presets.app, name="presets")
-    app.add_typer(data.app, name="data")
-
-
 def run() -> None:
     """Entry point: one message and an exit code instead of a traceback.
 
@@ -87,13 +104,11 @@ def run() -> None:
 
     end_on_signals()
     from srfgan.models.errors import InputError
-    from srfgan_cli.screen.console import abandon_output, end_output
 
-    register()
     code = 0
     try:
         code = app(standalone_mode=False) or 0
-        end_output()
+        _end_output()
     except _ClickError as error:
         if not error.format_message():
             sys.exit(2)  # no arguments: the help has been shown
@@ -106,10 +121,23 @@ def run() -> None:
         from srfgan_cli.screen.failures import as_input_error
 
         if isinstance(error, OSError) and error.filename is None:
+            from srfgan_cli.screen.console import abandon_output
+
             abandon_output()  # which may be what cannot be written
         told = as_input_error(error)
         _fail(told or error, 2 if told else 1)
     sys.exit(code)
+
+
+def _end_output() -> None:
+    """Hand the rest of stdout over; quietly end if its reader has gone."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        from srfgan_cli.screen.console import stdout  # brings rich, without which the version is said
+
+        stdout.on_broken_pipe()
 
 
 def _usage(error: Any) -> str:

@@ -1,6 +1,6 @@
 """README and the site say what is so: their Python runs, their commands are commands, and no link is broken.
 
-Run as a program (`make readme`), this writes the table of upsamplers.
+Run as a program (`make readme`), this writes the table of upsamplers, and the list of presets.
 """
 
 import re
@@ -19,10 +19,12 @@ from typer.main import get_command
 from srfgan.models.config import DETECTORS, BackboneName, NeckName
 from srfgan.models.upsamplers import UPSAMPLERS
 from srfgan_cli.data.shapes import example_image
-from srfgan_cli.main import app, register
+from srfgan_cli.main import app
 from srfgan_cli.presets import list_presets, load_preset
+from srfgan_cli.presets.describe import describe
 from srfgan_cli.presets.library import flatten
-from srfgan_cli.presets.tables import load_tables
+from srfgan_cli.presets.listing import LIST
+from srfgan_cli.presets.tables import load_tables, shipped
 
 ROOT = Path(__file__).parents[1]
 README, PRESETS = ROOT / "README.md", ROOT / "docs" / "presets.md"
@@ -41,6 +43,10 @@ BLOCKS = {
         re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
     )
 }
+LIST_HEAD = """\
+# What `srfgan presets list` says of each preset, not a preset: the rows that it reproduces, and what it is in one line.
+# `make readme` has written this.
+"""
 EXPORTED = re.compile(r"detector\.(onnx|pt2)")
 
 STRICT = """
@@ -87,18 +93,27 @@ def test_the_table_of_upsamplers_is_the_codes():
     assert MADE.findall(PRESETS.read_text(encoding="utf-8")) == [table_of_upsamplers()], "run make readme"
 
 
+def list_of_presets():
+    """What `srfgan presets list` reads."""
+    presets = {name: {"rows": one.rows, "what": describe(one)} for name, one in shipped().items()}
+    return LIST_HEAD + yaml.safe_dump(presets, default_flow_style=None, width=10_000)
+
+
+def test_the_list_says_what_the_presets_are():
+    assert LIST.read_text("utf-8") == list_of_presets(), "run make readme"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_commands_are_commands(page):
     """Each names a command that there is, with options and choices that it has, and a preset that is shipped."""
-    register()
     root = get_command(app)
     for line in commands(page):
         _, *arguments = shlex.split(line, comments=True)
         try:
             command, parents = root, []
-            while hasattr(command, "commands") and arguments and arguments[0] in command.commands:
+            while arguments and arguments[0] in getattr(command, "list_commands", lambda _: [])(None):
                 parents.append(command)
-                command = command.commands[arguments.pop(0)]
+                command = command.get_command(None, arguments.pop(0))
             if not arguments:
                 continue  # only named
             context = command.make_context("srfgan", arguments, resilient_parsing=False)
@@ -161,4 +176,5 @@ def test_every_page_is_in_the_sites_menu_and_the_site_builds(tmp_path):
 
 
 if __name__ == "__main__":
+    LIST.write_text(list_of_presets(), "utf-8")
     PRESETS.write_text(MADE.sub(lambda _: table_of_upsamplers(), PRESETS.read_text("utf-8")), "utf-8")

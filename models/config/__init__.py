@@ -21,7 +21,6 @@ from srfgan.models.config.common import (
     NeckName,
     PAFPNConfig,
     PixelConfig,
-    StrictConfig,
     UpsamplerName,
 )
 from srfgan.models.config.detectors import (
@@ -49,6 +48,7 @@ from srfgan.models.config.two_stage import (
     RPNConfig,
     TwoStageConfig,
 )
+from srfgan.models.strict import StrictConfig
 
 __all__ = [
     "DEFAULT",

@@ -6,7 +6,8 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from srfgan.models.config.common import ModelConfig, Positive, StrictConfig
+from srfgan.models.config.common import ModelConfig, Positive
+from srfgan.models.strict import StrictConfig
 
 
 class AnchorConfig(StrictConfig):

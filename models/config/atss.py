@@ -6,8 +6,9 @@ from typing import Literal, Self
 
 from pydantic import Field
 
-from srfgan.models.config.common import Positive, StrictConfig
+from srfgan.models.config.common import Positive
 from srfgan.models.config.fcos import NormalisedTowersConfig
+from srfgan.models.strict import StrictConfig
 
 
 class ATSSHeadConfig(StrictConfig):

@@ -6,9 +6,9 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from srfgan.models.config.common import StrictConfig
 from srfgan.models.config.fcos import FCOSBoxesConfig
 from srfgan.models.config.masks import MaskHeadConfig
+from srfgan.models.strict import StrictConfig
 
 
 class MaskBranchConfig(StrictConfig):

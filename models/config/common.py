@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, model_validator
+from pydantic import AfterValidator, Field, PlainValidator, model_validator
 from pydantic_core import PydanticKnownError
 
+from srfgan.models.strict import StrictConfig
 from srfgan.models.upsamplers import SIZED, UPSAMPLERS
 
 BackboneName = Literal["r10", "r18", "r50", "r101", "x101_64x4d", "s101", "v39", "v99", "swin_t", "swin_l"]
@@ -25,17 +26,6 @@ NeckName = Literal["fpn", "pafpn", "bifpn", "augfpn"]
 levels at once, and learn on its levels before they are added up, too."""
 RESNETS = ("r10", "r18", "r50", "r101", "x101_64x4d", "s101")
 """Backbones of ResNet's form, with its `layer1` to `layer4`."""
-
-
-class StrictConfig(BaseModel):
-    """Base of all configs: immutable, no unknown keys, no silent conversion of types, finite numbers.
-
-    Every number has bounds, wide ones: what lies outside is a slip of the pen, not an experiment.
-    """
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=()
-    )
 
 
 Positive = Annotated[float, Field(gt=0, le=100_000)]

@@ -7,7 +7,8 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from srfgan.models.config.common import ModelConfig, Positive, StrictConfig
+from srfgan.models.config.common import ModelConfig, Positive
+from srfgan.models.strict import StrictConfig
 
 
 class FCOSHeadConfig(StrictConfig):

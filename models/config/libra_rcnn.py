@@ -6,8 +6,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from srfgan.models.config.common import StrictConfig
 from srfgan.models.config.two_stage import TwoStageConfig
+from srfgan.models.strict import StrictConfig
 
 
 class LibraConfig(StrictConfig):

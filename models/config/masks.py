@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from srfgan.models.config.common import StrictConfig
+from srfgan.models.strict import StrictConfig
 
 
 class MaskHeadConfig(StrictConfig):

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from srfgan.models.config.anchors import AnchoredConfig
-from srfgan.models.config.common import StrictConfig
+from srfgan.models.strict import StrictConfig
 
 
 class RetinaNetHeadConfig(StrictConfig):

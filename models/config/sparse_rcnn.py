@@ -6,7 +6,8 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from srfgan.models.config.common import ModelConfig, StrictConfig
+from srfgan.models.config.common import ModelConfig
+from srfgan.models.strict import StrictConfig
 
 
 class SparseHeadConfig(StrictConfig):

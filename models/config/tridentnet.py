@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from srfgan.models.config.anchors import AnchorConfig
-from srfgan.models.config.common import RESNETS, ModelConfig, NeckConfig, Positive, StrictConfig
+from srfgan.models.config.common import RESNETS, ModelConfig, NeckConfig, Positive
 from srfgan.models.config.two_stage import RPNConfig
+from srfgan.models.strict import StrictConfig
 
 _BACKBONES = tuple(name for name in RESNETS if name != "s101")
 

@@ -7,8 +7,9 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from srfgan.models.config.anchors import AnchoredConfig
-from srfgan.models.config.common import Positive, StrictConfig
+from srfgan.models.config.common import Positive
 from srfgan.models.config.masks import MaskHeadConfig
+from srfgan.models.strict import StrictConfig
 
 
 class RPNConfig(StrictConfig):

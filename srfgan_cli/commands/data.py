@@ -28,7 +28,9 @@ Root = Annotated[
     typer.Argument(help="A data set's folder, as other commands have it at --data-root.", metavar="DIR"),
 ]
 
-app = typer.Typer(help="Check, show, split, convert and merge data sets.", no_args_is_help=True)
+app = typer.Typer(
+    help="Check, show, split, convert and merge data sets.", no_args_is_help=True, add_completion=False
+)
 
 
 @app.command()

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from srfgan.models.errors import InputError
-from srfgan_cli.screen.console import print_json, stderr, stdout
 from srfgan_cli.screen.options import (
     NOTHING_NAMED,
     DataRoot,
@@ -170,6 +169,7 @@ def evaluate(
     _show(scored, per_class=per_class, as_json=json)
     if judged:
         from srfgan_cli.analysis.judge_results import judge_results
+        from srfgan_cli.screen.console import stderr
 
         stderr.print(f"Report: {judge_results(index, folder, scored, other)}")
 
@@ -182,6 +182,7 @@ def _run_to_compare(index: CocoIndex, against: Path | None) -> Run | None:
 
 def _show(scored: Scored, *, per_class: bool, as_json: bool) -> None:
     from srfgan_cli.evaluation.table import report_table
+    from srfgan_cli.screen.console import print_json, stderr, stdout
 
     (stderr if as_json else stdout).print(report_table(scored, per_class=per_class))
     if as_json:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from srfgan_cli.screen import complete
-from srfgan_cli.screen.console import print_json, print_path, stderr
 from srfgan_cli.screen.options import (
     BatchSize,
     DataRoot,
@@ -123,6 +122,7 @@ def demo(
     from srfgan_cli.fit.record import recorded
     from srfgan_cli.reproduction.graph import Settings
     from srfgan_cli.reproduction.jobs import Machine
+    from srfgan_cli.screen.console import stderr
 
     device = one_device(devices)
     began = {} if overwrite else recorded(output_dir)
@@ -147,6 +147,7 @@ def _run(
     from srfgan_cli.fit.run_fit import RunFailed, run_fit
     from srfgan_cli.machine.launcher import INTERRUPTED
     from srfgan_cli.reproduction.run_jobs import Stopped
+    from srfgan_cli.screen.console import print_json, print_path, stderr
 
     try:
         fitted = run_fit(experiment, settings, machine, folder, overwrite=overwrite)

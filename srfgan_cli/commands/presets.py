@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,14 +11,14 @@ import typer
 
 from srfgan.models.errors import InputError
 from srfgan_cli.screen import complete
-from srfgan_cli.screen.console import print_json, stdout, styled
 from srfgan_cli.screen.options import Json, Set
 
 if TYPE_CHECKING:
     from srfgan_cli.presets.config import Config
-    from srfgan_cli.presets.facts import Row, Scores
+    from srfgan_cli.presets.facts import Scores
+    from srfgan_cli.presets.listing import Listed
 
-app = typer.Typer(help="List, show, copy and compare presets.", no_args_is_help=True)
+app = typer.Typer(help="List, show, copy and compare presets.", no_args_is_help=True, add_completion=False)
 
 PresetArgument = Annotated[
     str,
@@ -32,34 +34,24 @@ def list_(
     json_: Json = False,
 ) -> None:
     """All presets by table, with the papers' box and mask AP."""
-    from rich.table import Table
-
-    from srfgan_cli.presets.describe import describe
     from srfgan_cli.presets.facts import load_tables
-    from srfgan_cli.presets.tables import entries_by_table, shipped
+    from srfgan_cli.presets.listing import listed
+    from srfgan_cli.screen.console import print_json, stdout, styled
 
-    tables = entries_by_table()
-    if table is not None and table not in tables:
-        raise InputError(f"There is no table '{table}'. Tables: {', '.join(tables)}.")
-    listed: dict[str, list[tuple[str, Config, Row | None]]] = {
-        name: [(entry.preset, entry.config, entry.reference) for entry in entries]
-        for name, entries in tables.items()
-    }
-    listed[""] = [(name, config, None) for name, config in shipped().items() if not config.rows]
-    chosen = listed if table is None else {table: listed[table]}
+    tables = listed()
+    if table is not None and table not in load_tables():
+        raise InputError(f"There is no table '{table}'. Tables: {', '.join(load_tables())}.")
+    chosen = tables if table is None else {table: tables[table]}
     if json_:
-        print_json([_row(*preset) for presets in chosen.values() for preset in presets])
+        print_json([_as_json(one) for presets in chosen.values() for one in presets])
         return
+    longest = max(len(one.preset) for presets in tables.values() for one in presets)
     for name, presets in chosen.items():
-        shown = Table(box=None, header_style="dim", pad_edge=False)
-        shown.add_column("preset", no_wrap=True, width=max(map(len, shipped())))
-        for column in ("box", "mask", "what"):
-            shown.add_column(column)
-        for preset, config, row in presets:
-            scores = (_number(row.box), _number(row.mask)) if row else ("", "")
-            shown.add_row(preset, *scores, describe(config))
+        head, *lines = _aligned(
+            [("preset".ljust(longest), "box", "mask", "what"), *map(_cells, presets)], stdout.width
+        )
         title = load_tables()[name].title if name else "no row of a table"
-        stdout.print(styled((title, "bold")), shown, "", sep="\n")
+        stdout.print(styled((title, "bold"), "\n", (head, "dim"), "\n", "\n".join(lines), "\n"))
 
 
 @app.command()
@@ -79,6 +71,7 @@ def show(
     from srfgan_cli.presets.digest import summary, summary_lines
     from srfgan_cli.presets.library import dump_yaml, load_preset
     from srfgan_cli.runs.published import describe_published
+    from srfgan_cli.screen.console import print_json, stdout
 
     config = load_preset(name, set_ or [])
     if memory:
@@ -101,6 +94,7 @@ def copy(
     """Write a preset as a YAML file of its own, with every value, to change it and use it by its path."""
     from srfgan_cli.presets.describe import document, run_command
     from srfgan_cli.presets.library import load_preset
+    from srfgan_cli.screen.console import stdout
 
     if file.suffix not in (".yaml", ".yml"):
         raise InputError(f"{file}: a preset file ends in .yaml.")
@@ -121,6 +115,7 @@ def diff(first: PresetArgument, second: PresetArgument) -> None:
     from rich.table import Table
 
     from srfgan_cli.presets.library import flatten, load_preset
+    from srfgan_cli.screen.console import stdout
 
     a, b = flatten(load_preset(first)), flatten(load_preset(second))
     keys = [key for key in a | b if a.get(key) != b.get(key) and key != "name"]
@@ -133,6 +128,7 @@ def diff(first: PresetArgument, second: PresetArgument) -> None:
 def _show_memory(config: Config, as_json: bool) -> None:
     from rich.table import Table
 
+    from srfgan_cli.screen.console import print_json, stdout
     from srfgan_cli.screen.progress import progress_bar
     from srfgan_cli.training.memory import inference_size, memory_of, questions, training_size
 
@@ -158,17 +154,36 @@ def _show_memory(config: Config, as_json: bool) -> None:
     )
 
 
-def _row(preset: str, config: Config, row: Row | None) -> dict[str, Any]:
-    from srfgan_cli.presets.describe import describe
-
+def _as_json(one: Listed) -> dict[str, Any]:
+    row = one.row
     return {
-        "preset": preset,
+        "preset": one.preset,
         "table": row.table if row else "",
         "box": row.box.AP if row else None,
         "mask": row.mask.AP if row and row.mask else None,
-        "description": describe(config),
+        "description": one.what,
         "reference": row.as_json() if row else {},
     }
+
+
+def _cells(one: Listed) -> tuple[str, str, str, str]:
+    row = one.row
+    return one.preset, _number(row.box) if row else "", _number(row.mask) if row else "", one.what
+
+
+def _aligned(rows: Sequence[tuple[str, ...]], columns: int) -> Iterator[str]:
+    """Rows as lines, the last cell wrapped at so many columns; rich's tables take a tenth of a second for the list."""
+    widths = [max(map(len, cells)) + 2 for cells in zip(*rows, strict=True)][:-1]
+    indent = sum(widths)
+    for *cells, last in rows:
+        before = "".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+        yield from textwrap.wrap(
+            last,
+            max(columns, indent + 20),
+            initial_indent=before,
+            subsequent_indent=" " * indent,
+            break_on_hyphens=False,
+        )
 
 
 def _number(scores: Scores | None) -> str:

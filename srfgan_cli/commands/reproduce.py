@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from srfgan_cli.screen.console import print_json, print_path, stderr
 from srfgan_cli.screen.options import (
     BatchSize,
     DataRoot,
@@ -191,6 +190,7 @@ def _check_alone(ctx: typer.Context) -> None:
 def _merge(table: str, folders: list[Path], only: list[str], output_dir: Path, json: bool) -> None:
     from srfgan_cli.reproduction.merge import merge_runs
     from srfgan_cli.reproduction.merged_report import report_merged
+    from srfgan_cli.screen.console import print_json, print_path
 
     page, summary = report_merged(table, merge_runs(table, folders, only), output_dir, _command())
     if json:
@@ -213,6 +213,7 @@ def _run(
     from srfgan_cli.reproduction.places import write_plan
     from srfgan_cli.reproduction.report_table import report_table
     from srfgan_cli.reproduction.run_jobs import Stopped, job_folders, run_jobs
+    from srfgan_cli.screen.console import print_json, print_path, stderr
 
     device = parse_devices(machine.devices).described()
 

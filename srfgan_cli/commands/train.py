@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from srfgan_cli.screen.console import print_json, stderr
 from srfgan_cli.screen.options import TrainOptions, with_train_options
 
 if TYPE_CHECKING:
@@ -47,6 +46,7 @@ def _train(options: TrainOptions) -> None:
     from srfgan_cli.machine.interrupt import Interrupted
     from srfgan_cli.machine.launcher import INTERRUPTED, is_worker, launch
     from srfgan_cli.runs.lock import sole_use
+    from srfgan_cli.screen.console import stderr
     from srfgan_cli.training.train_stage import train_stage
     from srfgan_cli.visualization.training_page import TrainingPage
 
@@ -72,6 +72,8 @@ def _say_finished(plan: Plan) -> None:
     """A job script that runs once more finds nothing to do, which is no error."""
     if os.environ.get("RANK", "0") != "0":
         return
+    from srfgan_cli.screen.console import print_json, stderr
+
     stderr.print(f"The run in {plan.run.folder} is finished. Weights: {plan.run.model}", soft_wrap=True)
     if plan.options.json:
         scores = plan.run.evaluation

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
-from hashlib import sha256
 from html.parser import HTMLParser
 from http.cookiejar import CookieJar
-from pathlib import PurePosixPath
-from urllib.parse import parse_qs, parse_qsl, unquote, urlencode, urljoin, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
 
 from srfgan.models.errors import InputError
-
-SUFFIXES = (".pth", ".pkl", ".pt", ".safetensors")
 
 
 @dataclass(frozen=True)
@@ -35,19 +30,6 @@ def direct_address(url: str) -> str:
     if parts.hostname == "dropbox.com" or parts.hostname.endswith(".dropbox.com"):
         return _with_query(url, dl="1")
     return url
-
-
-def file_name(url: str) -> str:
-    """What the file of `url` is called here: the host's own name or id, and what tells it from namesakes.
-
-    Authors call every checkpoint `model_final.pth`, so eight digits of the address's hash follow.
-    """
-    parts = urlsplit(url)
-    last = PurePosixPath(unquote(parts.path)).name
-    suffix = next((suffix for suffix in SUFFIXES if last.endswith(suffix)), "")
-    given = parse_qs(parts.query).get("id", [""])[0] or last.removesuffix(suffix) or "weights"
-    stem = re.sub(r"[^\w.-]", "_", given, flags=re.ASCII)[:80]
-    return f"{stem}-{sha256(url.encode()).hexdigest()[:8]}{suffix or '.pth'}"
 
 
 def confirmed(html: str, url: str, cookies: CookieJar) -> Step | None:

@@ -17,7 +17,7 @@ from rich.progress import (
 )
 
 from srfgan.models.errors import InputError
-from srfgan_cli.downloads.addresses import file_name
+from srfgan_cli.downloads.places import cached_path
 from srfgan_cli.downloads.transfer import Report, TransferError, transfer
 from srfgan_cli.machine.files import file_hash
 from srfgan_cli.screen.console import stderr
@@ -25,18 +25,6 @@ from srfgan_cli.screen.progress import WordsColumn
 
 Check = Callable[[Path], object]
 """Reads a file that came and raises InputError if it is not what it should be."""
-
-
-def weights_folder() -> Path:
-    """Where fetched weights are kept: `srfgan` in torch hub's folder of checkpoints, which `$TORCH_HOME` moves."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    home = Path(os.environ.get("TORCH_HOME") or cache / "torch").expanduser()
-    return home / "hub" / "checkpoints" / "srfgan"
-
-
-def cached_path(url: str) -> Path:
-    """The file in which the weights of `url` are kept, or would be; nothing is fetched."""
-    return weights_folder() / file_name(url)
 
 
 def fetch(url: str, check: Check) -> Path:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from srfgan import PRESETS_DIR
-from srfgan.models.config import StrictConfig
+from srfgan.models.strict import StrictConfig
 from srfgan_cli.presets.yaml_text import parse_shipped
 
 FACTS = PRESETS_DIR / "_facts" / "results.yaml"

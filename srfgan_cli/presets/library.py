@@ -12,7 +12,6 @@ from __future__ import annotations
 import difflib
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping
-from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -71,7 +70,7 @@ def load_preset(name: str | Path, overrides: Iterable[str] = (), overlay: str | 
         above = _values(_find_base(str(overlay), Path(overlay)))
         values = _laid_over(values, {key: value for key, value in above.items() if key not in OWN})
         values = _suiting(values, {"model": {"detector": _detector(values)}})
-    values.setdefault("name", path.stem)
+    values = {"name": path.stem} | values
     where = str(path) if path == Path(name) else f"Preset '{path.stem}'"
     return _validated(_overridden(values, overrides), where)
 
@@ -86,7 +85,7 @@ def stored_config(values: Mapping[str, Any], path: Path, overrides: Iterable[str
     Raises:
         InputError: it is of a version with other keys, or as `load_preset`.
     """
-    return _validated(_overridden(naming_rows(deepcopy(dict(values)), path), overrides), str(path))
+    return _validated(_overridden(naming_rows(dict(values), path), overrides), str(path))
 
 
 def plain_twin(config: Config) -> Config:
@@ -150,13 +149,13 @@ def _preset_files() -> dict[str, Path]:
 
 
 def _values(path: Path) -> dict[str, Any]:
-    """The values of a preset's file and its bases, to be changed at will."""
-    return deepcopy(_merged_shipped(path) if _is_shipped(path) else _merged(path))
+    """The values of a preset's file and its bases: not to be changed, as other presets share them."""
+    return _merged_shipped(path) if _is_shipped(path) else _merged(path)
 
 
 @cache
 def _merged_shipped(path: Path) -> dict[str, Any]:
-    """Those of a shipped file, on which many build: not to be changed."""
+    """Those of a shipped file, on which many build."""
     return _merged(path)
 
 
@@ -273,14 +272,14 @@ def _merge(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
 
 
 def _overridden(values: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
-    """The values, which are changed, with the overrides, in their order."""
+    """The values with the overrides, in their order."""
     parsed = [_parsed(override) for override in overrides]
     alone: dict[str, Any] = {}
     for override in parsed:
-        _put(alone, *override)
+        alone = _put(alone, *override)
     values = _suiting(values, alone)
     for override in parsed:
-        _put(values, *override)
+        values = _put(values, *override)
     return values
 
 
@@ -296,15 +295,15 @@ def _parsed(override: Any) -> tuple[list[str], Any, str]:
     return keys, parse_yaml(text, where), where
 
 
-def _put(values: dict[str, Any], keys: list[str], value: Any, where: str) -> None:
-    *parents, last = keys
-    for depth, parent in enumerate(parents):
-        if values.get(parent) is None:  # a section that is left out
-            values[parent] = {}
-        values = values[parent]
-        if not isinstance(values, dict):
-            raise InputError(f"{where}: '{_cut('.'.join(keys[: depth + 1]))}' is a value, not a section.")
-    values[last] = value
+def _put(values: dict[str, Any], keys: list[str], value: Any, where: str, depth: int = 0) -> dict[str, Any]:
+    """The values with this one below the keys from `depth` on."""
+    key = keys[depth]
+    if depth == len(keys) - 1:
+        return values | {key: value}
+    section = {} if values.get(key) is None else values[key]  # None: it is left out
+    if not isinstance(section, dict):
+        raise InputError(f"{where}: '{_cut('.'.join(keys[: depth + 1]))}' is a value, not a section.")
+    return values | {key: _put(section, keys, value, where, depth + 1)}
 
 
 def _explain(error: ValidationError, preset: str) -> str:

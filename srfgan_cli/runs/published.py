@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from srfgan.models.errors import InputError
-from srfgan_cli.downloads.cache import cached_path, fetch
+from srfgan_cli.downloads.places import cached_path
 from srfgan_cli.presets import load_preset
 from srfgan_cli.presets.config import Config
 from srfgan_cli.presets.facts import Row
@@ -42,7 +42,11 @@ def published_file(config: Config, *, download: bool = True) -> Path:
         raise InputError(
             f"The authors published no weights for preset '{config.name}'. They did for: {', '.join(those)}."
         )
-    return fetch(row.weights, _readable) if download else cached_path(row.weights)
+    if not download:
+        return cached_path(row.weights)
+    from srfgan_cli.downloads.cache import fetch  # brings http, without which the place is said
+
+    return fetch(row.weights, _readable)
 
 
 def describe_published(config: Config) -> str:

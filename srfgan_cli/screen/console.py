@@ -36,6 +36,11 @@ def visible(text: str, encoding: str = "utf-8") -> str:
     return seen.encode(encoding, "backslashreplace").decode(encoding)
 
 
+def _is_plain(text: str) -> bool:
+    """Whether `visible` surely leaves it as it is; a table's cells come by here half a dozen times each."""
+    return text.isascii() and text.isprintable()
+
+
 def styled(*parts: str | tuple[str, str]) -> Text:
     """One text of several, each with a style of its own: `styled(("Done.", "bold"), f" Weights: {path}")`."""
     pairs = [(part, "") if isinstance(part, str) else part for part in parts]
@@ -62,12 +67,13 @@ class TextConsole(Console):
 
     def render_str(self, text: str, **options: Any) -> Text:
         """The text of a string, wherever it stands: a line, a cell, a title."""
-        return super().render_str(visible(text, self.encoding), **options)
+        return super().render_str(text if _is_plain(text) else visible(text, self.encoding), **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """The last word on what is written, whoever made the text."""
         for segment in super().render(renderable, options):
-            yield segment if segment.control else segment._replace(text=visible(segment.text, self.encoding))
+            as_it_is = segment.control or _is_plain(segment.text)
+            yield segment if as_it_is else segment._replace(text=visible(segment.text, self.encoding))
 
     def on_broken_pipe(self) -> None:
         """Nobody reads any more: messages go nowhere and the work goes on; without a reader of results it ends."""
@@ -92,15 +98,6 @@ def print_path(path: str | os.PathLike[str]) -> None:
 def print_json(document: Any) -> None:
     """Print a JSON document on a line of stdout, in ASCII: every text in it reads back equal, halves of pairs too."""
     _write(json.dumps(document).encode("ascii") + b"\n")
-
-
-def end_output() -> None:
-    """Hand the rest of stdout over; quietly end if its reader has gone."""
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except BrokenPipeError:
-        stdout.on_broken_pipe()
 
 
 def abandon_output() -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 from srfgan.models.detector import Detector
 from srfgan.models.errors import InputError
 from srfgan.models.weights import LoadReport, load_backbone, load_imagenet, load_weights, read_checkpoint
-from srfgan_cli.downloads.cache import fetch, weights_folder
+from srfgan_cli.downloads.cache import fetch
+from srfgan_cli.downloads.places import weights_folder
 from srfgan_cli.presets.config import Config
 from srfgan_cli.screen.console import stderr
 

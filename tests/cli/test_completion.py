@@ -27,10 +27,13 @@ def test_offers(line, offered, tmp_path):
     asking = {"_SRFGAN_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}
     code = "import sys; sys.argv[0] = 'srfgan'; from srfgan_cli.main import run; run()"
     done = subprocess.run(
-        [sys.executable, "-P", "-c", code],
+        [sys.executable, "-P", "-X", "importtime", "-c", code],
         env=os.environ | asking,
         cwd=tmp_path,
         capture_output=True,
         text=True,
     )
     assert offered <= set(done.stdout.split()), done.stderr
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    unneeded = {"torch", "numpy", "srfgan_cli.screen.console", "srfgan.models.config"}
+    assert "typer" in imported and not imported & unneeded

@@ -37,14 +37,16 @@ OPTIONS = {
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_the_options_are_these(name):
-    main.register()
-    command = get_command(main.app).commands[name]
+    command = get_command(main.app).get_command(None, name)
     assert sorted(parameter.name for parameter in command.params if parameter.name != "help") == sorted(
         OPTIONS[name].split()
     )
 
 
 IMAGES = {"torchvision", "timm", "PIL", "matplotlib"}
+ARRAYS = IMAGES | {"torch", "numpy"}
+CONFIGS = ARRAYS | {"srfgan.models.config", "srfgan_cli.presets.library"}
+"""What has all configs' classes, which take as long to build as typer and pydantic to import."""
 SCORED = "--val-json val.json --val-images . --from results.json"
 
 
@@ -52,9 +54,11 @@ SCORED = "--val-json val.json --val-images . --from results.json"
 @pytest.mark.parametrize(
     ("arguments", "told", "unneeded"),
     [
-        ("--help", "finetune", IMAGES | {"torch", "numpy", "pydantic"}),
-        ("presets list", "mask_rcnn_r50_fpn", IMAGES | {"torch", "numpy"}),
-        ("presets show mask_rcnn_r50_fpn", "parameters: 53.9 M", IMAGES | {"torch", "numpy"}),
+        ("--version", "srfgan", CONFIGS | {"pydantic", "rich", "srfgan_cli.commands.train"}),
+        ("--help", "finetune", CONFIGS | {"pydantic"}),
+        ("presets list", "mask_rcnn_r50_fpn", CONFIGS | {"srfgan_cli.commands.train"}),
+        ("presets list --json --table table1", "mask_rcnn_r50_fpn", CONFIGS),
+        ("presets show mask_rcnn_r50_fpn", "parameters: 53.9 M", ARRAYS | {"ssl", "filelock"}),
         (f"eval --preset faster_rcnn_r18_fpn {SCORED}", "AP", {"torchvision", "timm", "matplotlib"}),
     ],
 )

@@ -13,7 +13,8 @@ from srfgan.models import build_detector
 from srfgan.models.errors import InputError
 from srfgan.models.weights import read_checkpoint
 from srfgan.models.weights.names import to_detectron2
-from srfgan_cli.downloads.cache import cached_path, fetch, weights_folder
+from srfgan_cli.downloads.cache import fetch
+from srfgan_cli.downloads.places import cached_path, weights_folder
 from srfgan_cli.presets import load_preset
 from srfgan_cli.runs.plan import make_plan
 from srfgan_cli.screen.options import TrainOptions

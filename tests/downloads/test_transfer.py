@@ -5,7 +5,8 @@ import os
 import pytest
 
 from srfgan.models.errors import InputError
-from srfgan_cli.downloads.addresses import direct_address, file_name
+from srfgan_cli.downloads.addresses import direct_address
+from srfgan_cli.downloads.places import file_name
 from srfgan_cli.downloads.transfer import TransferError, transfer
 
 CONTENT = os.urandom(300_000)
