@@ -31,7 +31,7 @@ from torch.optim import Optimizer
 
 from srfgan.models import Target, build_discriminator, build_generator
 from srfgan.models.detector import Detector
-from srfgan.models.structures import Polygons
+from srfgan.models.instance_masks import Polygons
 from srfgan.models.weights.names import to_ours
 from srfgan_cli.data.loaders import Batch
 from srfgan_cli.machine.distributed import World

@@ -31,7 +31,8 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from srfgan.models import build_detector
 from srfgan.models.config import BackboneConfig, MaskRCNNConfig, NeckConfig, PixelConfig
-from srfgan.models.structures import Polygons, Target
+from srfgan.models.instance_masks import Polygons
+from srfgan.models.structures import Target
 
 HEIGHT, WIDTH, CLASSES = 800, 1216, 80
 SCORE_GAIN = 25.0

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from srfgan.models import build_detector, build_discriminator, build_generator
 from srfgan.models.detector import Detector
-from srfgan.models.structures import Polygons, Target
+from srfgan.models.instance_masks import Polygons
+from srfgan.models.structures import Target
 from srfgan_cli.data.loaders import Batch
 from srfgan_cli.machine.distributed import World
 from srfgan_cli.machine.precision import float32_products

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from srfgan import load_detector
     from srfgan.models.factory import build_detector, build_discriminator, build_generator, build_upsampler
+    from srfgan.models.instance_masks import MaskPatch, Polygons
     from srfgan.models.replacement.replace import replace_upsampling, upsampled_maps
-    from srfgan.models.structures import Detections, MaskPatch, Polygons, Target
+    from srfgan.models.structures import Detections, Target
 
 __all__ = [
     "Detections",
@@ -32,8 +33,8 @@ __all__ = [
 
 _HOME = {
     "Detections": "srfgan.models.structures",
-    "MaskPatch": "srfgan.models.structures",
-    "Polygons": "srfgan.models.structures",
+    "MaskPatch": "srfgan.models.instance_masks",
+    "Polygons": "srfgan.models.instance_masks",
     "Target": "srfgan.models.structures",
     "build_detector": "srfgan.models.factory",
     "build_discriminator": "srfgan.models.factory",

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from srfgan.models.config import ModelConfig
 from srfgan.models.errors import InputError, kind_of
-from srfgan.models.structures import MaskPatch, Polygons, Target
+from srfgan.models.instance_masks import MaskPatch, Polygons
+from srfgan.models.structures import Target
 
 IMAGES = "give a list of (3, H, W) tensors, RGB, uint8 or float in 0..255"
 _NUMBERS = {

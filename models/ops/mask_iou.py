@@ -9,7 +9,7 @@ import torch
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
-from srfgan.models.structures import InstanceMask, MaskPatch, Polygons
+from srfgan.models.instance_masks import InstanceMask, MaskPatch, Polygons
 
 
 def visible_shares(masks: Sequence[InstanceMask], boxes: Tensor, matched: Tensor) -> Tensor:

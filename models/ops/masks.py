@@ -11,8 +11,8 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 from torchvision.ops import roi_align
 
+from srfgan.models.instance_masks import InstanceMask, MaskPatch, Polygons
 from srfgan.models.ops.boxes import Size
-from srfgan.models.structures import InstanceMask, MaskPatch, Polygons
 
 Array = TypeVar("Array", np.ndarray, Tensor)
 

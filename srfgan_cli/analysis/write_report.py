@@ -257,9 +257,9 @@ def _worst(one: Judgement, index: CocoIndex, results: Sequence[Result], image_fo
 
 
 def _truth(index: CocoIndex, scored: ImageScore, image: Tensor) -> Detections:
-    rows = torch.tensor(index.rows(scored.image), dtype=torch.int64)
+    rows = np.array(index.rows(scored.image), np.int64)
     rows = rows[~index.crowd[rows]]
-    target = Target(index.boxes[rows], index.labels[rows])
+    target = Target(torch.from_numpy(index.boxes[rows]), torch.from_numpy(index.labels[rows]))
     return as_detections(target, (image.shape[1], image.shape[2]))
 
 

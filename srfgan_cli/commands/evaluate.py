@@ -120,9 +120,6 @@ def evaluate(
 
         config = config_of(weights, None, overrides)
 
-    from srfgan_cli.machine.devices import parse_devices
-
-    chosen = parse_devices(devices)
     judged = report or against is not None
     if from_ is not None:
         from srfgan_cli.data.open_index import open_index
@@ -144,8 +141,10 @@ def evaluate(
             by_crowding=judged,
         )
     else:
+        from srfgan_cli.machine.devices import parse_devices
         from srfgan_cli.machine.launcher import launch
 
+        chosen = parse_devices(devices)
         code = launch(chosen, launcher, nnodes, rdzv_endpoint)
         if code is not None:
             raise typer.Exit(code)

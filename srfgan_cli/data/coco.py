@@ -1,6 +1,6 @@
-"""A checked COCO data set as a few shared tensors, not Python objects per annotation.
+"""A checked COCO data set as a few arrays, not Python objects per annotation. Imports no torch.
 
-Loader processes get the tensors by fork, or through torch's shared memory where they are spawned, and
+Loader processes get the arrays by fork, or through torch's shared memory where they are spawned, and
 never copy them.
 """
 
@@ -14,10 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from srfgan.models.structures import InstanceMask, Polygons
+from srfgan.models.instance_masks import InstanceMask, Polygons
 from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.data.check import Checked, check_records
 from srfgan_cli.data.findings import Report
@@ -60,23 +58,23 @@ class CocoIndex:
     annotated: bool
     report: Report
     left_out: int
-    image_ids: Tensor
-    sizes: Tensor
-    name_bytes: Tensor
-    name_first: Tensor
-    first: Tensor
-    annotation_ids: Tensor
-    boxes: Tensor
-    truth_boxes: Tensor
-    labels: Tensor
-    areas: Tensor
-    crowd: Tensor
-    has_mask: Tensor
-    vertices: Tensor
-    part_first: Tensor
-    parts_of: Tensor
-    runs: Tensor
-    runs_of: Tensor
+    image_ids: np.ndarray
+    sizes: np.ndarray
+    name_bytes: np.ndarray
+    name_first: np.ndarray
+    first: np.ndarray
+    annotation_ids: np.ndarray
+    boxes: np.ndarray
+    truth_boxes: np.ndarray
+    labels: np.ndarray
+    areas: np.ndarray
+    crowd: np.ndarray
+    has_mask: np.ndarray
+    vertices: np.ndarray
+    part_first: np.ndarray
+    parts_of: np.ndarray
+    runs: np.ndarray
+    runs_of: np.ndarray
 
     @classmethod
     def load(cls, path: Path, image_folder: Path | None = None, **options: Any) -> CocoIndex:
@@ -122,15 +120,29 @@ class CocoIndex:
     def file_name(self, image: int) -> str:
         """Path of the image at this row, relative to the image folder."""
         start, end = self.name_first[image : image + 2].tolist()
-        return bytes(self.name_bytes[start:end].numpy()).decode(errors="surrogatepass")
+        return bytes(self.name_bytes[start:end]).decode(errors="surrogatepass")
 
     def digest(self) -> str:
         """A sha256 of the images' names and sizes, the annotations and the classes."""
         found = sha256(json.dumps(self.categories.to_records()).encode())
         for value in vars(self).values():
-            if isinstance(value, Tensor):
-                found.update(value.numpy().data)
+            if isinstance(value, np.ndarray):
+                found.update(value.data)
         return found.hexdigest()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For processes that are spawned: the arrays as tensors in shared memory, of which those here become views."""
+        import torch  # which whoever loads images has; scores alone do without
+
+        if "_shared" not in vars(self):
+            arrays = {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+            shared = {name: torch.from_numpy(array).share_memory_() for name, array in arrays.items()}
+            vars(self).update({name: tensor.numpy() for name, tensor in shared.items()}, _shared=shared)
+        tensors: dict[str, Any] = vars(self)["_shared"]
+        return vars(self) | tensors
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state | {name: tensor.numpy() for name, tensor in state["_shared"].items()})
 
     def rows(self, image: int) -> range:
         """The annotations of the image at this row."""
@@ -141,10 +153,10 @@ class CocoIndex:
         """The mask of the annotation at this row, whose image has `height` rows of pixels."""
         start, end = self.runs_of[annotation : annotation + 2].tolist()
         if end > start:
-            return cut_out(self.runs[start:end].numpy(), height)
+            return cut_out(self.runs[start:end], height)
         start, end = self.parts_of[annotation : annotation + 2].tolist()
         bounds = self.part_first[start : end + 1].tolist()
-        return Polygons(tuple(self.vertices[a:b].numpy() for a, b in pairwise(bounds)))
+        return Polygons(tuple(self.vertices[a:b] for a, b in pairwise(bounds)))
 
     def segmentation(self, annotation: int, size: list[int]) -> list[list[float]] | dict[str, Any]:
         """COCO's polygons or run lengths of the annotation at this row, in an image of height and width."""
@@ -186,5 +198,5 @@ def build_index(records: Records, checked: Checked, left_out: int) -> CocoIndex:
         "runs": masks.runs,
         "runs_of": masks.runs_of,
     }
-    tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
-    return CocoIndex(records.path, records.categories, records.annotated, checked.report, left_out, **tensors)
+    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    return CocoIndex(records.path, records.categories, records.annotated, checked.report, left_out, **arrays)

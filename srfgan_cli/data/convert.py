@@ -13,7 +13,7 @@ import yaml
 from contourpy import contour_generator
 
 from srfgan.models.errors import InputError
-from srfgan.models.structures import MaskPatch
+from srfgan.models.instance_masks import MaskPatch
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.documents import coco_document
 from srfgan_cli.data.new_folder import check_new, place_images, write_coco, write_text

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from srfgan.models.structures import InstanceMask, MaskPatch, Target
+from srfgan.models.instance_masks import InstanceMask, MaskPatch
+from srfgan.models.structures import Target
 from srfgan_cli.data.drawn import as_boxes, overlap, pixel_bounds, tight, visible
 from srfgan_cli.data.mosaic import together
 from srfgan_cli.data.placement import draw_below

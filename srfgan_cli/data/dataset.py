@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from srfgan.models.errors import InputError
-from srfgan.models.structures import InstanceMask, Polygons, Target
+from srfgan.models.instance_masks import InstanceMask, Polygons
+from srfgan.models.structures import Target
 from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.copy_paste import draw_pasted
@@ -20,6 +21,7 @@ from srfgan_cli.data.drawn import corners, seen
 from srfgan_cli.data.images import read_image
 from srfgan_cli.data.mosaic import draw_centre, mosaic
 from srfgan_cli.data.placement import draw_below
+from srfgan_cli.data.ragged import offsets
 from srfgan_cli.data.transforms import OriginalSize, ResizePolicy
 
 Reading = tuple[Tensor, Target]
@@ -85,13 +87,13 @@ class DetectionDataset(Dataset[Sample]):
                 f"{index.path}: no annotation has a usable 'segmentation', but data.copy_paste cuts objects out"
                 " by their masks; leave it out, or add masks"
             )
-        usable = ~index.crowd & (index.has_mask if masks else torch.ones_like(index.crowd))
-        self._usable = usable
-        self.images = torch.arange(len(index))
+        self._usable = ~index.crowd & index.has_mask if masks else ~index.crowd
+        images = np.arange(len(index))
         if skip_empty:
-            before = torch.cat([torch.zeros(1, dtype=torch.int64), usable.cumsum(0)])
+            before = offsets(self._usable)
             targets = before[index.first[1:]] - before[index.first[:-1]]
-            self.images = self.images[(targets > 0) & (index.sizes.amax(1) > 1)]
+            images = images[(targets > 0) & (index.sizes.max(axis=1) > 1)]
+        self.images = torch.from_numpy(images)
         if not len(self.images):
             raise InputError(f"{index.path}: no image has an annotation to train on{_why_none(index)}")
 
@@ -103,12 +105,12 @@ class DetectionDataset(Dataset[Sample]):
     @property
     def sizes(self) -> Tensor:
         """(N, 2) int64 height and width of the files' images, before resizing."""
-        return self.index.sizes[self.images]
+        return torch.from_numpy(self.index.sizes)[self.images]
 
     @property
     def image_ids(self) -> list[int]:
         """The data set's own ids, in the order of the positions."""
-        ids: list[int] = self.index.image_ids[self.images].tolist()
+        ids: list[int] = self.index.image_ids[self.images.numpy()].tolist()
         return ids
 
     def __len__(self) -> int:
@@ -123,11 +125,11 @@ class DetectionDataset(Dataset[Sample]):
 
     def occurrences(self) -> tuple[Tensor, Tensor]:
         """(T,) int64 each: the position of every target's image, and the target's label."""
-        place = torch.full((len(self.index),), -1)
-        place[self.images] = torch.arange(len(self.images))
-        positions = place.repeat_interleave(self.index.first.diff())
+        place = np.full(len(self.index), -1)
+        place[self.images.numpy()] = np.arange(len(self.images))
+        positions = place.repeat(np.diff(self.index.first))
         kept = self._usable & (positions >= 0)
-        return positions[kept], self.index.labels[kept]
+        return torch.from_numpy(positions[kept]), torch.from_numpy(self.index.labels[kept])
 
     def at_original_size(self) -> DetectionDataset:
         """The same images as their files have them."""
@@ -156,7 +158,7 @@ class DetectionDataset(Dataset[Sample]):
         return Sample(
             image=image,
             target=target if self.masks else replace(target, masks=None),
-            image_id=int(self.index.image_ids[self.images[position]]),
+            image_id=int(self.index.image_ids[int(self.images[position])]),
             original_size=(height, width),
             index=position,
         )
@@ -181,7 +183,7 @@ class DetectionDataset(Dataset[Sample]):
         steps = self.policy.draw((image.shape[1], image.shape[2]), generator)
         return steps.image(image), steps.target(target)
 
-    def _read(self, position: int, usable: Tensor) -> Reading:
+    def _read(self, position: int, usable: np.ndarray) -> Reading:
         """As `read`, with the annotations of `usable` (A,) bool."""
         row = int(self.images[position])
         height, width = self.index.sizes[row].tolist()
@@ -190,20 +192,20 @@ class DetectionDataset(Dataset[Sample]):
         target = seen(target, (height, width)) if self.policy.needs_masks else target
         return read_image(self.image_path(position), (height, width)), target
 
-    def _target(self, row: int, height: int, usable: Tensor) -> Target:
+    def _target(self, row: int, height: int, usable: np.ndarray) -> Target:
         every = self.index.rows(row)
-        kept = np.array(every, np.int64)[usable[every.start : every.stop].numpy()]
-        chosen = torch.from_numpy(kept)
+        kept = np.array(every, np.int64)[usable[every.start : every.stop]]
         masks = None
         if self.masks or self.policy.needs_masks:
             masks = [self._outline(int(i), height) for i in kept]
-        return Target(self.index.boxes[chosen], self.index.labels[chosen], masks)
+        boxes, labels = self.index.boxes[kept], self.index.labels[kept]
+        return Target(torch.from_numpy(boxes), torch.from_numpy(labels), masks)
 
     def _outline(self, annotation: int, height: int) -> InstanceMask:
         """Its mask; the rectangle of its box where it has none, as only detectors without masks meet it."""
         if self.index.has_mask[annotation]:
             return self.index.mask(annotation, height)
-        return Polygons((corners(self.index.boxes[annotation].double().numpy()),))
+        return Polygons((corners(self.index.boxes[annotation].astype(np.float64)),))
 
 
 def _happens(probability: float, generator: torch.Generator) -> bool:

@@ -10,7 +10,8 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from srfgan.models.structures import InstanceMask, MaskPatch, Polygons, Target
+from srfgan.models.instance_masks import InstanceMask, MaskPatch, Polygons
+from srfgan.models.structures import Target
 
 FILL = (124.0, 116.0, 104.0)
 """Colour, RGB in 0..255, of what lies outside an image: ImageNet's mean, which a detector normalises to about the 0

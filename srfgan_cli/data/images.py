@@ -9,15 +9,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image, UnidentifiedImageError
-from torch import Tensor
 
 from srfgan.models.errors import InputError
 from srfgan_cli.data.pixels import Levels, UnknownRangeError, bit_depth, orientation, to_rgb, turned
 from srfgan_cli.screen.console import stderr
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class ImageError(InputError):
@@ -90,6 +92,8 @@ def read_image(
     Raises:
         ImageError: missing, no regular file, empty, truncated, no image, too large, or of another size than `size`.
     """
+    import torch  # annotations, and files that are only checked, do without
+
     image = decode(Path(path), size, max_pixels=max_pixels)
     if image.unturned:
         _warn_once(f"{path}: {image.unturned}")

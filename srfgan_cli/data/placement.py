@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from srfgan.models.structures import InstanceMask, MaskPatch, Polygons, Target
+from srfgan.models.instance_masks import InstanceMask, MaskPatch, Polygons
+from srfgan.models.structures import Target
 
 SMALLEST_SIDE = 2  # so that half of it is still an image
 

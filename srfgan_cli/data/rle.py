@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from srfgan.models.structures import MaskPatch
+from srfgan.models.instance_masks import MaskPatch
 from srfgan_cli.data.ragged import offsets
 
 _LONGEST_NUMBER = 12  # characters of 5 bits: more do not fit int64

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode, functional
 
-from srfgan.models.structures import InstanceMask, MaskPatch, Polygons, Target
+from srfgan.models.instance_masks import InstanceMask, MaskPatch, Polygons
+from srfgan.models.structures import Target
 from srfgan_cli.data.drawn import FILL, as_boxes, corners, pixel_bounds, seen, tight
 from srfgan_cli.data.placement import draw_below
 

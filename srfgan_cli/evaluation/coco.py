@@ -129,15 +129,15 @@ def ground_truth(index: CocoIndex, task: Task) -> dict[str, Any]:
     Images, categories and annotations are numbered from 1 in the order of the index, whatever their ids: the
     evaluator takes an id of 0 for "no match", and negative ones for none at all.
     """
-    chosen = index.has_mask.numpy() if task == "mask" else np.ones(len(index.boxes), bool)
-    images = row_of(index.first.numpy())
+    chosen = index.has_mask if task == "mask" else np.ones(len(index.boxes), bool)
+    images = row_of(index.first)
     columns = {
         "id": np.arange(1, len(chosen) + 1),
         "image_id": images + 1,
-        "category_id": index.labels.numpy() + 1,
-        "bbox": index.truth_boxes.numpy(),
-        "area": index.areas.numpy(),
-        "iscrowd": index.crowd.numpy().astype(np.int64),
+        "category_id": index.labels + 1,
+        "bbox": index.truth_boxes,
+        "area": index.areas,
+        "iscrowd": index.crowd.astype(np.int64),
     }
     annotations = [
         dict(zip(columns, values, strict=True))

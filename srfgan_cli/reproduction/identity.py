@@ -71,7 +71,7 @@ def data_identity(data: DataConfig, root: Path | None) -> str:
 def _identity(files: SplitFiles) -> str:
     if files.path.suffix == ".json":
         return f"{files.path.name} {files.path.stat().st_size}"
-    from srfgan_cli.data.coco import CocoIndex  # brings torch; but labels in many files have to be read
+    from srfgan_cli.data.coco import CocoIndex  # brings numpy; labels in many files have to be read
 
     return f"{files.path.name} {CocoIndex.of(files.read(), check=files.check).digest()[:16]}"
 

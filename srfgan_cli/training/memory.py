@@ -20,7 +20,8 @@ from torch.utils._pytree import tree_leaves
 
 from srfgan.models import build_detector, build_discriminator, build_generator
 from srfgan.models.count import NothingIsDropped
-from srfgan.models.structures import Polygons, Target
+from srfgan.models.instance_masks import Polygons
+from srfgan.models.structures import Target
 from srfgan_cli.data.loaders import Batch
 from srfgan_cli.machine.distributed import World
 from srfgan_cli.machine.precision import autocast

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from srfgan.models.errors import InputError
 from srfgan.models.ops.boxes import Size
@@ -50,15 +52,15 @@ class KnownTruth:
             masks: with outlines, if all of the image's objects have one.
         """
         row, index = self.rows[image], self.index
-        every = torch.tensor(index.rows(row), dtype=torch.int64)
+        every = np.array(index.rows(row), np.int64)
         crowd = index.crowd[every]
         chosen, crowds = every[~crowd], every[crowd]
         height, width = index.sizes[row].tolist()
         outlines = None
         if masks and index.has_mask[chosen].all():
             outlines = [index.mask(annotation, height) for annotation in chosen.tolist()]
-        target = Target(index.boxes[chosen], index.labels[chosen], outlines)
-        return Truth(as_detections(target, (height, width)), index.boxes[crowds], index.labels[crowds])
+        target = Target(*_tensors(index, chosen), outlines)
+        return Truth(as_detections(target, (height, width)), *_tensors(index, crowds))
 
 
 def open_truth(layout: Layout, images: Sequence[Path]) -> KnownTruth:
@@ -94,6 +96,11 @@ def open_truth(layout: Layout, images: Sequence[Path]) -> KnownTruth:
         return KnownTruth(index, rows)
     folders = ", ".join(f"{files.images.name}/" for files in splits)
     raise InputError(f"{images[0]} is no annotated image of the data set's folders ({folders}).")
+
+
+def _tensors(index: CocoIndex, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Boxes and labels of some annotations."""
+    return torch.from_numpy(index.boxes[rows]), torch.from_numpy(index.labels[rows])
 
 
 def _place(image: Path) -> Path:

@@ -10,7 +10,8 @@ from PIL import Image
 from torch.nn.functional import max_pool2d
 
 from srfgan.models.errors import InputError
-from srfgan.models.structures import MaskPatch, Polygons, Target
+from srfgan.models.instance_masks import MaskPatch, Polygons
+from srfgan.models.structures import Target
 from srfgan_cli.data.copy_paste import pasted
 from srfgan_cli.data.drawn import as_boxes, whole_mask
 from srfgan_cli.data.loaders import build_train_loader

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from srfgan.models.errors import InputError
-from srfgan.models.structures import MaskPatch, Polygons
+from srfgan.models.instance_masks import MaskPatch, Polygons
 from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.data.loaders import build_train_loader
 from srfgan_cli.data.open import check_same_categories, open_split

@@ -1,8 +1,10 @@
 import multiprocessing
 import os
+import pickle
 import signal
 import time
 from itertools import islice
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,15 @@ def test_worker_processes_change_nothing(dataset, monkeypatch, context):
         plain, take(build_train_loader(dataset, batch_size=2, seed=4, workers=2), 6), strict=True
     ):
         same(left, right)
+
+
+def test_a_process_that_is_spawned_gets_no_copy_of_the_annotations(dataset):
+    index = dataset.index
+    digest = index.digest()
+    first, second = (pickle.loads(ForkingPickler.dumps(index)) for _ in range(2))
+    assert first.digest() == second.digest() == index.digest() == digest
+    index.boxes[0, 0] += 1
+    assert first.boxes[0, 0] == second.boxes[0, 0] == index.boxes[0, 0] != first.truth_boxes[0, 0]
 
 
 def test_resuming_gives_the_same_batches(dataset):

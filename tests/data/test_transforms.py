@@ -5,7 +5,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from torchvision.transforms.v2 import functional
 
-from srfgan.models.structures import MaskPatch, Polygons, Target
+from srfgan.models.instance_masks import MaskPatch, Polygons
+from srfgan.models.structures import Target
 from srfgan_cli.data.colours import ColourPolicy
 from srfgan_cli.data.crop import Crop, CropPolicy
 from srfgan_cli.data.placement import Placement, _resize, resized

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from srfgan.models.errors import InputError
-from srfgan.models.structures import MaskPatch, Polygons
+from srfgan.models.instance_masks import MaskPatch, Polygons
 from srfgan_cli.data.drawn import whole_mask
 from srfgan_cli.fit import pace
 from srfgan_cli.fit.experiment import plan_experiment, titled

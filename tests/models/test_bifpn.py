@@ -17,7 +17,8 @@ from srfgan.models.config import (
 )
 from srfgan.models.errors import InputError
 from srfgan.models.factory import build_neck
-from srfgan.models.structures import Polygons, Target
+from srfgan.models.instance_masks import Polygons
+from srfgan.models.structures import Target
 from srfgan.models.upsamplers import UPSAMPLERS
 from srfgan.models.weights.names import to_detectron2, to_ours
 

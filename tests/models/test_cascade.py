@@ -7,7 +7,7 @@ from detector_configs import model_config
 
 from srfgan.models import Target, build_detector
 from srfgan.models.config import BackboneConfig, BoxHeadConfig, MaskHeadConfig, ModelConfig, NeckConfig
-from srfgan.models.structures import Polygons
+from srfgan.models.instance_masks import Polygons
 from srfgan.models.weights.names import to_detectron2, to_ours
 
 BOXES = torch.tensor([[4.0, 6.0, 40.0, 50.0], [20.0, 10.0, 60.0, 60.0]])

@@ -18,9 +18,9 @@ from srfgan.models.config import (
 )
 from srfgan.models.heads.mask_attention import SpatialAttention
 from srfgan.models.heads.mask_iou_head import MaskIoUHead
+from srfgan.models.instance_masks import MaskPatch, Polygons
 from srfgan.models.ops.mask_iou import mask_iou_targets, visible_shares
 from srfgan.models.ops.pooling import assign_levels_by_share
-from srfgan.models.structures import MaskPatch, Polygons
 from srfgan.models.weights.names import to_detectron2, to_ours
 
 BOXES = torch.tensor([[4.0, 6.0, 40.0, 50.0], [20.0, 10.0, 60.0, 60.0]])

@@ -19,8 +19,8 @@ from srfgan.models.config import (
     PixelConfig,
     RPNConfig,
 )
+from srfgan.models.instance_masks import MaskPatch, Polygons
 from srfgan.models.ops.conv_norm import ConvNorm
-from srfgan.models.structures import MaskPatch, Polygons
 
 
 def tiny(detector="mask_rcnn", upsampler="nn", backbone=None, **changes) -> ModelConfig:

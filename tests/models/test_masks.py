@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torchvision.ops import roi_align
 
+from srfgan.models.instance_masks import MaskPatch, Polygons
 from srfgan.models.ops import masks
 from srfgan.models.ops.masks import mask_targets, paste_masks
-from srfgan.models.structures import MaskPatch, Polygons
 
 SIZE = (90, 120)
 

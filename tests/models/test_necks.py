@@ -9,7 +9,8 @@ from detector_configs import model_config
 from srfgan.models import build_detector
 from srfgan.models.config import BackboneConfig, BoxHeadConfig, MaskHeadConfig, NeckConfig, PAFPNConfig
 from srfgan.models.factory import build_neck
-from srfgan.models.structures import Polygons, Target
+from srfgan.models.instance_masks import Polygons
+from srfgan.models.structures import Target
 from srfgan.models.weights.names import to_detectron2, to_ours
 
 WIDTHS = {"res2": 8, "res3": 16, "res4": 24, "res5": 32}

@@ -11,8 +11,8 @@ from srfgan.models import Target, build_detector
 from srfgan.models.config import BoxHeadConfig, MaskHeadConfig
 from srfgan.models.heads.adaptive_pooling import AdaptiveBoxHead
 from srfgan.models.heads.panet_mask_head import PANetMaskHead
+from srfgan.models.instance_masks import Polygons
 from srfgan.models.ops.pooling import maps_for_pooling, pool_boxes, pool_boxes_from_all
-from srfgan.models.structures import Polygons
 
 BOXES = torch.tensor([[4.0, 6.0, 40.0, 50.0], [20.0, 10.0, 60.0, 60.0]])
 SQUARE = np.array([[10.0, 10.0], [50.0, 10.0], [50.0, 50.0], [10.0, 50.0]])

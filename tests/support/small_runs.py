@@ -6,7 +6,8 @@ from detector_configs import fitting, stages_of
 from torch import Tensor, nn
 
 from srfgan.models import build_detector, build_discriminator, build_generator
-from srfgan.models.structures import Polygons, Target
+from srfgan.models.instance_masks import Polygons
+from srfgan.models.structures import Target
 from srfgan_cli.data.loaders import Batch
 from srfgan_cli.machine.distributed import World
 from srfgan_cli.presets import load_preset

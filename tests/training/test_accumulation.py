@@ -8,7 +8,7 @@ from detector_configs import model_config
 from srfgan.models import Target, build_detector
 from srfgan.models.config import DETECTORS
 from srfgan.models.heads import retinanet_head
-from srfgan.models.structures import Polygons
+from srfgan.models.instance_masks import Polygons
 from srfgan_cli.runs.plan import accumulation, make_plan
 from srfgan_cli.screen.options import TrainOptions
 

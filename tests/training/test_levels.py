@@ -6,7 +6,8 @@ import torch
 
 from srfgan.models import build_detector, build_discriminator, build_generator
 from srfgan.models.errors import InputError
-from srfgan.models.structures import Polygons, Target
+from srfgan.models.instance_masks import Polygons
+from srfgan.models.structures import Target
 from srfgan_cli.data.loaders import Batch
 from srfgan_cli.machine.distributed import World
 from srfgan_cli.presets import load_preset

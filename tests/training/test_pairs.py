@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from srfgan.models.structures import Polygons, Target
+from srfgan.models.instance_masks import Polygons
+from srfgan.models.structures import Target
 from srfgan_cli.training.pairs import halve, halve_targets
 
 

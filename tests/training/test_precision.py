@@ -9,7 +9,8 @@ from torch.utils._pytree import tree_leaves
 
 from srfgan.models import build_detector, build_discriminator, build_generator
 from srfgan.models.detector import Detector
-from srfgan.models.structures import MaskPatch, Target
+from srfgan.models.instance_masks import MaskPatch
+from srfgan.models.structures import Target
 from srfgan_cli.data.loaders import Batch
 from srfgan_cli.machine.distributed import World
 from srfgan_cli.machine.precision import autocast, float32_products

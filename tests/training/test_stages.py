@@ -13,7 +13,8 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from srfgan.models import build_detector, build_discriminator, build_generator
 from srfgan.models.errors import InputError
-from srfgan.models.structures import Polygons, Target
+from srfgan.models.instance_masks import Polygons
+from srfgan.models.structures import Target
 from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.data.loaders import Batch
 from srfgan_cli.machine.distributed import World
