@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from collections.abc import Mapping, Sequence
 
 import torch
+import torchvision
 from torch import Tensor
-from torchvision.ops import roi_align
 
+from srfgan.models.ops import roi_align
 from srfgan.models.ops.boxes import Size, box_area
 from srfgan.models.ops.transfer import rows_where
 
 _CANONICAL_LEVEL = 4
 _CANONICAL_SIDE = 224
-_WORTH_THREADS = 32
-"""Boxes from which on several threads pay."""
 
 
 def assign_levels(boxes: Tensor, lowest: int, highest: int) -> Tensor:
@@ -74,24 +70,24 @@ def pool_boxes(
     numbers = [int(name.removeprefix("p")) for name in maps]
     if levels is None:
         levels = assign_levels(rois[:, 1:], numbers[0], numbers[-1])
-    pools = [
-        partial(
-            roi_align,
-            feature,
-            output_size=resolution,
-            spatial_scale=0.5**level,
-            sampling_ratio=samples,
-            aligned=True,
-        )
-        for level, feature in zip(numbers, maps.values(), strict=True)
-    ]
     of_level = _rows_by_level(levels, numbers)
-    on_cpu = rois.device.type == "cpu" and not torch.compiler.is_exporting()
-    if on_cpu and not any(feature.requires_grad for feature in maps.values()):
-        shape = (len(rois), next(iter(maps.values())).shape[1], resolution, resolution)
-        return _pool_in_threads(pools, rois, of_level, shape)
-    pooled = torch.cat([pool(rois[rows]) for pool, rows in zip(pools, of_level, strict=True)])
-    return pooled[torch.argsort(torch.cat(of_level))]
+    pooled = [
+        _pool(feature, rois[rows], resolution, 0.5**level, samples)
+        for level, feature, rows in zip(numbers, maps.values(), of_level, strict=True)
+    ]
+    return torch.cat(pooled)[torch.argsort(torch.cat(of_level))]
+
+
+def _pool(x: Tensor, rois: Tensor, resolution: int, scale: float, samples: int) -> Tensor:
+    """(R, C, resolution, resolution) of `rois` (R, 5) of a map (N, C, H, W)."""
+    if _by_pixels(x):
+        return roi_align.roi_align(x, rois, resolution, scale, samples)
+    pooled: Tensor = torchvision.ops.roi_align(x, rois, resolution, scale, samples, aligned=True)
+    return pooled
+
+
+def _by_pixels(x: Tensor) -> bool:
+    return x.device.type == "cpu" and not torch.compiler.is_exporting() and not torch.compiler.is_compiling()
 
 
 def _rows_by_level(levels: Tensor, numbers: Sequence[int]) -> list[Tensor]:
@@ -114,51 +110,13 @@ def pool_boxes_from_all(maps: Mapping[str, Tensor], boxes: Sequence[Tensor], res
 
 
 def maps_for_pooling(pyramid: Mapping[str, Tensor], levels: Sequence[str]) -> dict[str, Tensor]:
-    """The pyramid's `levels` as RoIAlign wants them, float32 and channels first, converted once for every head."""
-    return {level: _channels_first(pyramid[level]) for level in levels}
+    """The pyramid's `levels` as RoIAlign wants them, float32, converted once for every head.
 
-
-def _channels_first(x: Tensor) -> Tensor:
-    """`x` (N, C, H, W) as contiguous float32."""
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    if x.device.type != "cpu" or x.is_contiguous() or torch.compiler.is_exporting():
-        return x.to(dtype, memory_format=torch.contiguous_format)
-    # As matrices, which torch transposes in blocks: 0.4 of the time of its way for four dimensions.
-    maps = [image.to(dtype).permute(1, 2, 0).flatten(0, 1).t().contiguous() for image in x]  # (C, H * W) each
-    joined = torch.stack(maps) if len(maps) > 1 else maps[0][None]  # (N, C, H * W)
-    return joined.view(x.shape)
-
-
-def _pool_in_threads(
-    pools: Sequence[Callable[[Tensor], Tensor]],
-    rois: Tensor,
-    of_level: Sequence[Tensor],
-    shape: tuple[int, ...],
-) -> Tensor:
-    """What each level's RoIAlign makes of its rows of `rois`, each in its own row of a tensor of `shape`.
-
-    torchvision's CPU kernel uses one core. The boxes are dealt out to threads, every n-th to one, which shares
-    large and small boxes evenly.
+    On a CPU channels last, as they come; elsewhere channels first.
     """
-    threads = torch.get_num_threads()
-    pooled = rois.new_empty(shape)
-    inference = torch.is_inference_mode_enabled()  # a thread does not inherit it
-
-    def pool_share(pool: Callable[[Tensor], Tensor], rows: Tensor) -> None:
-        with torch.inference_mode(inference):
-            pooled[rows] = pool(rois[rows])
-
-    shares = [
-        (pool, rows[first::count])
-        for pool, rows in zip(pools, of_level, strict=True)
-        for count in [threads if len(rows) >= _WORTH_THREADS else 1]
-        for first in range(count)
-    ]
-    run = map if threads == 1 else _threads(threads).map
-    deque(run(pool_share, *zip(*shares, strict=True)), maxlen=0)
-    return pooled
+    return {level: _converted(pyramid[level]) for level in levels}
 
 
-@cache
-def _threads(count: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(count, thread_name_prefix="roi_align")
+def _converted(x: Tensor) -> Tensor:
+    layout = torch.channels_last if _by_pixels(x) else torch.contiguous_format
+    return x.to(torch.promote_types(x.dtype, torch.float32), memory_format=layout)

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torchvision
 
-from srfgan.models.ops import matching
+from srfgan.models.ops import matching, roi_align
 from srfgan.models.ops import suppression as suppression_ops
 from srfgan.models.ops.anchors import cell_anchors, grid_anchors
 from srfgan.models.ops.boxes import box_iou, clip_boxes, decode_boxes, encode_boxes, is_nonempty
@@ -128,24 +128,44 @@ def test_pooling_reads_positions_from_the_right_image_and_level():
     assert pool_boxes(maps, [torch.zeros(0, 4), torch.zeros(0, 4)], 7).shape == (0, 1, 7, 7)
 
 
-def test_pooling_gives_the_same_with_threads_and_with_gradients():
-    generator = torch.Generator().manual_seed(0)
-    maps = {f"p{level}": torch.rand(2, 3, *[512 >> level] * 2, generator=generator) for level in range(2, 6)}
-    boxes = [random_boxes(100, extent=250.0), random_boxes(70, extent=40.0, seed=1)]
-    expected = pool_boxes({level: x.clone().requires_grad_() for level, x in maps.items()}, boxes, 7).detach()
-    for threads in (1, 2):
-        torch.set_num_threads(threads)
-        with torch.inference_mode():
-            assert torch.equal(pool_boxes(maps, boxes, 7), expected)
+# Small and large for their level, across borders, outside, without an area, and turned inside out.
+ODD_BOXES = [
+    [-30.0, -20.0, 500.0, 400.0],
+    [3.0, 3.0, 9.0, 9.0],
+    [150.0, 110.0, 290.0, 215.0],
+    [900.0, 900.0, 950.0, 990.0],
+    [40.0, 40.0, 40.0, 40.0],
+    [60.0, 60.0, 20.0, 30.0],
+]
 
 
-@pytest.mark.parametrize("images", [1, 2])
+@pytest.mark.parametrize("samples", [0, 2])
+@pytest.mark.parametrize("resolution", [7, 14])
+def test_pooling_on_a_cpu_is_torchvisions(samples, resolution, monkeypatch):
+    monkeypatch.setattr(roi_align, "_PIXELS_AT_ONCE", 20_000)  # several parts
+    x = torch.randn(2, 12, 50, 70).to(memory_format=torch.channels_last).requires_grad_()
+    boxes = torch.cat([random_boxes(60), torch.tensor(ODD_BOXES)])
+    rois = torch.cat([(torch.arange(len(boxes)) % 2)[:, None], boxes], dim=1)
+    found = roi_align.roi_align(x, rois, resolution, 0.25, samples)
+    expected = torchvision.ops.roi_align(x, rois, resolution, 0.25, samples, aligned=True)
+    weight = torch.randn(expected.shape)
+    gradients = [torch.autograd.grad((pooled * weight).sum(), x)[0] for pooled in (found, expected)]
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-5)
+
+
+def test_boxes_that_are_no_numbers_pool_zeros_on_a_cpu():
+    rois = torch.tensor([[0, 0, math.nan, 9, 9], [0, math.nan, 3, math.inf, 9], [0, 4, 4, 12, 12]])
+    found = roi_align.roi_align(torch.ones(1, 2, 8, 8), rois, 2, 0.5, 0)
+    assert found.sum((1, 2, 3)).tolist() == [0, 0, 8]
+
+
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
-def test_maps_for_pooling_are_the_same_values_in_another_layout(images, layout):
-    x = torch.randn(images, 64, 9, 11).to(memory_format=layout).requires_grad_()
+def test_maps_for_pooling_are_the_same_values_as_float32(layout):
+    x = torch.randn(2, 64, 9, 11).to(memory_format=layout).requires_grad_()
     maps = maps_for_pooling({"p2": x, "p3": x.bfloat16(), "p6": x}, ["p2", "p3"])
     assert torch.equal(maps["p2"], x) and torch.equal(maps["p3"], x.bfloat16().float())
-    assert all(y.is_contiguous() and y.dtype == torch.float32 for y in maps.values()) and len(maps) == 2
+    assert [y.dtype for y in maps.values()] == [torch.float32] * 2
     weight = torch.randn(x.shape)
     (maps["p2"] * weight).sum().backward()
     assert torch.equal(x.grad, weight)

@@ -34,7 +34,7 @@ DETECTORS = (
     "sparse_rcnn",
 )
 PRECISE = (
-    *("torchvision.roi_align", "torchvision.nms", "aten.exp", "aten.log", "aten.log2", "aten.softplus"),
+    *("aten._embedding_bag", "torchvision.nms", "aten.exp", "aten.log", "aten.log2", "aten.softplus"),
     *(
         "aten.binary_cross_entropy_with_logits",
         "aten._log_softmax",
