@@ -8,6 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from srfgan.models.ops.recomputation import in_parts
 from srfgan.models.upsamplers.generators import SLOPE
 
 
@@ -18,7 +19,12 @@ class Discriminator(nn.Module):
         in_channels: channels of the feature maps.
         widths: channels of the 3x3 convolution + BN + LeakyReLU blocks.
         kernel: of the last convolution; 1 in the paper, 3 in the published code.
+
+    Attributes:
+        recompute: whether activations are computed again in the backward pass, for less memory.
     """
+
+    recompute = False
 
     def __init__(self, in_channels: int, widths: Sequence[int] = (512, 1024, 1024), kernel: int = 1) -> None:
         super().__init__()
@@ -36,7 +42,7 @@ class Discriminator(nn.Module):
         if x.device.type == "cpu" and x.dtype == torch.float32:
             # The weights' gradient of 1024 channels takes a CPU twice as long on maps with channels last.
             x = x.contiguous()
-        logits: Tensor = self.logits(self.blocks(x))
+        logits: Tensor = self.logits(in_parts(self, self.blocks, x, keep=not self.recompute))
         return logits
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -56,5 +57,13 @@ class ConvLevels(nn.Module):
 
     def forward(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """{"p6": (N, C, H/64, W/64), "p7": (N, C, H/128, W/128)} of maps that hold `source`."""
-        p6 = self.p6(maps[self.source])
-        return {"p6": p6, "p7": self.p7(torch.relu(p6))}
+        p6 = self.p6(_two_columns(maps[self.source]))
+        return {"p6": p6, "p7": self.p7(_two_columns(torch.relu(p6)))}
+
+
+def _two_columns(x: Tensor) -> Tensor:
+    """A map of one column gets a second of zeros, which is as much as the convolution's padding.
+
+    On processors with AVX512_BF16, oneDNN's bfloat16 gradient of the weight reads memory beyond a map of one column.
+    """
+    return F.pad(x, (0, 1)) if not torch.compiler.is_exporting() and x.shape[-1] == 1 else x

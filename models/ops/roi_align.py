@@ -28,7 +28,7 @@ def roi_align(x: Tensor, rois: Tensor, resolution: int, scale: float, samples: i
     Returns:
         (R, C, resolution, resolution), channels last.
     """
-    images, channels, height, width = x.shape
+    _, channels, height, width = x.shape
     pixels = x.permute(0, 2, 3, 1).reshape(-1, channels)  # (N * H * W, C)
     with torch.no_grad():
         boxes = rois[:, 1:] * scale - 0.5
@@ -89,8 +89,8 @@ def _bins(
     # Boxes of one size read as many pixels: few weights are zero where they are side by side.
     index, weight, lengths = [], [], [origin.new_zeros(1)]
     for part in torch.arange(len(origin)).split(at_once):
-        y = (origin[part, None] + top[part])[..., None] + torch.arange(down.shape[2]) 
-        x = left[part][..., None] + torch.arange(across.shape[2]) 
+        y = (origin[part, None] + top[part])[..., None] + torch.arange(down.shape[2])
+        x = left[part][..., None] + torch.arange(across.shape[2])
         of_bins = down[part][:, :, None, :, None] * across[part][:, None, :, None, :]
         taken = of_bins != 0
         index.append((y[:, :, None, :, None] * width + x[:, None, :, None, :])[taken])

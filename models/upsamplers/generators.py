@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from srfgan.models.ops.convolution import Conv2d, ConvTranspose2d
+from srfgan.models.ops.recomputation import in_parts
 
 SLOPE = 0.2
 """Negative slope of every LeakyReLU in the generators and the discriminator."""
@@ -24,7 +25,12 @@ class SRFGenerator(nn.Module):
         width: channels inside, to which a 1x1 convolution leads down; the last one, 1x1 too, leads back up. None: as
             many as the map has, without that first convolution, as in the paper.
         blocks: how many residual blocks; 5 in the paper.
+
+    Attributes:
+        recompute: whether activations are computed again in the backward pass, for less memory.
     """
+
+    recompute = False
 
     def __init__(self, channels: int, width: int | None = None, blocks: int = 5) -> None:
         super().__init__()
@@ -42,10 +48,15 @@ class SRFGenerator(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C, 2H, 2W)."""
-        y = self.blocks(_leaky(self.head(self.down(x))))
+        y = _leaky(self.head(self.down(x)))
+        y = in_parts(self, [*self.blocks, self._enlarged], y, keep=not self.recompute)
+        return torch.add(y, _bilinear(x))
+
+    def _enlarged(self, y: Tensor) -> Tensor:
         y = _leaky(self.trunk_norm(self.trunk(y)))
         y = _leaky(self.up_norm(self.up(y)))
-        return torch.add(self.tail(y), _bilinear(x))
+        enlarged: Tensor = self.tail(y)
+        return enlarged
 
 
 class ResidualBlock(nn.Module):
@@ -68,9 +79,13 @@ class AFIGenerator(nn.Module):
     """G of the published checkpoints of both papers: residual dense blocks without normalisation.
 
     Kaiming initialisation times 0.1, so an untrained generator is nearly a bilinear interpolation.
+
+    Attributes:
+        recompute: as of `SRFGenerator`.
     """
 
     RESIDUAL_SCALE = 0.2
+    recompute = False
 
     def __init__(self, channels: int, num_blocks: int = 3, growth: int = 32) -> None:
         super().__init__()
@@ -84,10 +99,15 @@ class AFIGenerator(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C, 2H, 2W)."""
         y = _leaky(self.head(x))
-        y = torch.add(y, self.blocks(y), alpha=self.RESIDUAL_SCALE)
+        residual = in_parts(self, self.blocks, y, keep=not self.recompute)
+        y = torch.add(y, residual, alpha=self.RESIDUAL_SCALE)
+        return torch.add(in_parts(self, [self._enlarged], y, keep=not self.recompute), _bilinear(x))
+
+    def _enlarged(self, y: Tensor) -> Tensor:
         y = _leaky(self.trunk(y))
         y = _leaky(self.up(y))
-        return torch.add(self.tail(y), _bilinear(x))
+        enlarged: Tensor = self.tail(y)
+        return enlarged
 
 
 class DenseBlock(nn.Module):

@@ -251,6 +251,9 @@ class SolverConfig(StrictConfig):
     Scores are of fp32, whatever this is."""
     compile: bool = False
     """Compile backbone, neck, generator and discriminator (torch.compile); worth it for long runs on GPUs."""
+    recompute: bool = False
+    """Compute activations of generator and discriminator again in the backward pass instead of keeping them (activation
+    checkpointing): less memory for more time."""
     log_every: int = Field(20, ge=1, le=LONGEST)
     checkpoint_every: int = Field(2500, ge=1, le=LONGEST)
     evaluate_every: int = Field(0, ge=0, le=LONGEST)
@@ -270,6 +273,14 @@ class SolverConfig(StrictConfig):
         if self.patience is not None and not self.evaluate_every:
             raise ValueError(
                 f"patience counts evaluations on the way: set evaluate_every too, got {self.patience}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_way_to_recompute(self) -> SolverConfig:
+        if self.recompute and self.compile:
+            raise ValueError(
+                "recompute and compile exclude each other: compiled networks choose what to keep"
             )
         return self
 

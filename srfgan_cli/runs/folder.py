@@ -31,6 +31,7 @@ FREE_TO_CHANGE = (
     "checkpoint_every",
     "evaluate_every",
     "accumulate",
+    "recompute",
     "evaluation.batch_size",
     "trackers",
     "description",

@@ -59,7 +59,7 @@ def _advice() -> str:
     window = f"--set {stage}.adversarial.window=32, " if stage != "finetune" else ""
     return (
         f"--set {stage}.solver.accumulate=2 (4, 8, ...) makes the same step in smaller parts, also of a run that "
-        f"goes on with --resume. Otherwise {window}--precision bf16, a smaller --batch-size, smaller images "
-        "(data.short_sides, data.max_side), or fewer data.workers. What each needs of a GPU: "
-        "srfgan presets show PRESET --memory."
+        f"goes on with --resume. Otherwise {window}--precision bf16, --set {stage}.solver.recompute=true where there "
+        "is a generator, a smaller --batch-size, smaller images (data.short_sides, "
+        "data.max_side), or fewer data.workers. What each needs of a GPU: srfgan presets show PRESET --memory."
     )

@@ -18,6 +18,7 @@ from srfgan_cli.training.extract import ExtractStage
 from srfgan_cli.training.finetune import FinetuneStage
 from srfgan_cli.training.initial import load_initial
 from srfgan_cli.training.pretrain import Distillation, PretrainStage
+from srfgan_cli.training.recomputation import recompute_activations
 from srfgan_cli.training.stage import Stage
 
 
@@ -30,6 +31,8 @@ def build_stage(plan: Plan, model: ModelConfig, categories: CategoryMap, world: 
         InputError: a source that is missing or does not fit.
     """
     stage = _build(plan, model, categories, world)
+    if plan.solver.recompute:
+        recompute_activations(stage)
     if plan.solver.compile:
         compile_networks(stage, world.device)
     return stage

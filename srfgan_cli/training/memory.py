@@ -30,6 +30,7 @@ from srfgan_cli.training.engine import Hooks, Trainer
 from srfgan_cli.training.extract import ExtractStage
 from srfgan_cli.training.finetune import FinetuneStage
 from srfgan_cli.training.pretrain import Distillation, PretrainStage
+from srfgan_cli.training.recomputation import recompute_activations
 from srfgan_cli.training.stage import Stage
 
 GIB = 2**30
@@ -212,6 +213,8 @@ def _trainer(
     solver = own.model_copy(update={"precision": precision, "accumulate": 1})
     world = World(_META)
     made = _stage(config, stage, solver, window, world)
+    if solver.recompute:
+        recompute_activations(made)
     made.train()
     for optimizer in made.optimizers.values():
         _stand_still(optimizer)

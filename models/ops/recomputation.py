@@ -1,0 +1,56 @@
+"""Activation checkpointing (Chen et al. 2016): activations are computed again in the backward pass instead of kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial, reduce
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+
+def in_parts(
+    network: nn.Module, parts: Iterable[Callable[[Tensor], Tensor]], x: Tensor, *, keep: bool
+) -> Tensor:
+    """`x` through all of the parts, one after the other.
+
+    Args:
+        network: that the parts belong to.
+        keep: whether what they need in the backward pass is kept; if not, only what each is given is. The gradients are
+            the same, and batch norms take each map into their statistics once.
+    """
+    if keep or not torch.is_grad_enabled():
+        return reduce(lambda y, part: part(y), parts, x)
+    contexts = partial(_contexts, network)
+    return reduce(
+        lambda y, part: checkpoint(
+            part, y, use_reentrant=False, preserve_rng_state=False, context_fn=contexts
+        ),
+        parts,
+        x,
+    )
+
+
+def _contexts(network: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """Of the forward pass, and of each time that it is gone through again."""
+    return nullcontext(), _StatisticsStandStill(network)
+
+
+class _StatisticsStandStill(AbstractContextManager[None]):
+    """Batch norms in training mode take nothing into their running statistics. Entered once for each backward pass."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self._norms = [layer for layer in network.modules() if isinstance(layer, _BatchNorm)]
+
+    def __enter__(self) -> None:
+        # Taken now: in the forward pass, copies may have stood in for a discriminator's buffers.
+        self._before = [(norm.momentum, norm.num_batches_tracked) for norm in self._norms]
+        for norm in self._norms:
+            norm.momentum, norm.num_batches_tracked = 0.0, None
+
+    def __exit__(self, *_: object) -> None:
+        for norm, (momentum, count) in zip(self._norms, self._before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, count
