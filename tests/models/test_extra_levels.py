@@ -8,8 +8,8 @@ from srfgan.models.necks.extra_levels import ConvLevels
 
 def test_maps_of_one_column_are_halved_like_any_other():
     """In bfloat16 too, where a processor's kernel may read beyond them."""
-    levels = ConvLevels("p5", 8, 8)
-    x = torch.randn(2, 8, 5, 1)
+    levels = ConvLevels("p5", 16, 16)
+    x = torch.randn(2, 16, 5, 1)
     found = levels({"p5": x})
     p6 = F.conv2d(x, levels.p6.weight, levels.p6.bias, stride=2, padding=1)
     p7 = F.conv2d(p6.relu(), levels.p7.weight, levels.p7.bias, stride=2, padding=1)
