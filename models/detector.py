@@ -157,8 +157,8 @@ class Detector(nn.Module):
             memory_format=torch.channels_last,
         ).zero_()
         mean, std = _row(self.pixel_mean, width), _row(self.pixel_std, width)
-        for image, (rows, columns), place in zip(images, sizes, batch, strict=True):
-            pixels, window = to_device(image, batch.device), place[:, :rows, :columns]
+        for index, (image, (rows, columns)) in enumerate(zip(images, sizes, strict=True)):
+            pixels, window = to_device(image, batch.device), batch[index, :, :rows, :columns]
             if self.config.pixel.order == "BGR":
                 for channel in range(3):
                     window[channel] = pixels[2 - channel]
