@@ -108,7 +108,9 @@ class CocoIndex:
         files = (
             []
             if image_folder is None
-            else file_kinds(records, image_folder, outside=outside, max_pixels=max_pixels)
+            else file_kinds(
+                records.file_names, records.sizes, image_folder, outside=outside, max_pixels=max_pixels
+            )
         )
         checked = check_records(records, files, count_unusable=count_unusable)
         checked.report.raise_if_fatal(check)
@@ -121,6 +123,12 @@ class CocoIndex:
         """Path of the image at this row, relative to the image folder."""
         start, end = self.name_first[image : image + 2].tolist()
         return bytes(self.name_bytes[start:end]).decode(errors="surrogatepass")
+
+    def file_names(self) -> list[str]:
+        """Paths of all images, relative to the image folder."""
+        names = self.name_bytes.tobytes()
+        bounds = pairwise(self.name_first.tolist())
+        return [names[start:end].decode(errors="surrogatepass") for start, end in bounds]
 
     def digest(self) -> str:
         """A sha256 of the images' names and sizes, the annotations and the classes."""

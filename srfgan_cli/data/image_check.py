@@ -55,7 +55,13 @@ def check_layout(layout: Layout, config: DataConfig | None = None) -> list[Repor
     for files in layout.splits.values():
         records = files.read()  # which may show a bar of its own
         with progress_bar() as progress:
-            kinds = file_kinds(records, files.images, outside=config.outside, max_pixels=config.max_pixels)
+            kinds = file_kinds(
+                records.file_names,
+                records.sizes,
+                files.images,
+                outside=config.outside,
+                max_pixels=config.max_pixels,
+            )
             checked = check_records(records, kinds)
             task = progress.add_task(f"reading {files.images.name}", total=checked.report.images)
             stopped = {int(row) for _, _, found in kinds for row in found.nonzero()[0]}

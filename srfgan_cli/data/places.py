@@ -11,18 +11,18 @@ import numpy as np
 from srfgan.models.errors import InputError
 from srfgan_cli.data.check import Kind
 from srfgan_cli.data.images import MAX_PIXELS, MISSING
-from srfgan_cli.data.records import Records
 
 Place = Literal["inside", "outside", "missing", "no file"]
 
 
 def file_kinds(
-    records: Records, folder: Path, *, outside: bool = False, max_pixels: int = MAX_PIXELS
+    names: list[str], sizes: np.ndarray, folder: Path, *, outside: bool = False, max_pixels: int = MAX_PIXELS
 ) -> list[Kind]:
     """What stops a data set before any of its image files is opened.
 
     Args:
-        records: the parsed json.
+        names: of N image files, relative to the image folder.
+        sizes: (N, 2) their heights and widths, by the json.
         folder: the image folder; it may be a link itself.
         outside: files that are outside the folder may be used.
         max_pixels: how large an image may be, by the json's size.
@@ -30,8 +30,8 @@ def file_kinds(
     Raises:
         InputError: a folder that cannot be listed.
     """
-    places = np.array(_places(records.file_names, folder))
-    pixels = records.sizes.astype(np.float64).prod(axis=1)
+    places = np.array(_places(names, folder))
+    pixels = sizes.astype(np.float64).prod(axis=1)
     too_large = f"image of more than {max_pixels:,} pixels; --set data.max_pixels=N allows N"
     kinds: list[Kind] = [
         (MISSING, "stops", places == "missing"),

@@ -7,7 +7,6 @@ masks occur: polygons for shapes that nothing covers, run lengths for the others
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -22,6 +21,7 @@ from torch import Tensor
 from srfgan.models.errors import InputError
 from srfgan_cli.data.rle import encode_mask
 from srfgan_cli.data.shapes_scene import KINDS, Instance, draw_scene
+from srfgan_cli.machine.files import cache_folder
 
 VERSION = 1
 """Part of the cache folder's name; goes up with every change of what is generated."""
@@ -35,9 +35,7 @@ _EXAMPLE = (2, 7)  # a scene of neither split that shows most classes
 
 def shapes_folder(train: int, val: int, size: int) -> Path:
     """Where a data set of this many images of this side in pixels is kept."""
-    cache = os.environ.get("XDG_CACHE_HOME")
-    base = Path(cache) if cache else Path.home() / ".cache"
-    return base / "srfgan" / f"shapes-{train}+{val}-{size}-v{VERSION}"
+    return cache_folder() / f"shapes-{train}+{val}-{size}-v{VERSION}"
 
 
 def ensure_shapes(train: int, val: int, size: int) -> Path:

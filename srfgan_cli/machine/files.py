@@ -36,6 +36,11 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
             temporary.unlink()
 
 
+def cache_folder() -> Path:
+    """Where the user's files are that can be made again: `srfgan` in `$XDG_CACHE_HOME` or `~/.cache`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "srfgan"
+
+
 def file_hash(path: Path) -> str:
     """A file's sha256, hexadecimal."""
     with path.open("rb") as file:
