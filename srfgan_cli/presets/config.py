@@ -17,6 +17,7 @@ from srfgan_cli.screen.console import visible
 
 Level = Literal["p2", "p3", "p4", "p5", "p6", "p7"]
 Interpolation = Literal["nn", "bilinear", "bicubic"]
+AdversarialLoss = Literal["logistic", "hinge", "least_squares"]
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 StageName = Literal["pretrain", "extract", "finetune"]
 Pixels = Annotated[int, Field(ge=32, le=32_768)]
@@ -321,6 +322,9 @@ class AdversarialConfig(StrictConfig):
 
     weight: float = Field(0.001, ge=0, le=1e6)
     """lambda of equation (2)."""
+    loss: AdversarialLoss = "logistic"
+    """logistic: the papers' (equations 1 and 2); hinge: as of SN-GAN and BigGAN; least_squares: LSGAN's, with targets 0
+    and 1."""
     levels: list[Level] = Field(["p2", "p3", "p4", "p5"], min_length=1, max_length=6)
     """Pyramid levels that the loss compares; one-stage detectors have none finer than p3."""
     window: int | None = Field(None, ge=8, le=32_768)

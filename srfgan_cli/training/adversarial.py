@@ -1,4 +1,4 @@
-"""The super-resolved feature losses (SRF-GAN paper, equations 1 to 3), on logits.
+"""The super-resolved feature losses (SRF-GAN paper, equations 1 to 3), on logits, and two other GANs'.
 
 All of them take one map per pyramid level, average over each map's own pixels and channels, and sum over
 levels. Two maps of a level may differ by a pixel or by padding: both are cut to their common size, from
@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
+
+from srfgan_cli.presets.config import AdversarialLoss
 
 Maps = dict[str, Tensor]
 """Level name -> (N, C, H, W)."""
@@ -36,7 +38,32 @@ class Judgement:
 Judge = Callable[[Sequence[Tensor]], Judgement]
 
 
-def as_judge(discriminator: nn.Module) -> Judge:
+@dataclass(frozen=True)
+class Terms:
+    """A GAN's loss of each logit (...), elementwise.
+
+    Attributes:
+        deceiving: the generator's, of what D says of its maps.
+        fake, real: D's own, of generated and of target maps.
+    """
+
+    deceiving: Callable[[Tensor], Tensor]
+    fake: Callable[[Tensor], Tensor]
+    real: Callable[[Tensor], Tensor]
+
+
+TERMS: dict[AdversarialLoss, Terms] = {
+    "logistic": Terms(lambda x: F.softplus(-x), F.softplus, lambda x: F.softplus(-x)),
+    # Geometric GAN (Lim and Ye 2017).
+    "hinge": Terms(torch.neg, lambda x: F.relu(1 + x), lambda x: F.relu(1 - x)),
+    # LSGAN (Mao et al. 2017), equation 9: 0 for generated, 1 for real.
+    "least_squares": Terms(
+        lambda x: (x - 1).square() / 2, lambda x: x.square() / 2, lambda x: (x - 1).square() / 2
+    ),
+}
+
+
+def as_judge(discriminator: nn.Module, terms: Terms = TERMS["logistic"]) -> Judge:
     """The discriminator as the generator's judge, whose one forward pass serves D's own step too.
 
     D is updated after both steps, so both would compute the same activations. Its batch-norm statistics move once.
@@ -50,7 +77,7 @@ def as_judge(discriminator: nn.Module) -> Judge:
         logits = [functional_call(discriminator, statistics, (f,)) for f in inputs]  # (N, 1, H, W) each
         for name, buffer in discriminator.named_buffers():
             buffer.copy_(statistics[name])
-        loss = _total(F.softplus(-x.float()).mean() for x in logits)
+        loss = _total(terms.deceiving(x.float()).mean() for x in logits)
         return Judgement(_ThroughInputs.apply([loss], inputs, *fake), logits)
 
     return judge
@@ -81,7 +108,7 @@ def content_loss(fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
 
 
 def discriminator_losses(
-    real_loss: nn.Module, logits: Sequence[Tensor], real: Sequence[Tensor]
+    real_loss: nn.Module, logits: Sequence[Tensor], real: Sequence[Tensor], terms: Terms = TERMS["logistic"]
 ) -> Iterator[dict[str, Tensor]]:
     """Equation (1): the discriminator tells generated features from target ones; gradients reach D alone.
 
@@ -92,23 +119,24 @@ def discriminator_losses(
         real_loss: a `RealLoss` of D, which DDP may be around.
         logits: of the generated maps, from the judge.
         real: target maps.
+        terms: as of `real_loss`.
     """
-    yield {"loss_d_fake": _total(F.softplus(x.float()).mean() for x in logits)}
+    yield {"loss_d_fake": _total(terms.fake(x.float()).mean() for x in logits)}
     yield real_loss(real)
 
 
 class RealLoss(nn.Module):
     """The part of equation (1) that sees target features."""
 
-    def __init__(self, discriminator: nn.Module) -> None:
+    def __init__(self, discriminator: nn.Module, terms: Terms = TERMS["logistic"]) -> None:
         super().__init__()
         self.discriminator = discriminator
+        self.terms = terms
 
     def forward(self, real: Sequence[Tensor]) -> dict[str, Tensor]:
-        """The sum over levels of mean -log D(real)."""
-        return {
-            "loss_d_real": _total(F.softplus(-self.discriminator(r.detach()).float()).mean() for r in real)
-        }
+        """The sum over levels of the mean loss; the papers' is -log D(real)."""
+        logits = (self.discriminator(r.detach()).float() for r in real)
+        return {"loss_d_real": _total(self.terms.real(x).mean() for x in logits)}
 
 
 def paired(fake: Mapping[str, Tensor], real: Mapping[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:

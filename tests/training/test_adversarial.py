@@ -12,6 +12,7 @@ from srfgan.models import build_discriminator, build_generator
 from srfgan.models.config import DiscriminatorConfig
 from srfgan_cli.presets.config import AdversarialConfig
 from srfgan_cli.training.adversarial import (
+    TERMS,
     RealLoss,
     as_judge,
     content_loss,
@@ -54,6 +55,42 @@ def test_the_gradient_is_that_of_the_discriminator_itself(networks, maps):
     plain = 3 * F.binary_cross_entropy_with_logits(discriminator(fake), torch.ones(2, 1, 12, 16))
     (expected,) = torch.autograd.grad(plain, fake)
     torch.testing.assert_close(judged, expected)
+
+
+def test_the_losses_are_the_papers_the_hinge_and_least_squares():
+    """At logits of -2, 0 and 2: the generator's, and D's of fake and of real maps."""
+    logits = torch.tensor([-2.0, 0.0, 2.0])
+    found = {
+        name: [term(logits).tolist() for term in (terms.deceiving, terms.fake, terms.real)]
+        for name, terms in TERMS.items()
+    }
+    low, middle, high = math.log(1 + math.exp(-2)), math.log(2), math.log(1 + math.exp(2))
+    expected = {
+        "logistic": [[high, middle, low], [low, middle, high], [high, middle, low]],
+        "hinge": [[2, 0, -2], [0, 1, 3], [3, 1, 0]],
+        "least_squares": [[4.5, 0.5, 0.5], [2, 0, 2], [4.5, 0.5, 0.5]],
+    }
+    for name, values in expected.items():
+        torch.testing.assert_close(torch.tensor(found[name]), torch.tensor(values).float())
+
+
+@pytest.mark.parametrize("terms", TERMS.values(), ids=TERMS)
+def test_by_each_loss_a_discriminator_learns_to_tell_maps_apart(terms):
+    torch.manual_seed(0)
+    discriminator = build_discriminator(DiscriminatorConfig(widths=[8]), 4)
+    maps = torch.randn(2, 4, 8, 8).exp()  # skewed, which batch norms leave
+    fake, real = [-maps], [maps]
+    learning, real_loss = torch.optim.Adam(discriminator.parameters(), 0.05), RealLoss(discriminator, terms)
+    apart = []
+    for _ in range(125):
+        logits = as_judge(discriminator, terms)(fake).logits
+        with torch.no_grad():
+            apart.append(float(discriminator(real[0]).mean() - logits[0].mean()))
+        learning.zero_grad()
+        for part in discriminator_losses(real_loss, logits, real, terms):
+            sum(part.values()).backward()
+        learning.step()
+    assert apart[-1] > 0.1 > apart[0]
 
 
 def test_the_generators_step_leaves_the_discriminators_weights_alone(networks, maps):
