@@ -52,6 +52,37 @@ class Batch:
         targets = [Target(t.boxes.pin_memory(), t.labels.pin_memory(), t.masks) for t in self.targets]
         return Batch(images, targets, self.image_ids, self.original_sizes)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For the way out of a worker: all pixels in one piece of shared memory, and no tensors besides.
+
+        Each tensor would travel in shared memory of its own, which costs more than to copy what is small.
+        """
+        pixels = _shared_bytes(sum(image.numel() for image in self.images))
+        sizes = [(image.shape[1], image.shape[2]) for image in self.images]
+        for place, image in zip(_images(pixels, sizes), self.images, strict=True):
+            place.copy_(image)
+        targets = [(each.boxes.numpy(), each.labels.numpy(), each.masks) for each in self.targets]
+        return vars(self) | {"images": (pixels, sizes), "targets": targets}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        images = _images(*state["images"])
+        targets = [
+            Target(torch.from_numpy(boxes), torch.from_numpy(labels), masks)
+            for boxes, labels, masks in state["targets"]
+        ]
+        vars(self).update(state | {"images": images, "targets": targets})
+
+
+def _shared_bytes(count: int) -> Tensor:
+    """(count,) uint8 in shared memory, of any content."""
+    return torch.empty(0, dtype=torch.uint8).set_(torch.UntypedStorage._new_shared(count))
+
+
+def _images(pixels: Tensor, sizes: list[tuple[int, int]]) -> list[Tensor]:
+    """Views of bytes as images (3, H, W) of these heights and widths, one after the other, pixel by pixel."""
+    pieces = pixels.split([3 * height * width for height, width in sizes])
+    return [piece.view(*size, 3).permute(2, 0, 1) for piece, size in zip(pieces, sizes, strict=True)]
+
 
 class Loader:
     """Batches of a DataLoader; an unusable image ends the iteration with its own InputError.

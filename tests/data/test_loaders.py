@@ -7,6 +7,7 @@ from itertools import islice
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from forked import HANGS, start
@@ -35,12 +36,14 @@ def take(loader, count):
 
 
 def same(left, right):
-    assert left.image_ids == right.image_ids
+    assert left.image_ids == right.image_ids and left.original_sizes == right.original_sizes
     for a, b in zip(left.images, right.images, strict=True):
-        assert torch.equal(a, b)
+        assert a.dtype == b.dtype and torch.equal(a, b)
     for a, b in zip(left.targets, right.targets, strict=True):
-        assert torch.equal(a.boxes, b.boxes)
-        assert len(a.masks) == len(b.masks)
+        assert a.boxes.dtype == b.boxes.dtype and torch.equal(a.boxes, b.boxes)
+        assert a.labels.dtype == b.labels.dtype and torch.equal(a.labels, b.labels)
+        for mask, other in zip(a.masks, b.masks, strict=True):
+            assert all(map(np.array_equal, mask.parts, other.parts)) and len(mask.parts) == len(other.parts)
 
 
 @pytest.mark.parametrize("context", ["fork", "forkserver"])
@@ -56,6 +59,15 @@ def test_worker_processes_change_nothing(dataset, monkeypatch, context):
         plain, take(build_train_loader(dataset, batch_size=2, seed=4, workers=2), 6), strict=True
     ):
         same(left, right)
+
+
+def test_a_batch_leaves_its_worker_in_one_piece_of_shared_memory(dataset):
+    batch = take(build_train_loader(dataset, batch_size=3), 1)[0]
+    batch.images[1] = batch.images[1].contiguous()  # channel by channel
+    found = pickle.loads(ForkingPickler.dumps(batch))
+    same(found, batch)
+    pieces = {image.untyped_storage().data_ptr() for image in found.images}
+    assert len(pieces) == 1 and found.images[0].is_shared() and not found.targets[0].boxes.is_shared()
 
 
 def test_a_process_that_is_spawned_gets_no_copy_of_the_annotations(dataset):
