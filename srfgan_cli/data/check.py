@@ -181,7 +181,9 @@ def _truth_boxes(xywh: np.ndarray, clipped: np.ndarray, sizes: np.ndarray) -> np
 def _areas(records: Records, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Areas that size an object small, medium or large, and which of the json's are none."""
     good = (records.areas >= 0) & (records.areas <= _LARGEST_AREA)
-    return np.where(good, records.areas, boxes[:, 2] * boxes[:, 3]), records.area_stated & ~good
+    with np.errstate(over="ignore"):
+        of_boxes = boxes[:, 2] * boxes[:, 3]
+    return np.where(good, records.areas, of_boxes), records.area_stated & ~good
 
 
 def _rows_of(wanted: np.ndarray, ids: np.ndarray) -> np.ndarray:

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ValidationError
 from srfgan import PRESETS_DIR
 from srfgan.models.config import DEFAULT, DETECTORS, TIMM, own_sections, owners
 from srfgan.models.errors import InputError, kind_of
+from srfgan_cli.presets import yaml_text
 from srfgan_cli.presets.config import Config
 from srfgan_cli.presets.facts import load_rows
 from srfgan_cli.presets.version_0_1 import naming_rows
@@ -292,6 +293,8 @@ def _parsed(override: Any) -> tuple[list[str], Any, str]:
     keys = key.strip().split(".")
     if not equals or not all(keys):
         raise InputError(f"{where}: expected KEY=VALUE with a dotted key, as model.neck.upsampler=afi.")
+    if len(keys) > yaml_text.DEEPEST:
+        raise InputError(f"{where}: the key is nested too deeply; `srfgan presets show` lists the keys.")
     return keys, parse_yaml(text, where), where
 
 

@@ -228,6 +228,7 @@ def test_the_repositories_recipe():
             "seed: Input should be less than or equal to 4294967295, got a number of thousands",
         ),
         (f"seed={'[' * 9000}", "nested too deeply"),
+        (f"{'a.' * 3000}b=1", "the key is nested too deeply"),
         ("seed=&a [*a]", "*a: aliases are not read here"),
         ("seed=!!python/name:os.system", "not valid YAML"),
         ("nothing", "--set nothing: expected KEY=VALUE"),

@@ -91,6 +91,7 @@ RUNS = {"size": [20, 30], "counts": [63, 5, 532]}
 NAN = math.nan
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 @pytest.mark.parametrize(
     ("bbox", "segmentation", "kind", "fate", "kept"),
     [
@@ -100,6 +101,7 @@ NAN = math.nan
         ("1 1 4 4", None, "box with NaN, infinite or missing numbers", "dropped", False),
         ([9, 9, -4, 4], None, "box of zero or negative size", "dropped", False),
         ([9, 9, 4, 0], None, "box of zero or negative size", "dropped", False),
+        ([9, 9, -1e200, -1e200], None, "box of zero or negative size", "dropped", False),
         ([30, 3, 4, 4], None, "box outside the image", "dropped", False),
         ([-9, -9, 5, 5], None, "box outside the image", "dropped", False),
         ([26, 3, 8, 4], None, "box partly outside the image", "clipped", True),

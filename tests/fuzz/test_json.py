@@ -265,5 +265,6 @@ def test_check_training_and_scoring_agree_about_a_few_records(root, tmp_path):
 
 
 @pytest.mark.fuzz
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_check_training_and_scoring_agree_about_many_records(root, tmp_path):
     assert try_inputs(root, tmp_path, range(1000, 1000 + INPUTS)) >= INPUTS // 4

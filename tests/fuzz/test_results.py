@@ -178,5 +178,6 @@ def test_a_few_results_are_refused_or_scored_as_pycocotools_scores_them(index, t
 
 
 @pytest.mark.fuzz
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_many_results_are_refused_or_scored_as_pycocotools_scores_them(index, tmp_path):
     assert try_inputs(index, tmp_path / "results.json", range(1000, 1000 + INPUTS)) >= INPUTS // 5
