@@ -18,7 +18,7 @@ from srfgan.models.heads.dense import (
     select_dense_detections,
 )
 from srfgan.models.heads.fcos_head import FCOSMaps, FCOSTowers
-from srfgan.models.ops.anchors import cell_anchors, flatten_map, grid_anchors
+from srfgan.models.ops.anchors import AnchorGrids, cell_anchors, flatten_map
 from srfgan.models.ops.atss_targets import atss_targets
 from srfgan.models.ops.boxes import Size, clip_boxes, decode_boxes, generalized_iou
 from srfgan.models.ops.distributed import mean_over_processes
@@ -52,6 +52,7 @@ class ATSSHead(nn.Module):
         self.inference = inference
         self.towers = FCOSTowers(channels, num_classes, config.num_convs, distances=False)
         self.register_buffer("class_weights", None, persistent=False)
+        self._grids = AnchorGrids()
         for level, stride in zip(LEVELS, STRIDES, strict=True):
             cell = cell_anchors(config.anchor_strides * stride, [1.0])
             self.register_buffer(f"cell_{level}", cell, persistent=False)
@@ -104,10 +105,7 @@ class ATSSHead(nn.Module):
 
     def anchors(self, maps: FCOSMaps) -> list[Tensor]:
         """Anchors (H * W, 4) of each of p3..p7."""
-        return [
-            grid_anchors(self.get_buffer(f"cell_{level}"), x.shape[-2], x.shape[-1], stride)
-            for level, stride, x in zip(LEVELS, STRIDES, maps.logits, strict=True)
-        ]
+        return self._grids.of([self.get_buffer(f"cell_{level}") for level in LEVELS], STRIDES, maps.logits)
 
     def _candidates(
         self, scores: Tensor, quality: Tensor, deltas: Tensor, anchors: Tensor, size: Size

@@ -18,7 +18,7 @@ from srfgan.models.heads.dense import (
     focal_losses,
     select_dense_detections,
 )
-from srfgan.models.ops.anchors import cell_anchors, flatten_map, grid_anchors
+from srfgan.models.ops.anchors import AnchorGrids, cell_anchors, flatten_map
 from srfgan.models.ops.boxes import Size, decode_boxes, encode_boxes
 from srfgan.models.ops.distributed import mean_over_processes
 from srfgan.models.ops.matching import IGNORED, POSITIVE, match_boxes
@@ -89,6 +89,7 @@ class RetinaNetHead(nn.Module):
         # Saved with the weights, so that a training that goes on divides by what it would have.
         self.register_buffer("loss_normalizer", torch.tensor(_INITIAL_POSITIVES))
         self.register_buffer("class_weights", None, persistent=False)
+        self._grids = AnchorGrids()
         for level, size in zip(LEVELS, anchors.sizes, strict=True):
             cells = torch.cat([cell_anchors(size * scale, anchors.ratios) for scale in SCALES])
             self.register_buffer(f"cell_{level}", cells, persistent=False)
@@ -124,13 +125,12 @@ class RetinaNetHead(nn.Module):
 
     def anchors(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Anchors (H * W * A, 4) of each of p3..p7, for feature maps (..., H, W); sizes outer, ratios inner."""
-        return [
-            grid_anchors(self.get_buffer(f"cell_{level}"), x.shape[-2], x.shape[-1], stride)
-            for level, stride, x in zip(LEVELS, STRIDES, maps, strict=True)
-        ]
+        return self._grids.of([self.get_buffer(f"cell_{level}") for level in LEVELS], STRIDES, maps)
 
-    def candidates(self, scores: Tensor, deltas: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Boxes (R, 4), scores (R,) and labels (R,) of one level: the best pairs of anchor and class.
+    def candidates(
+        self, scores: Tensor, deltas: Tensor, anchors: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The best pairs of anchor and class of one level: their deltas and anchors (R, 4), scores and labels (R,).
 
         Args:
             scores: (P, K) in 0..1 of every anchor.
@@ -140,13 +140,14 @@ class RetinaNetHead(nn.Module):
         place, labels, best = best_pairs(
             scores, scores > self.inference.score_threshold, self.config.pre_nms_topk
         )
-        return decode_boxes(deltas[place], anchors[place], _WEIGHTS), best, labels
+        return deltas[place], anchors[place], best, labels
 
     def _detect_one(
         self, scores: list[Tensor], deltas: list[Tensor], anchors: list[Tensor], size: Size
     ) -> Detections:
         levels = [self.candidates(*level) for level in zip(scores, deltas, anchors, strict=True)]
-        boxes, best, labels = (torch.cat(parts) for parts in zip(*levels, strict=True))
+        moves, starts, best, labels = (torch.cat(parts) for parts in zip(*levels, strict=True))
+        boxes = decode_boxes(moves, starts, _WEIGHTS)
         return clipped_detections(select_dense_detections(boxes, best, labels, self.inference), size)
 
     @torch.no_grad()

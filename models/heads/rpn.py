@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from srfgan.models.config import AnchorConfig, RPNConfig
-from srfgan.models.ops.anchors import cell_anchors, flatten_map, grid_anchors
+from srfgan.models.ops.anchors import AnchorGrids, cell_anchors, flatten_map
 from srfgan.models.ops.boxes import Size, clip_boxes, decode_boxes, encode_boxes, is_nonempty, within_sides
 from srfgan.models.ops.convolution import Conv2d
 from srfgan.models.ops.losses import binary_sum, l1_sum
@@ -53,6 +53,7 @@ class RegionProposals(nn.Module):
         self.conv = Conv2d(channels, channels, 3, padding=1)
         self.objectness = nn.Conv2d(channels, num_anchors, 1)
         self.deltas = nn.Conv2d(channels, num_anchors * 4, 1)
+        self._grids = AnchorGrids()
         for level, of_level in zip(self.levels, sizes, strict=True):
             cells = torch.cat([cell_anchors(size, anchors.ratios) for size in of_level])  # (A, 4)
             self.register_buffer(f"cell_{level}", cells, persistent=False)
@@ -102,10 +103,8 @@ class RegionProposals(nn.Module):
 
     def anchors(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Anchors (H * W * A, 4) of each level, for feature maps (..., H, W)."""
-        return [
-            grid_anchors(self.get_buffer(f"cell_{level}"), x.shape[-2], x.shape[-1], 2 ** int(level[1:]))
-            for level, x in zip(self.levels, maps, strict=True)
-        ]
+        cells = [self.get_buffer(f"cell_{level}") for level in self.levels]
+        return self._grids.of(cells, [2 ** int(level[1:]) for level in self.levels], maps)
 
     def _select(
         self,
@@ -122,16 +121,14 @@ class RegionProposals(nn.Module):
         for level_logits, level_deltas, level_anchors in zip(logits, deltas, anchors, strict=True):
             scores, index = level_logits.float().topk(min(before, level_logits.shape[1]), dim=1)
             chosen = level_deltas.gather(1, index[..., None].expand(-1, -1, 4))  # (N, K, 4)
-            boxes = decode_boxes(chosen, level_anchors[index], _WEIGHTS)  # (N, K, 4)
-            if (
-                ranges is not None
-            ):  # a box of the wrong size becomes an empty one, which is dropped as others are
-                boxes = _clipped(boxes, sizes)
-                boxes = torch.where(within_sides(boxes, ranges[:, None])[..., None], boxes, 0)
-            candidates.append((scores, boxes))
+            candidates.append((scores, chosen, level_anchors[index]))
+        scored, boxes = [scores for scores, _, _ in candidates], _decoded(candidates)
+        if ranges is not None:  # a box of the wrong size becomes an empty one, which is dropped as others are
+            boxes = [_clipped(of_level, sizes) for of_level in boxes]
+            boxes = [torch.where(within_sides(x, ranges[:, None])[..., None], x, 0) for x in boxes]
         one_by_one = logits[0].device.type in ("cpu", "meta") or torch.compiler.is_exporting()
         suppress = self._suppress_each if one_by_one else self._suppress_together
-        return suppress(candidates, sizes, after)
+        return suppress(list(zip(scored, boxes, strict=True)), sizes, after)
 
     def _suppress_each(
         self, candidates: Sequence[tuple[Tensor, Tensor]], sizes: Sequence[Size], after: int
@@ -225,6 +222,15 @@ class RegionProposals(nn.Module):
         }
 
 
+def _decoded(chosen: Sequence[tuple[Tensor, Tensor, Tensor]]) -> list[Tensor]:
+    """Boxes (N, K, 4) of each level, of its scores, deltas (N, K, 4) and anchors (N, K, 4); K may differ."""
+    deltas, anchors = [x for _, x, _ in chosen], [x for _, _, x in chosen]
+    if torch.compiler.is_exporting():  # how many a level has may follow from the image's size
+        return [decode_boxes(*level, _WEIGHTS) for level in zip(deltas, anchors, strict=True)]
+    boxes = decode_boxes(torch.cat(deltas, 1), torch.cat(anchors, 1), _WEIGHTS)
+    return list(boxes.split([x.shape[1] for x in deltas], dim=1))
+
+
 def _clipped(boxes: Tensor, sizes: Sequence[Size]) -> Tensor:
     """`boxes` (N, K, 4) within the N images."""
     limits = to_device(torch.tensor([(w, h, w, h) for h, w in sizes]).to(boxes.dtype), boxes.device)  # (N, 4)
@@ -233,5 +239,7 @@ def _clipped(boxes: Tensor, sizes: Sequence[Size]) -> Tensor:
 
 def _filled(level: Tensor, count: int, value: float) -> Tensor:
     """`level` (N, K, ...) with rows of `value` after its own, (N, `count`, ...)."""
+    if level.shape[1] == count:
+        return level
     shape = (level.shape[0], count - level.shape[1], *level.shape[2:])
     return torch.cat([level, level.new_full(shape, value)], dim=1)

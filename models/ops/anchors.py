@@ -8,6 +8,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from srfgan.models.ops.remembered import Remembered
+
+_SIZES = 8
+"""Of batches whose anchors are kept: 4 MB each at 800x1333 pixels."""
+
 
 def cell_anchors(size: float, ratios: Sequence[float]) -> Tensor:
     """Anchors (A, 4) float32 around the origin: area size^2, one per ratio (height / width), not rounded."""
@@ -29,6 +34,43 @@ def grid_anchors(cell: Tensor, height: int, width: int, stride: int) -> Tensor:
     grid_y, grid_x = torch.meshgrid(ys, xs, indexing="ij")  # (H, W), (H, W)
     shifts = torch.stack([grid_x, grid_y, grid_x, grid_y], dim=-1)  # (H, W, 4)
     return (shifts[:, :, None] + cell).reshape(-1, 4)
+
+
+class AnchorGrids:
+    """The anchors of all levels, made once for each size of maps and kept for the last few sizes."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[tuple[int, int], ...], Remembered[list[Tensor]]] = {}
+
+    def of(self, cells: Sequence[Tensor], strides: Sequence[int], maps: Sequence[Tensor]) -> list[Tensor]:
+        """`grid_anchors` of each level, (H * W * A, 4), not to be changed in place.
+
+        Args:
+            cells: (A, 4) of each level.
+            strides: of each level.
+            maps: of each level, (..., H, W).
+        """
+
+        def grids() -> list[Tensor]:
+            return [
+                grid_anchors(cell, x.shape[-2], x.shape[-1], stride)
+                for cell, stride, x in zip(cells, strides, maps, strict=True)
+            ]
+
+        if torch.compiler.is_compiling():
+            return grids()
+        sizes = tuple((x.shape[-2], x.shape[-1]) for x in maps)
+        kept = self._kept.pop(sizes, None) or Remembered()
+        if len(self._kept) == _SIZES:
+            self._kept.pop(next(iter(self._kept)))
+        self._kept[sizes] = kept  # the last one now
+        return kept.of(cells, grids)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> AnchorGrids:
+        return AnchorGrids()
+
+    def __reduce__(self) -> tuple[type[AnchorGrids], tuple[()]]:
+        return AnchorGrids, ()
 
 
 def flatten_map(x: Tensor, width: int) -> Tensor:

@@ -19,17 +19,19 @@ def in_parts(
 
     Args:
         network: that the parts belong to.
+        parts: of a sequence, each of its own is computed again by itself.
         keep: whether what they need in the backward pass is kept; if not, only what each is given is. The gradients are
             the same, and batch norms take each map into their statistics once.
     """
     if keep or not torch.is_grad_enabled():
         return reduce(lambda y, part: part(y), parts, x)
     contexts = partial(_contexts, network)
+    single = [one for part in parts for one in (part if isinstance(part, nn.Sequential) else [part])]
     return reduce(
         lambda y, part: checkpoint(
             part, y, use_reentrant=False, preserve_rng_state=False, context_fn=contexts
         ),
-        parts,
+        single,
         x,
     )
 

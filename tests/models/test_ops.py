@@ -1,11 +1,13 @@
 """Boxes, anchors, matching, sampling, pooling and suppression against hand-computed values."""
 
+import copy
 import math
 
 import pytest
 import torch
 import torchvision
 
+from srfgan.models.ops import anchors as anchor_ops
 from srfgan.models.ops import matching, roi_align
 from srfgan.models.ops import suppression as suppression_ops
 from srfgan.models.ops.anchors import cell_anchors, grid_anchors
@@ -99,6 +101,24 @@ def test_sampling(monkeypatch):
     (positive, negative), few = sample_candidates([labels, torch.tensor([NEGATIVE, POSITIVE])], 6, 0.5)
     assert positive.tolist() == [0, 3, 6] and negative.tolist() == [1, 4, 7]
     assert [part.tolist() for part in few] == [[1], [0]], "each image by itself"
+
+
+def test_anchors_are_made_once_for_each_of_the_last_sizes(monkeypatch):
+    cell, made = cell_anchors(32, [0.5, 1.0]), []
+    real = anchor_ops.grid_anchors
+    monkeypatch.setattr(anchor_ops, "grid_anchors", lambda *given: made.append(given) or real(*given))
+    grids = anchor_ops.AnchorGrids()
+    maps = [torch.zeros(1, 1, 3, width) for width in range(1, 10)]  # one more than are kept
+    with torch.inference_mode():  # what is kept may take part in a training step all the same
+        for x in (maps[0], maps[0], *maps):
+            (found,) = grids.of([cell], [8], [x])
+            assert torch.equal(found, real(cell, 3, x.shape[-1], 8)) and not found.is_inference()
+    assert len(made) == len(maps)
+    grids.of([cell], [8], [maps[-1]])
+    copy.deepcopy(grids).of([cell], [8], [maps[-1]])
+    grids.of([cell.clone()], [8], [maps[-1]])  # moved, or replaced
+    grids.of([cell], [8], [maps[0]])  # the first one had to go
+    assert len(made) == len(maps) + 3
 
 
 def test_level_assignment():

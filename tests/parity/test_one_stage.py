@@ -10,6 +10,7 @@ from parity_configs import config_of
 
 from srfgan.models import build_detector
 from srfgan.models.ops.anchors import flatten_map
+from srfgan.models.ops.boxes import decode_boxes
 from srfgan.models.ops.fcos_targets import fcos_locations, fcos_targets
 from srfgan.models.weights import load_weights
 from srfgan.models.weights.names import to_detectron2, to_ours
@@ -76,9 +77,10 @@ def test_retinanets_maps_anchors_and_candidates(run, monkeypatch):
             if not run.case.has(f"candidates_scores_{level}"):
                 continue
             scores = flatten_map(logits[index], classes)[image].sigmoid()
-            boxes, best, labels = head.candidates(
+            moves, starts, best, labels = head.candidates(
                 scores, flatten_map(deltas[index], 4)[image], anchors[index]
             )
+            boxes = decode_boxes(moves, starts, (1.0, 1.0, 1.0, 1.0))
             # Of equal scores, the first of the reference's may stand anywhere.
             wanted = {
                 key: run.case.of_image(f"candidates_{key}_{level}", image, run.count)
