@@ -51,7 +51,7 @@ def _along(start: Tensor, end: Tensor, bins: int, samples: int, size: int) -> tu
         samples: as of `roi_align`.
         size: pixels of the map.
     """
-    bin_size = ((end - start) / bins).nan_to_num(0.0)[:, None, None]
+    bin_size = ((end - start) / bins).nan_to_num(0.0, 0.0, 0.0)[:, None, None]
     count = bin_size.ceil().clamp(min=0) if samples == 0 else torch.full_like(bin_size, samples)
     number = torch.arange(max(1, int(count.max()) if len(count) else 1), dtype=start.dtype)
     corner = start[:, None, None] + torch.arange(bins, dtype=start.dtype)[:, None] * bin_size
@@ -86,7 +86,7 @@ def _bins(
     bins = top.shape[1]
     each = bins * down.shape[2] * bins * across.shape[2]
     at_once = max(1, _PIXELS_AT_ONCE // each)
-    # Boxes of one size read as many pixels: few weights are zero where they are side by side.
+    # In parts: the largest box decides how many weights every bin is given at first, most of them zero.
     index, weight, lengths = [], [], [origin.new_zeros(1)]
     for part in torch.arange(len(origin)).split(at_once):
         y = (origin[part, None] + top[part])[..., None] + torch.arange(down.shape[2])

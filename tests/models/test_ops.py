@@ -175,9 +175,10 @@ def test_pooling_on_a_cpu_is_torchvisions(samples, resolution, monkeypatch):
 
 
 def test_boxes_that_are_no_numbers_pool_zeros_on_a_cpu():
-    rois = torch.tensor([[0, 0, math.nan, 9, 9], [0, math.nan, 3, math.inf, 9], [0, 4, 4, 12, 12]])
+    odd = [[0, 0, math.nan, 9, 9], [0, math.nan, 3, math.inf, 9], [0, 0, 0, math.inf, 9]]
+    rois = torch.tensor([*odd, [0, 4, 4, 12, 12]])
     found = roi_align.roi_align(torch.ones(1, 2, 8, 8), rois, 2, 0.5, 0)
-    assert found.sum((1, 2, 3)).tolist() == [0, 0, 8]
+    assert found.sum((1, 2, 3)).tolist() == [0, 0, 0, 8]
 
 
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
