@@ -42,7 +42,7 @@ class Discriminator(nn.Module):
         if x.device.type == "cpu" and x.dtype == torch.float32:
             # The weights' gradient of 1024 channels takes a CPU twice as long on maps with channels last.
             x = x.contiguous()
-        logits: Tensor = self.logits(in_parts(self, [self.blocks], x, keep=not self.recompute))
+        logits: Tensor = self.logits(in_parts(self, [self.blocks], x, recompute=self.recompute))
         return logits
 
 

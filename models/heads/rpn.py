@@ -117,18 +117,19 @@ class RegionProposals(nn.Module):
         """Best candidates of each level, decoded, clipped, suppressed within the level; best of all levels."""
         before = self.config.pre_nms_topk_train if self.training else self.config.pre_nms_topk_test
         after = self.config.post_nms_topk_train if self.training else self.config.post_nms_topk_test
-        candidates = []
+        scores, chosen, starts = [], [], []  # of each level: (N, K), (N, K, 4), (N, K, 4)
         for level_logits, level_deltas, level_anchors in zip(logits, deltas, anchors, strict=True):
-            scores, index = level_logits.float().topk(min(before, level_logits.shape[1]), dim=1)
-            chosen = level_deltas.gather(1, index[..., None].expand(-1, -1, 4))  # (N, K, 4)
-            candidates.append((scores, chosen, level_anchors[index]))
-        scored, boxes = [scores for scores, _, _ in candidates], _decoded(candidates)
+            best, index = level_logits.float().topk(min(before, level_logits.shape[1]), dim=1)
+            scores.append(best)
+            chosen.append(level_deltas.gather(1, index[..., None].expand(-1, -1, 4)))
+            starts.append(level_anchors[index])
+        boxes = _decoded(chosen, starts)
         if ranges is not None:  # a box of the wrong size becomes an empty one, which is dropped as others are
             boxes = [_clipped(of_level, sizes) for of_level in boxes]
             boxes = [torch.where(within_sides(x, ranges[:, None])[..., None], x, 0) for x in boxes]
         one_by_one = logits[0].device.type in ("cpu", "meta") or torch.compiler.is_exporting()
         suppress = self._suppress_each if one_by_one else self._suppress_together
-        return suppress(list(zip(scored, boxes, strict=True)), sizes, after)
+        return suppress(list(zip(scores, boxes, strict=True)), sizes, after)
 
     def _suppress_each(
         self, candidates: Sequence[tuple[Tensor, Tensor]], sizes: Sequence[Size], after: int
@@ -222,12 +223,11 @@ class RegionProposals(nn.Module):
         }
 
 
-def _decoded(chosen: Sequence[tuple[Tensor, Tensor, Tensor]]) -> list[Tensor]:
-    """Boxes (N, K, 4) of each level, of its scores, deltas (N, K, 4) and anchors (N, K, 4); K may differ."""
-    deltas, anchors = [x for _, x, _ in chosen], [x for _, _, x in chosen]
+def _decoded(deltas: Sequence[Tensor], anchors: Sequence[Tensor]) -> list[Tensor]:
+    """Boxes (N, K, 4) of each level, of its deltas (N, K, 4) and anchors (N, K, 4); K may differ."""
     if torch.compiler.is_exporting():  # how many a level has may follow from the image's size
         return [decode_boxes(*level, _WEIGHTS) for level in zip(deltas, anchors, strict=True)]
-    boxes = decode_boxes(torch.cat(deltas, 1), torch.cat(anchors, 1), _WEIGHTS)
+    boxes = decode_boxes(torch.cat(list(deltas), 1), torch.cat(list(anchors), 1), _WEIGHTS)
     return list(boxes.split([x.shape[1] for x in deltas], dim=1))
 
 

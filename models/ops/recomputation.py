@@ -13,17 +13,17 @@ from torch.utils.checkpoint import checkpoint
 
 
 def in_parts(
-    network: nn.Module, parts: Iterable[Callable[[Tensor], Tensor]], x: Tensor, *, keep: bool
+    network: nn.Module, parts: Iterable[Callable[[Tensor], Tensor]], x: Tensor, *, recompute: bool
 ) -> Tensor:
     """`x` through all of the parts, one after the other.
 
     Args:
         network: that the parts belong to.
         parts: of a sequence, each of its own is computed again by itself.
-        keep: whether what they need in the backward pass is kept; if not, only what each is given is. The gradients are
-            the same, and batch norms take each map into their statistics once.
+        recompute: whether only what each is given is kept, and not what it needs in the backward pass. The gradients
+            are the same, and batch norms take each map into their statistics once.
     """
-    if keep or not torch.is_grad_enabled():
+    if not recompute or not torch.is_grad_enabled():
         return reduce(lambda y, part: part(y), parts, x)
     contexts = partial(_contexts, network)
     single = [one for part in parts for one in (part if isinstance(part, nn.Sequential) else [part])]

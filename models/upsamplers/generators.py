@@ -49,7 +49,7 @@ class SRFGenerator(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C, 2H, 2W)."""
         y = _leaky(self.head(self.down(x)))
-        y = in_parts(self, [self.blocks, self._enlarged], y, keep=not self.recompute)
+        y = in_parts(self, [self.blocks, self._enlarged], y, recompute=self.recompute)
         return torch.add(y, _bilinear(x))
 
     def _enlarged(self, y: Tensor) -> Tensor:
@@ -99,9 +99,9 @@ class AFIGenerator(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C, 2H, 2W)."""
         y = _leaky(self.head(x))
-        residual = in_parts(self, [self.blocks], y, keep=not self.recompute)
+        residual = in_parts(self, [self.blocks], y, recompute=self.recompute)
         y = torch.add(y, residual, alpha=self.RESIDUAL_SCALE)
-        return torch.add(in_parts(self, [self._enlarged], y, keep=not self.recompute), _bilinear(x))
+        return torch.add(in_parts(self, [self._enlarged], y, recompute=self.recompute), _bilinear(x))
 
     def _enlarged(self, y: Tensor) -> Tensor:
         y = _leaky(self.trunk(y))

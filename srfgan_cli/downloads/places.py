@@ -8,13 +8,14 @@ from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from srfgan_cli.machine.files import user_caches
+
 SUFFIXES = (".pth", ".pkl", ".pt", ".safetensors")
 
 
 def weights_folder() -> Path:
     """Where fetched weights are kept: `srfgan` in torch hub's folder of checkpoints, which `$TORCH_HOME` moves."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    home = Path(os.environ.get("TORCH_HOME") or cache / "torch").expanduser()
+    home = Path(os.environ.get("TORCH_HOME") or user_caches() / "torch").expanduser()
     return home / "hub" / "checkpoints" / "srfgan"
 
 

@@ -36,9 +36,14 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
             temporary.unlink()
 
 
+def user_caches() -> Path:
+    """Where all programs keep the user's files that can be made again: `$XDG_CACHE_HOME` or `~/.cache`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
 def cache_folder() -> Path:
-    """Where the user's files are that can be made again: `srfgan` in `$XDG_CACHE_HOME` or `~/.cache`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "srfgan"
+    """This program's own: `srfgan` in `user_caches`."""
+    return user_caches() / "srfgan"
 
 
 def file_hash(path: Path) -> str:

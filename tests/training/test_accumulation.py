@@ -76,8 +76,9 @@ def test_parts_make_the_step_of_their_whole_where_their_counts_are_alike_and_onl
         together = gradients(detector, [tuple(one + other for one, other in zip(*parts, strict=True))])
         return float((gradients(detector, parts) - together).norm() / together.norm())
 
-    difference = apart(unlike)
-    assert difference > 1e-3 and apart(alike) < difference / 50
+    with torch.backends.mkldnn.flags(enabled=False):  # which rounds otherwise in a batch of two than of one
+        difference = apart(unlike)
+        assert difference > 1e-3 and apart(alike) < difference / 100
 
 
 @pytest.mark.parametrize(
