@@ -422,6 +422,9 @@ class FinetuneConfig(StrictConfig):
     reuse: Literal["none", "G", "M"] = "M"
     """What T takes over: G alone, or all of M's extractor (backbone, neck and G)."""
     freeze_generator: bool = False
+    start_from_guide: bool = False
+    """T starts from F's weights, head included, and G takes the place of F's upsampling: what is it worth to a detector
+    that is trained already? Not with `reuse: M`, whose extractor would take F's place."""
     freeze: list[Pattern] = Field([], max_length=1000)
     """Patterns of names of parameters that stay as they are, as `backbone.*`: `*` is anything, dots too. Batch norms
     that are frozen whole keep their statistics, too. `model.backbone.freeze_at` comes on top."""
@@ -435,6 +438,12 @@ class FinetuneConfig(StrictConfig):
     """Regularise the backbone's early and late stages; none by default."""
     self_training: SelfTrainingConfig | None = None
     """Train on images that a teacher labels too (`--unlabeled`, `--teacher`); by default only on labelled ones."""
+
+    @model_validator(mode="after")
+    def _one_start(self) -> FinetuneConfig:
+        if self.start_from_guide and self.reuse == "M":
+            raise ValueError("finetune.start_from_guide needs finetune.reuse G or none, got M")
+        return self
 
     @model_validator(mode="after")
     def _batch_that_can_be_mixed(self) -> FinetuneConfig:

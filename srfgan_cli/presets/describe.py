@@ -139,10 +139,12 @@ def _taken_over(config: Config) -> list[str]:
     of_source = f" of {source}" if source else ""
     if "finetune" not in config.stages:
         return [f"the extractor{of_source} itself"]
+    start = [f"continued from {config.guide}"] if train.start_from_guide else []
     if train.reuse == "none":
-        return ["not pre-trained"] if config.model.neck.upsampler in GENERATORS else []
+        return [*start, *(["not pre-trained"] if config.model.neck.upsampler in GENERATORS else [])]
     what = "generator" if train.reuse == "G" else "whole extractor"
     return [
+        *start,
         f"{what}{of_source} reused ({train.reuse})",
         *(["generator frozen"] if train.freeze_generator else []),
     ]

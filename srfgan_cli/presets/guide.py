@@ -10,6 +10,7 @@ from srfgan_cli.presets.config import Config
 from srfgan_cli.presets.describe import recipe, train_images
 from srfgan_cli.presets.facts import Row
 from srfgan_cli.presets.library import list_presets, load_preset
+from srfgan_cli.runs.graph import needed_sources
 
 LONGER = "_3x"
 """What the name of a preset with detectron2's longer schedule adds to that of the shorter one."""
@@ -59,8 +60,8 @@ class Guide:
 
 
 def guide_of(config: Config) -> Guide | None:
-    """F of the preset's stages 1 and 2; None where it has neither."""
-    if config.sources.detector is not None or not {"pretrain", "extract"} & set(config.stages):
+    """F of the preset's stages 1 and 2, or that stage 3 starts from; None where no stage needs it."""
+    if config.sources.detector is not None or not any("guide" in needed_sources(config, s) for s in config.stages):
         return None
     name = config.guide
     return Guide(name, load_preset(name) if name in list_presets() else None)

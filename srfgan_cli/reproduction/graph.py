@@ -196,7 +196,8 @@ def _training(graph: Graph, config: Config, stage: Any, seed: int, settings: Set
             raise InputError(
                 f"{config.name} rests on the {source_stage} run of {source_preset}, which has none."
             )
-        sources[name] = _training(graph, source, source_stage, seed, settings)
+        option = "weights" if name == "guide" and stage == "finetune" else name
+        sources[option] = _training(graph, source, source_stage, seed, settings)
     if stage == "finetune" and config.finetune.self_training is not None:
         sources["teacher"] = _teacher(graph, config, seed, settings)
     return _add(

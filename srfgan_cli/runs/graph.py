@@ -27,6 +27,10 @@ def needed_sources(config: Config, stage: StageName) -> tuple[SourceName, ...]:
         return ("guide",) if config.pretrain.distill is None else ("guide", "distill")
     if stage == "extract":
         return ("guide", "generator")
+    return (*(("guide",) if config.finetune.start_from_guide else ()), *_reused(config))
+
+
+def _reused(config: Config) -> tuple[SourceName, ...]:
     reuse = config.finetune.reuse
     if reuse == "none":
         return ()

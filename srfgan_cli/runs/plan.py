@@ -282,9 +282,13 @@ def _chosen(config: Config, options: TrainOptions) -> tuple[SourceName, ...]:
             f"{given} would not be used: preset '{config.name}' says finetune.reuse: {reuse}. "
             f"Add --set finetune.reuse={wanted}."
         )
+    # F, whose weights T would start from, gives way to those of --weights.
+    start: tuple[SourceName, ...] = ("guide",) if "guide" in default and options.weights is None else ()
     if options.extractor is not None:
-        return ("extractor",)
-    return ("generator",) if options.generator is not None else default
+        return (*start, "extractor")
+    if options.generator is not None:
+        return (*start, "generator")
+    return (*start, *(which for which in default if which != "guide"))
 
 
 def _source(which: SourceName, config: Config, options: TrainOptions) -> Path:
@@ -305,8 +309,11 @@ def _source(which: SourceName, config: Config, options: TrainOptions) -> Path:
         from srfgan.models.weights.files import require_file  # brings torch
 
         require_file(path)
+    option = "weights" if which == "guide" and options.stage == "finetune" else which
     command = (
-        "" if given else f" Train it first (srfgan {stage} --preset {preset}), or name a file with --{which}."
+        ""
+        if given
+        else f" Train it first (srfgan {stage} --preset {preset}), or name a file with --{option}."
     )
     raise InputError(f"{options.stage} needs {_WHAT[which]}: {path} does not exist.{command}")
 

@@ -103,7 +103,7 @@ def _fresh_detector(plan: Plan, model: ModelConfig, categories: CategoryMap) -> 
     if plan.options.resume:
         return detector
     takes_extractor = plan.stage == "finetune" and plan.config.finetune.reuse == "M"
-    from_guide = plan.stage == "extract" and plan.config.extract.start_from_guide
+    from_guide = plan.stage != "pretrain" and getattr(plan.config, plan.stage).start_from_guide
     start = plan.weights or (plan.guide if from_guide else None)
     if start is not None:
         sources.load_start(detector, start, categories)
