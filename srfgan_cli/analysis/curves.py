@@ -7,9 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from srfgan_cli.analysis.matches import Matches
-
-RECALLS = np.linspace(0, 1, 101)
-"""COCO averages precision over these."""
+from srfgan_cli.evaluation.outcomes import RECALLS
 
 
 @dataclass(frozen=True)

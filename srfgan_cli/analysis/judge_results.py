@@ -35,7 +35,7 @@ def judge_results(index: CocoIndex, folder: Path, report: Report, other: Run | N
     Args:
         index: the data set that was scored.
         folder: of its images.
-        report: what came out, with its results file.
+        report: what came out, with its results file and its scores by crowding.
         other: of `run_to_compare`.
 
     Raises:
@@ -43,12 +43,18 @@ def judge_results(index: CocoIndex, folder: Path, report: Report, other: Run | N
     """
     assert report.results is not None
     compared = _compared(report.scores, other)
-    results = read_results_of(index, report.results)
     judgements = [
-        judge(index, results, task, report.max_detections, other if task in compared else None)
-        for task in report.scores
+        judge(
+            index,
+            report.found,
+            task,
+            scores.crowding,
+            report.max_detections,
+            other if task in compared else None,
+        )
+        for task, scores in report.scores.items()
     ]
-    return write_report(report, judgements, index, results, folder, report.results.parent)
+    return write_report(report, judgements, index, folder, report.results.parent)
 
 
 def _compared(scored: Collection[Task], other: Run | None) -> list[Task]:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from srfgan_cli.analysis.against import Difference, difference
+from srfgan_cli.analysis.against import Change, Difference, crowding_changes, difference
 from srfgan_cli.analysis.curves import Curve, class_curves, mean_ap, pooled_curve
 from srfgan_cli.analysis.errors import Errors, errors
 from srfgan_cli.analysis.matches import Matches, match
 from srfgan_cli.analysis.slices import ImageScore, Slice, by_crowding, by_image, by_size, confusion
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.evaluation.coco import Task, TaskScores, score
+from srfgan_cli.evaluation.crowding import Group
 from srfgan_cli.evaluation.report import crowding_as_dict, scores_as_dict
 from srfgan_cli.evaluation.results import Result
 
@@ -32,6 +33,7 @@ class Other:
         threshold: at which its F1 is highest.
         sizes, crowding: its recalls there.
         scores: COCO's.
+        groups: this run's AP of each group by crowding less its; None where there are no such objects.
         won, lost: images whose F1 is higher or lower than the other's, each at its own threshold.
     """
 
@@ -41,6 +43,7 @@ class Other:
     sizes: list[Slice]
     crowding: list[Slice]
     scores: TaskScores
+    groups: dict[str, Change | None]
     won: int
     lost: int
 
@@ -105,17 +108,22 @@ def judge(
     index: CocoIndex,
     results: Sequence[Result],
     task: Task,
+    crowding: Mapping[str, Group],
     max_detections: int,
     against: tuple[str, Sequence[Result]] | None = None,
 ) -> Judgement:
-    """Judge checked results of an annotated data set, and compare them with another run's (name, results)."""
+    """Judge checked results of an annotated data set, and compare them with another run's (name, results).
+
+    Args:
+        crowding: what `score` says of them.
+    """
     matches = match(index, results, task, max_detections)
     pooled, found = pooled_curve(matches), errors(matches)
     threshold = _threshold(pooled)
     images = by_image(matches, len(index), threshold)
     other = None
     if against is not None:
-        other = _compare(index, matches, images, against, task, max_detections)
+        other = _compare(index, matches, images, crowding, against, task, max_detections)
     return Judgement(
         task=task,
         names=index.categories.names,
@@ -136,6 +144,7 @@ def _compare(
     index: CocoIndex,
     ours: Matches,
     images: Sequence[ImageScore],
+    crowding: Mapping[str, Group],
     against: tuple[str, Sequence[Result]],
     task: Task,
     max_detections: int,
@@ -143,6 +152,7 @@ def _compare(
     name, results = against
     theirs = match(index, results, task, max_detections)
     threshold = _threshold(pooled_curve(theirs))
+    scores = score(index, results, tasks=[task], max_detections=max_detections, by_crowding=True)[task]
     pairs = list(zip(images, by_image(theirs, len(index), threshold), strict=True))
     return Other(
         name=name,
@@ -150,7 +160,8 @@ def _compare(
         threshold=threshold,
         sizes=by_size(theirs, threshold),
         crowding=by_crowding(theirs, threshold),
-        scores=score(index, results, tasks=[task], max_detections=max_detections, by_crowding=True)[task],
+        scores=scores,
+        groups=crowding_changes(crowding, scores.crowding, len(index)),
         won=sum(own.f1 > other.f1 for own, other in pairs),
         lost=sum(own.f1 < other.f1 for own, other in pairs),
     )
@@ -181,8 +192,8 @@ def _other_as_json(other: Other, names: Sequence[str]) -> dict[str, Any]:
     differs = other.difference
     return {
         "results": other.name,
-        "AP50": _rounded(differs.overall),
-        "interval": [_rounded(differs.low), _rounded(differs.high)],
+        "AP50": _rounded(differs.overall.value),
+        "interval": _interval(differs.overall),
         "per_class": [
             {"name": name, "AP50": _rounded(value)}
             for name, value in zip(names, differs.per_class, strict=True)
@@ -190,10 +201,23 @@ def _other_as_json(other: Other, names: Sequence[str]) -> dict[str, Any]:
         "recall_by_size": [_slice_as_json(one) for one in other.sizes],
         "recall_by_crowding": [_slice_as_json(one) for one in other.crowding],
         "scores": scores_as_dict(other.scores),
-        "crowding": crowding_as_dict(other.scores),
+        "crowding": {
+            name: group | _change_as_json(other.groups[name])
+            for name, group in crowding_as_dict(other.scores).items()
+        },
         "images_won": other.won,
         "images_lost": other.lost,
     }
+
+
+def _change_as_json(change: Change | None) -> dict[str, Any]:
+    if change is None:
+        return {"difference": None, "interval": None}
+    return {"difference": _rounded(change.value), "interval": _interval(change)}
+
+
+def _interval(change: Change) -> list[float | None]:
+    return [_rounded(change.low), _rounded(change.high)]
 
 
 def _slice_as_json(one: Slice) -> dict[str, Any]:

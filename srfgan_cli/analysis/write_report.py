@@ -19,9 +19,10 @@ from torchvision.transforms.v2.functional import to_pil_image
 
 from srfgan.models.errors import InputError
 from srfgan.models.structures import Detections, Target
+from srfgan_cli.analysis.against import Change
 from srfgan_cli.analysis.charts import confusion_chart, curves_chart, errors_chart
 from srfgan_cli.analysis.errors import KINDS, MEANINGS
-from srfgan_cli.analysis.judgement import Judgement
+from srfgan_cli.analysis.judgement import Judgement, Other
 from srfgan_cli.analysis.slices import ImageScore
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.images import read_image
@@ -46,23 +47,22 @@ _FEW_CLASSES = 12
 _TITLES: dict[Task, str] = {"box": "Boxes", "mask": "Masks"}
 _SIZES = {"APs": "under 32 px", "APm": "32 to 96 px", "APl": "96 px and more"}
 """COCO's areas, by their roots."""
+_BELOW = " Below a difference by crowding stands its interval of 95 % over the choice of images."
 
 
 def write_report(
     report: Report,
     judgements: Sequence[Judgement],
     index: CocoIndex,
-    results: Sequence[Result],
     image_folder: Path,
     output_dir: Path,
 ) -> Path:
     """Write report.html and report.json, and return the page.
 
     Args:
-        report: the scores.
+        report: the scores, and the detections.
         judgements: of boxes, and of masks where there are; of the first one more is shown than of the second.
         index: the data set.
-        results: what was judged.
         image_folder: where its images are; one that cannot be read is left out of the page, which says so.
         output_dir: made if need be.
 
@@ -71,7 +71,7 @@ def write_report(
     """
     document = report.as_json()
     document["analysis"] = {one.task: one.as_json(index) for one in judgements}
-    pictures = "".join(_worst(judgements[0], index, results, image_folder))
+    pictures = "".join(_worst(judgements[0], index, report.found, image_folder))
     page = Template(FRAME.read_text(encoding="utf-8")).substitute(
         _values(report, judgements, pictures or "<p>None: every image is right.</p>")
     )
@@ -98,6 +98,7 @@ def _values(report: Report, judgements: Sequence[Judgement], worst: str) -> Mapp
         "errors": _errors(judgements),
         "against": "".join(map(_against, judgements)) if any(one.other for one in judgements) else "",
         "kinds": _kinds(report, judgements),
+        "below": _BELOW if any(one.other for one in judgements) else "",
         "slices": _slices(first),
         "classes": _classes(first),
         "confusion": "" if confusion is None else _confusion(confusion, len(first.names)),
@@ -153,16 +154,15 @@ def _against(one: Judgement) -> str:
     other, title = one.other, _TITLES[one.task]
     if other is None:
         return f'<p class="note">{title} are not compared: the other run has none.</p>'
-    differs = other.difference
-    interval = f"{signed(differs.low)} to {signed(differs.high)}"
+    overall = other.difference.overall
     verdict = (
-        f"{one.task.capitalize()} AP50 differs by {signed(differs.overall)} points ({interval}: 95 % over the choice "
-        f"of images, for one training each). {other.won:,} images are better by their F1, {other.lost:,} worse."
+        f"{one.task.capitalize()} AP50 differs by {signed(overall.value)} points ({_interval(overall)}: 95 % over the "
+        f"choice of images, for one training each). {other.won:,} images are better by their F1, {other.lost:,} worse."
     )
     ranked = sorted(
         (
             (value, name)
-            for name, value in zip(one.names, differs.per_class, strict=True)
+            for name, value in zip(one.names, other.difference.per_class, strict=True)
             if value is not None
         ),
         key=lambda pair: -abs(pair[0]),
@@ -175,9 +175,14 @@ def _against(one: Judgement) -> str:
     )
 
 
-def _signed_cell(value: float) -> str:
+def _signed_cell(value: float, interval: str = "") -> str:
     kind = "up" if round(value, 1) > 0 else "down" if round(value, 1) < 0 else ""
-    return f'<td class="{kind}">{signed(value)}</td>'
+    below = f"<small>{interval}</small>" if interval else ""
+    return f'<td class="{kind}">{signed(value)}{below}</td>'
+
+
+def _interval(change: Change) -> str:
+    return f"{signed(change.low)} to {signed(change.high)}"
 
 
 def _kinds(report: Report, judgements: Sequence[Judgement]) -> str:
@@ -189,7 +194,7 @@ def _kinds(report: Report, judgements: Sequence[Judgement]) -> str:
         columns += [_counts(one, own), list(map(_number, _aps(own)))]
         if one.other is not None:
             heads.append("less the other run's")
-            columns.append(list(map(_less, _aps(own), _aps(one.other.scores))))
+            columns.append(_less(own, one.other))
     return _table(heads, list(zip(*columns, strict=True)), escaped=True)
 
 
@@ -200,12 +205,21 @@ def _counts(one: Judgement, own: TaskScores) -> list[str]:
 
 def _aps(scores: TaskScores) -> list[float | None]:
     """By size and by crowding."""
-    sizes = (getattr(scores.overall, metric) for metric in _SIZES)
-    return [*sizes, *(group.AP for group in scores.crowding.values())]
+    return [*_sizes(scores), *(group.AP for group in scores.crowding.values())]
 
 
-def _less(own: float | None, other: float | None) -> str:
-    return "<td></td>" if own is None or other is None else _signed_cell(own - other)
+def _sizes(scores: TaskScores) -> list[float | None]:
+    return [getattr(scores.overall, metric) for metric in _SIZES]
+
+
+def _less(own: TaskScores, other: Other) -> list[str]:
+    """Cells of the differences by size, and by crowding with their intervals."""
+    sizes = zip(_sizes(own), _sizes(other.scores), strict=True)
+    cells = ["<td></td>" if a is None or b is None else _signed_cell(a - b) for a, b in sizes]
+    return cells + [
+        "<td></td>" if change is None else _signed_cell(change.value, _interval(change))
+        for change in other.groups.values()
+    ]
 
 
 def _slices(one: Judgement) -> str:

@@ -72,7 +72,7 @@ def score(
         tasks: what to score; `box` needs a `bbox` in every result, `mask` a `segmentation`, and leaves out objects
             without one.
         max_detections: detections per image and category that count, best first (COCO: 100).
-        by_crowding: also of objects that stand alone or close together, which takes nearly as long again.
+        by_crowding: also of objects that stand alone or close together, which takes half as long again.
     """
     return {task: _score_task(index, results, task, max_detections, by_crowding) for task in tasks}
 

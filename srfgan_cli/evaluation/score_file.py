@@ -50,6 +50,7 @@ def evaluate_results(
         left_out=index.left_out,
         tta=tta,
         reference=reference,
+        found=found,
         results=path,
     )
 

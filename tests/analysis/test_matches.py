@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scenes import IMAGES
 
-from srfgan_cli.analysis.against import _Sorted, difference
+from srfgan_cli.analysis.against import crowding_changes, difference, outcomes_at_half
 from srfgan_cli.analysis.curves import class_curves, mean_ap, pooled_curve
 from srfgan_cli.analysis.errors import KINDS, errors
 from srfgan_cli.analysis.matches import match
@@ -14,6 +14,7 @@ from srfgan_cli.analysis.slices import by_crowding, by_image, by_size, confusion
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.rle import encode_mask
 from srfgan_cli.evaluation.coco import score
+from srfgan_cli.evaluation.crowding import CROWDED
 
 TIDE = {
     False: ([7, 55, 4, 26, 44, 22], [2.474585, 24.635030, 0.833726, 1.593546, 5.771241, 7.125962]),
@@ -139,22 +140,36 @@ def test_every_object_is_in_one_slice_and_in_one_row(scene):
     assert curve.recall[at] == pytest.approx(found / len(matches.found))
 
 
+def crowding_of(index, *runs):
+    return [score(index, found, tasks=["box"], by_crowding=True)["box"].crowding for found in runs]
+
+
 def test_a_run_does_not_differ_from_itself_and_drawn_images_count_as_often(scene):
     index, results = scene()
     matches = match(index, results)
-    none = difference(matches, matches, IMAGES)
-    assert (none.overall, none.low, none.high) == (0, 0, 0)
-    # AP50 of weighted images is that of a data set in which they stand so often.
-    assert _Sorted.of(matches).ap50(np.ones(IMAGES)) == pytest.approx(mean_ap(class_curves(matches)))
-    twice = np.zeros(IMAGES)
-    twice[:6] = 2
+    none = difference(matches, matches, IMAGES).overall
+    assert (none.value, none.low, none.high) == (0, 0, 0)
+    (groups,) = crowding_of(index, results)
+    for change in crowding_changes(groups, groups, IMAGES).values():
+        assert (change.value, change.low, change.high) == (0, 0, 0)
+    # AP of drawn images is that of a data set in which they stand so often.
+    drawn = np.random.default_rng(1).integers(IMAGES, size=IMAGES)
+    times = np.bincount(drawn, minlength=IMAGES).astype(np.int32)[None]
+    copies = [(int(image), 1000 + number) for number, image in enumerate(index.image_ids[np.sort(drawn)])]
     document = json.loads(index.path.read_text())
-    kept = [image["id"] for image in document["images"][:6]]
-    document["annotations"] = [one for one in document["annotations"] if one["image_id"] in kept]
+    for key, name in (("images", "id"), ("annotations", "image_id")):
+        document[key] = [
+            one | {name: new} for old, new in copies for one in document[key] if one[name] == old
+        ]
+    for number, one in enumerate(document["annotations"], start=1):
+        one["id"] = number
     index.path.write_text(json.dumps(document))
-    part = match(CocoIndex.load(index.path), [one for one in results if one["image_id"] in kept])
-    halves = mean_ap(class_curves(part))
-    assert _Sorted.of(matches).ap50(twice / 2) == pytest.approx(halves)
+    again = CocoIndex.load(index.path)
+    found = [one | {"image_id": new} for old, new in copies for one in results if one["image_id"] == old]
+    expected = score(again, found, tasks=["box"], by_crowding=True)["box"]
+    assert outcomes_at_half(matches).ap(times) == pytest.approx(expected.overall.AP50)
+    for name, group in groups.items():
+        assert group.outcomes.ap(times) == pytest.approx(expected.crowding[name].AP) != group.AP
 
 
 def test_a_better_run_is_better_by_an_interval_without_zero(scene):
@@ -170,4 +185,40 @@ def test_a_better_run_is_better_by_an_interval_without_zero(scene):
         for row in index.rows(image)
     ]
     differs = difference(match(index, truth), match(index, results), IMAGES)
-    assert 0 < differs.low < differs.overall < differs.high <= 100 and min(differs.per_class) > 0
+    overall = differs.overall
+    assert 0 < overall.low < overall.value < overall.high <= 100 and min(differs.per_class) > 0
+
+
+def test_a_run_that_is_better_on_crowded_objects_is_so_there_and_nowhere_else(scene):
+    index, results = scene()
+    truth = match(index, [])
+    right = [
+        {"image_id": int(index.image_ids[truth.truth_image[row]]), "score": 1.0}
+        | {"category_id": index.categories.ids[truth.truth_label[row]], "bbox": truth.truth_box[row].tolist()}
+        for row in np.flatnonzero(truth.nearest >= CROWDED)
+    ]
+    old, new = crowding_of(index, results, [*right, *results])
+    changes = crowding_changes(new, old, IMAGES)
+    better = changes["crowded"]
+    assert 0 < better.low < better.value == new["crowded"].AP - old["crowded"].AP < better.high <= 100
+    for name in ("alone", "touching"):
+        assert changes[name].low <= 0 <= changes[name].high
+    # More draws, of another generator, give nearly the same.
+    draws = np.random.default_rng(2).multinomial(IMAGES, [1 / IMAGES] * IMAGES, size=2000).astype(np.int32)
+    drawn = new["crowded"].outcomes.ap(draws) - old["crowded"].outcomes.ap(draws)
+    low, high = np.nanpercentile(drawn, (2.5, 97.5))
+    assert (better.low, better.high) == pytest.approx((low, high), abs=0.15 * (high - low))
+
+
+def test_a_group_without_objects_has_no_interval(tmp_path):
+    index, results = few(tmp_path, [CAT, DOG], [(1, CAT[1], 0.9)])
+    none, half = crowding_of(index, [], results)
+    changes = crowding_changes(half, none, 1)
+    assert (changes["alone"].low, changes["alone"].high) == (50, 50)
+    assert changes["touching"] is changes["crowded"] is None
+
+
+def test_without_any_object_nothing_differs(tmp_path):
+    index, results = few(tmp_path, [], [(1, CAT[1], 0.9)])
+    overall = difference(match(index, results), match(index, []), 1).overall
+    assert (overall.value, overall.low, overall.high) == (0, 0, 0)

@@ -60,6 +60,10 @@ def test_the_page_and_its_numbers(srfgan, data, tmp_path):
         name: group["objects"] for name, group in told["crowding"]["box"].items()
     }
     assert None is not theirs["alone"]["AP"] != told["crowding"]["box"]["alone"]["AP"]
+    for name, group in theirs.items():
+        less = told["crowding"]["box"][name]["AP"] - group["AP"]
+        assert group["difference"] == pytest.approx(less, abs=2e-4)
+        assert group["interval"][0] < group["difference"] < group["interval"][1]
     assert box["against"]["scores"]["AP"] < told["box"]["AP"] and "against" not in told["analysis"]["mask"]
     assert len(box["worst_images"]) == 12 and box["worst_images"][0]["missed"] > 0
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")

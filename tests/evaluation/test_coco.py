@@ -235,8 +235,9 @@ def with_groups(truth, results):
     return truth | {"annotations": annotations}, placed
 
 
+@pytest.mark.parametrize("limit", [2, 100])
 @pytest.mark.parametrize(("task", "iou_type"), [("box", "bbox"), ("mask", "segm")])
-def test_crowding_is_scored_as_pycocotools_scores_areas(task, iou_type, index_of):
+def test_crowding_is_scored_as_pycocotools_scores_areas(task, iou_type, limit, index_of):
     truth, results = random_scene(4, images=12)
     placed, found = with_groups(truth, results)
     reference = COCO()
@@ -247,11 +248,13 @@ def test_crowding_is_scored_as_pycocotools_scores_areas(task, iou_type, index_of
         one["area"] = found[one["id"] - 1]["area"]
     evaluator = COCOeval(reference, detections, iou_type)
     evaluator.params.areaRng, evaluator.params.areaRngLbl = [[0, 0], [1, 1], [2, 2]], ["0", "1", "2"]
+    evaluator.params.maxDets = [limit]
     evaluator.evaluate()
     evaluator.accumulate()
     precision = evaluator.eval["precision"][..., -1]
     expected = [100 * part[part > -1].mean() for part in np.moveaxis(precision, -1, 0)]
-    measured = score(index_of(truth), results, tasks=[task], by_crowding=True)[task].crowding
+    scored = score(index_of(truth), results, tasks=[task], max_detections=limit, by_crowding=True)
+    measured = scored[task].crowding
     assert list(measured) == ["alone", "touching", "crowded"]
     assert [group.AP for group in measured.values()] == pytest.approx(expected, abs=1e-9)
     counted = [one["area"] for one in placed["annotations"] if not one["iscrowd"]]
