@@ -29,13 +29,16 @@ def run_to_compare(index: CocoIndex, against: Path | None) -> Run | None:
     return None if against is None else (str(against), read_results_of(index, against))
 
 
-def judge_results(index: CocoIndex, folder: Path, report: Report, other: Run | None) -> Path:
+def judge_results(
+    index: CocoIndex, folder: Path, report: Report, results: list[Result] | None, other: Run | None
+) -> Path:
     """Write report.html and report.json beside the results of an evaluation, and return the page.
 
     Args:
         index: the data set that was scored.
         folder: of its images.
         report: what came out, with its results file and its scores by crowding.
+        results: what is in that file, where it has been read.
         other: of `run_to_compare`.
 
     Raises:
@@ -43,10 +46,12 @@ def judge_results(index: CocoIndex, folder: Path, report: Report, other: Run | N
     """
     assert report.results is not None
     compared = _compared(report.scores, other)
+    if results is None:
+        results = read_results_of(index, report.results)
     judgements = [
         judge(
             index,
-            report.found,
+            results,
             task,
             scores.crowding,
             report.max_detections,
@@ -54,7 +59,7 @@ def judge_results(index: CocoIndex, folder: Path, report: Report, other: Run | N
         )
         for task, scores in report.scores.items()
     ]
-    return write_report(report, judgements, index, folder, report.results.parent)
+    return write_report(report, judgements, index, results, folder, report.results.parent)
 
 
 def _compared(scored: Collection[Task], other: Run | None) -> list[Task]:

@@ -54,15 +54,17 @@ def write_report(
     report: Report,
     judgements: Sequence[Judgement],
     index: CocoIndex,
+    results: Sequence[Result],
     image_folder: Path,
     output_dir: Path,
 ) -> Path:
     """Write report.html and report.json, and return the page.
 
     Args:
-        report: the scores, and the detections.
+        report: the scores.
         judgements: of boxes, and of masks where there are; of the first one more is shown than of the second.
         index: the data set.
+        results: what was judged.
         image_folder: where its images are; one that cannot be read is left out of the page, which says so.
         output_dir: made if need be.
 
@@ -71,7 +73,7 @@ def write_report(
     """
     document = report.as_json()
     document["analysis"] = {one.task: one.as_json(index) for one in judgements}
-    pictures = "".join(_worst(judgements[0], index, report.found, image_folder))
+    pictures = "".join(_worst(judgements[0], index, results, image_folder))
     page = Template(FRAME.read_text(encoding="utf-8")).substitute(
         _values(report, judgements, pictures or "<p>None: every image is right.</p>")
     )

@@ -124,16 +124,18 @@ def evaluate(
     if from_ is not None:
         from srfgan_cli.data.open_index import open_index
         from srfgan_cli.evaluation.reference import reference_of
-        from srfgan_cli.evaluation.score_file import evaluate_results
+        from srfgan_cli.evaluation.score_file import evaluate_results, read_results_of
 
         index, folder = open_index(
             config.data, data_root, split, count_unusable=config.evaluation.count_unusable
         )
         other = _run_to_compare(index, against) if judged else None
         index.report.tell()
+        results = read_results_of(index, from_)
         scored: Scored | None = evaluate_results(
             from_,
             index,
+            results,
             preset=config.name,
             max_detections=config.evaluation.max_detections,
             reference=reference_of(config, split, published=False),
@@ -161,7 +163,7 @@ def evaluate(
         )
         data = open_scored(config, options)
         index, folder = data.index, data.folder
-        other = _run_to_compare(index, against) if judged else None
+        other, results = _run_to_compare(index, against) if judged else None, None
         scored = evaluate_preset(config, chosen, options, data)
     if scored is None:
         return
@@ -170,7 +172,7 @@ def evaluate(
         from srfgan_cli.analysis.judge_results import judge_results
         from srfgan_cli.screen.console import stderr
 
-        stderr.print(f"Report: {judge_results(index, folder, scored, other)}")
+        stderr.print(f"Report: {judge_results(index, folder, scored, results, other)}")
 
 
 def _run_to_compare(index: CocoIndex, against: Path | None) -> Run | None:

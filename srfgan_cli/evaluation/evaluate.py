@@ -109,7 +109,6 @@ def evaluate(
         left_out=index.left_out,
         tta=isinstance(model, MultiScale),
         reference=reference,
-        found=found,
         results=results_path,
     )
 

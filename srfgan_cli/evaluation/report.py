@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from srfgan_cli.evaluation.coco import Task, TaskScores
-from srfgan_cli.evaluation.results import Result
 from srfgan_cli.presets.facts import Row
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
@@ -29,7 +27,6 @@ class Report:
         left_out: ground truth of no area or outside its image, which is not scored here, but is by pycocotools.
         tta: whether the detector saw each image at several scales.
         reference: the paper's row, if the preset has one.
-        found: the detections that were scored.
         results: the results file, if one was written or read.
     """
 
@@ -42,7 +39,6 @@ class Report:
     left_out: int = 0
     tta: bool = False
     reference: Row | None = None
-    found: Sequence[Result] = field(default=(), repr=False)
     results: Path | None = None
 
     def as_json(self, *, per_class: bool = False) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from srfgan.models.errors import InputError
@@ -15,6 +16,7 @@ from srfgan_cli.presets.facts import Row
 def evaluate_results(
     path: Path,
     index: CocoIndex,
+    found: Sequence[Result] | None = None,
     *,
     preset: str,
     split: str | None = None,
@@ -25,14 +27,15 @@ def evaluate_results(
 ) -> Report:
     """Score a results file without a model, as `evaluate` would; masks if it has them.
 
-    `tta` is what the report says of them; `by_crowding` as for `score`.
+    `found` is what is in it, where that has been read; `tta` is what the report says of them; `by_crowding` as for
+    `score`.
 
     Raises:
         InputError: the split has no annotations, or the results do not fit it.
     """
     if not index.annotated:
         raise InputError(f"{index.path}: has no annotations, so results cannot be scored here")
-    found = read_results_of(index, path)
+    found = read_results_of(index, path) if found is None else found
     tasks = tasks_of(
         index, has_boxes=not found or "bbox" in found[0], has_masks="segmentation" in (found or [{}])[0]
     )
@@ -50,7 +53,6 @@ def evaluate_results(
         left_out=index.left_out,
         tta=tta,
         reference=reference,
-        found=found,
         results=path,
     )
 

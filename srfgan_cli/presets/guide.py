@@ -61,7 +61,9 @@ class Guide:
 
 def guide_of(config: Config) -> Guide | None:
     """F of the preset's stages 1 and 2, or that stage 3 starts from; None where no stage needs it."""
-    if config.sources.detector is not None or not any("guide" in needed_sources(config, s) for s in config.stages):
+    if config.sources.detector is not None or not any(
+        "guide" in needed_sources(config, s) for s in config.stages
+    ):
         return None
     name = config.guide
     return Guide(name, load_preset(name) if name in list_presets() else None)

@@ -8,6 +8,7 @@ import pytest
 from scenes import make
 from torchvision.transforms.v2.functional import to_pil_image
 
+from srfgan_cli.data.json_file import read_json
 from srfgan_cli.data.rle import encode_mask
 from srfgan_cli.data.shapes import example_image
 
@@ -103,3 +104,13 @@ def test_bad_input_is_one_message(srfgan, data, tmp_path, content, message):
     done = srfgan(*EVAL, "out/masks.json", "--against", "other.json")
     assert done.code == 2 and message in done.err and "Traceback" not in done.err
     assert not (tmp_path / "out" / "report.html").exists()
+
+
+def test_the_results_are_read_once(srfgan, data, monkeypatch):
+    read = []
+    monkeypatch.setattr(
+        "srfgan_cli.evaluation.results.read_json",
+        lambda path, kind: read.append(path) or read_json(path, kind),
+    )
+    assert srfgan(*EVAL, "out/masks.json", "--report").code == 0
+    assert list(map(str, read)) == ["out/masks.json"]
