@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from srfgan_cli.machine.distributed import World
 from srfgan_cli.presets.config import AdversarialLoss
 
 Maps = dict[str, Tensor]
@@ -63,24 +64,66 @@ TERMS: dict[AdversarialLoss, Terms] = {
 }
 
 
-def as_judge(discriminator: nn.Module, terms: Terms = TERMS["logistic"]) -> Judge:
-    """The discriminator as the generator's judge, whose one forward pass serves D's own step too.
+class Adversary:
+    """The discriminator, by one GAN's losses: the generator's judge, and the learner of its own step.
 
-    D is updated after both steps, so both would compute the same activations. Its batch-norm statistics move once.
+    Args:
+        discriminator: D, on its device.
+        loss: whose; the papers' is the logistic one.
+        world: this process among all.
+
+    Attributes:
+        real_loss: the part of D's step that several processes average gradients after.
     """
 
-    def judge(fake: Sequence[Tensor]) -> Judgement:
+    def __init__(self, discriminator: nn.Module, loss: AdversarialLoss, world: World) -> None:
+        self._discriminator = discriminator
+        self._terms = TERMS[loss]
+        self.real_loss = world.parallel(RealLoss(discriminator, self._terms))
+
+    def judge(self, fake: Sequence[Tensor]) -> Judgement:
+        """What D says of generated maps, in one forward pass that serves D's own step too.
+
+        D is updated after both steps, so both would compute the same activations. Its batch-norm statistics move once.
+        """
+        network = self._discriminator
         inputs = [f.detach().requires_grad_() for f in fake]
         # Of several processes, DDP writes the first one's statistics over all before D's step, whose backward pass
         # goes through this graph too: it gets copies.
-        statistics = {name: buffer.clone() for name, buffer in discriminator.named_buffers()}
-        logits = [functional_call(discriminator, statistics, (f,)) for f in inputs]  # (N, 1, H, W) each
-        for name, buffer in discriminator.named_buffers():
+        statistics = {name: buffer.clone() for name, buffer in network.named_buffers()}
+        logits = [functional_call(network, statistics, (f,)) for f in inputs]  # (N, 1, H, W) each
+        for name, buffer in network.named_buffers():
             buffer.copy_(statistics[name])
-        loss = _total(terms.deceiving(x.float()).mean() for x in logits)
+        loss = _total(self._terms.deceiving(x.float()).mean() for x in logits)
         return Judgement(_ThroughInputs.apply([loss], inputs, *fake), logits)
 
-    return judge
+    def losses(self, logits: Sequence[Tensor], real: Sequence[Tensor]) -> Iterator[dict[str, Tensor]]:
+        """Equation (1): D tells generated features from target ones; gradients reach D alone.
+
+        Two losses, each to be gone back through before the next: D's activations, most of a step's memory, are held of
+        the fake maps or of the real ones, never of both. Several processes average the sum of both gradients after the
+        second.
+
+        Args:
+            logits: of the generated maps, from `judge`.
+            real: target maps.
+        """
+        yield {"loss_d_fake": _total(self._terms.fake(x.float()).mean() for x in logits)}
+        yield self.real_loss(real)
+
+
+class RealLoss(nn.Module):
+    """The part of equation (1) that sees target features."""
+
+    def __init__(self, discriminator: nn.Module, terms: Terms) -> None:
+        super().__init__()
+        self.discriminator = discriminator
+        self.terms = terms
+
+    def forward(self, real: Sequence[Tensor]) -> dict[str, Tensor]:
+        """The sum over levels of the mean loss; the papers' is -log D(real)."""
+        logits = (self.discriminator(r.detach()).float() for r in real)
+        return {"loss_d_real": _total(self.terms.real(x).mean() for x in logits)}
 
 
 class _ThroughInputs(torch.autograd.Function):
@@ -105,38 +148,6 @@ class _ThroughInputs(torch.autograd.Function):
 def content_loss(fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
     """Sum over levels of the mean absolute difference: L_L1 of equation (2). Scalar, float32."""
     return _total(F.l1_loss(f.float(), r.float()) for f, r in zip(fake, real, strict=True))
-
-
-def discriminator_losses(
-    real_loss: nn.Module, logits: Sequence[Tensor], real: Sequence[Tensor], terms: Terms = TERMS["logistic"]
-) -> Iterator[dict[str, Tensor]]:
-    """Equation (1): the discriminator tells generated features from target ones; gradients reach D alone.
-
-    Two losses, each to be gone back through before the next: D's activations, most of a step's memory, are held of the
-    fake maps or of the real ones, never of both. Several processes average the sum of both gradients after the second.
-
-    Args:
-        real_loss: a `RealLoss` of D, which DDP may be around.
-        logits: of the generated maps, from the judge.
-        real: target maps.
-        terms: as of `real_loss`.
-    """
-    yield {"loss_d_fake": _total(terms.fake(x.float()).mean() for x in logits)}
-    yield real_loss(real)
-
-
-class RealLoss(nn.Module):
-    """The part of equation (1) that sees target features."""
-
-    def __init__(self, discriminator: nn.Module, terms: Terms = TERMS["logistic"]) -> None:
-        super().__init__()
-        self.discriminator = discriminator
-        self.terms = terms
-
-    def forward(self, real: Sequence[Tensor]) -> dict[str, Tensor]:
-        """The sum over levels of the mean loss; the papers' is -log D(real)."""
-        logits = (self.discriminator(r.detach()).float() for r in real)
-        return {"loss_d_real": _total(self.terms.real(x).mean() for x in logits)}
 
 
 def paired(fake: Mapping[str, Tensor], real: Mapping[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:

@@ -14,13 +14,10 @@ from srfgan_cli.data.loaders import Batch
 from srfgan_cli.machine.distributed import World
 from srfgan_cli.presets.config import AdversarialConfig, ExtractConfig, Interpolation
 from srfgan_cli.training.adversarial import (
-    TERMS,
+    Adversary,
     Judge,
     Maps,
-    RealLoss,
-    as_judge,
     content_loss,
-    discriminator_losses,
     paired,
     random_windows,
 )
@@ -81,13 +78,12 @@ class ExtractStage:
             name: build_optimizer(module, config.solver) for name, module in self.modules.items()
         }
         self._config = config
-        self._terms = TERMS[config.adversarial.loss]
         self._degradation = degradation
         self._coarsest = max(*config.adversarial.levels, detector.config.coarsest_upsampled)
         losses = ExtractorLosses(detector, config.adversarial, config.pairing)
         self._extractor_losses = world.parallel(losses)
-        self._real_loss = world.parallel(RealLoss(discriminator, self._terms))
-        self.parallel = [self._extractor_losses, self._real_loss]
+        self._adversary = Adversary(discriminator, config.adversarial.loss, world)
+        self.parallel = [self._extractor_losses, self._adversary.real_loss]
 
     def train(self) -> None:
         """M and D in training mode, F in evaluation mode."""
@@ -98,10 +94,9 @@ class ExtractStage:
     def losses(self, batch: Batch) -> Iterator[dict[str, Tensor]]:
         """L_INT of equation (3), then both parts of L_D, equation (1), on the same maps."""
         images, targets, real = self._inputs(batch)
-        judge = as_judge(self.modules["discriminator"], self._terms)
-        losses, logits, target = self._extractor_losses(images, targets, real, judge)
+        losses, logits, target = self._extractor_losses(images, targets, real, self._adversary.judge)
         yield losses
-        yield from discriminator_losses(self._real_loss, logits, target, self._terms)
+        yield from self._adversary.losses(logits, target)
 
     def _inputs(self, batch: Batch) -> tuple[list[Tensor], list[Target], Maps]:
         """M's images and targets, and the maps of F that its own are compared with."""

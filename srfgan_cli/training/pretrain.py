@@ -14,13 +14,10 @@ from srfgan_cli.data.loaders import Batch
 from srfgan_cli.machine.distributed import World
 from srfgan_cli.presets.config import AdversarialConfig, Interpolation, SolverConfig
 from srfgan_cli.training.adversarial import (
-    TERMS,
+    Adversary,
     Judge,
     Maps,
-    RealLoss,
-    as_judge,
     content_loss,
-    discriminator_losses,
     paired,
     random_windows,
 )
@@ -97,12 +94,11 @@ class PretrainStage:
         }
         self.optimizers = {name: build_optimizer(module, solver) for name, module in self.modules.items()}
         self._levels: Sequence[str] = adversarial.levels
-        self._terms = TERMS[adversarial.loss]
         self._degradation = degradation
         weight = None if distillation is None else distillation.weight
         self._generator_losses = world.parallel(GeneratorLosses(generator, adversarial, weight))
-        self._real_loss = world.parallel(RealLoss(discriminator, self._terms))
-        self.parallel = [self._generator_losses, self._real_loss]
+        self._adversary = Adversary(discriminator, adversarial.loss, world)
+        self.parallel = [self._generator_losses, self._adversary.real_loss]
 
     def train(self) -> None:
         """G and D in training mode, F and the generator to learn from in evaluation mode."""
@@ -120,10 +116,9 @@ class PretrainStage:
             require_normalisable(halves, max(self._levels))
             low = guide_maps(self.guide, halves, self._levels)
             taught = None if self.teacher is None else {name: self.teacher(x) for name, x in low.items()}
-        judge = as_judge(self.modules["discriminator"], self._terms)
-        losses, logits, target = self._generator_losses(low, real, judge, taught)
+        losses, logits, target = self._generator_losses(low, real, self._adversary.judge, taught)
         yield losses
-        yield from discriminator_losses(self._real_loss, logits, target, self._terms)
+        yield from self._adversary.losses(logits, target)
 
 
 def guide_maps(guide: Detector, images: list[Tensor], levels: Sequence[str]) -> Maps:

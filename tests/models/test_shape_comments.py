@@ -23,7 +23,8 @@ from srfgan.models.ops import masks
 from srfgan.models.ops.graph_pooling import graph_max_pool, graph_smoothed
 from srfgan.models.upsamplers import UPSAMPLERS
 from srfgan.models.upsamplers.seam import doubled
-from srfgan_cli.training.adversarial import as_judge
+from srfgan_cli.machine.distributed import World
+from srfgan_cli.training.adversarial import Adversary
 
 ROOT = Path(__file__).parents[2]
 FILES = [*ROOT.glob("models/**/*.py"), ROOT / "srfgan_cli" / "training" / "adversarial.py"]
@@ -173,7 +174,9 @@ def everything():
     for paste in (masks._paste_one_by_one, masks._paste_together):
         paste(torch.rand(3, 28, 28), boxes, (64, 96), 0.5)
     shift_mask(2, 3, 7, 3, torch.device("cpu"))
-    as_judge(Discriminator(16, [8], 1))([torch.rand(2, 16, 4, 6)])
+    Adversary(Discriminator(16, [8], 1), "logistic", World(torch.device("cpu"))).judge(
+        [torch.rand(2, 16, 4, 6)]
+    )
 
 
 def test_every_shape_in_a_comment_is_the_tensors():

@@ -10,17 +10,20 @@ from torch.nn import functional as F
 
 from srfgan.models import build_discriminator, build_generator
 from srfgan.models.config import DiscriminatorConfig
+from srfgan_cli.machine.distributed import World
 from srfgan_cli.presets.config import AdversarialConfig
 from srfgan_cli.training.adversarial import (
     TERMS,
-    RealLoss,
-    as_judge,
+    Adversary,
     content_loss,
-    discriminator_losses,
     paired,
     random_windows,
 )
 from srfgan_cli.training.pretrain import GeneratorLosses
+
+
+def adversary(discriminator, loss="logistic"):
+    return Adversary(discriminator, loss, World(torch.device("cpu")))
 
 
 @pytest.fixture
@@ -40,7 +43,7 @@ def maps():
 def test_the_generator_gets_its_adversarial_gradient(networks, maps):
     """The published code computes this term on a detached output, so its gradient is zero (METHOD.md, trap 1)."""
     generator, discriminator = networks
-    losses, _, _ = GeneratorLosses(generator, AdversarialConfig())(*maps, as_judge(discriminator))
+    losses, _, _ = GeneratorLosses(generator, AdversarialConfig())(*maps, adversary(discriminator).judge)
     losses["loss_adversarial"].backward()
     for name, parameter in generator.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
@@ -50,7 +53,7 @@ def test_the_gradient_is_that_of_the_discriminator_itself(networks, maps):
     generator, discriminator = networks
     low, _ = maps
     fake = generator(low["p2"])
-    judgement = as_judge(discriminator)([fake])
+    judgement = adversary(discriminator).judge([fake])
     (judged,) = torch.autograd.grad(3 * judgement.loss, fake, retain_graph=True)
     plain = 3 * F.binary_cross_entropy_with_logits(discriminator(fake), torch.ones(2, 1, 12, 16))
     (expected,) = torch.autograd.grad(plain, fake)
@@ -74,20 +77,20 @@ def test_the_losses_are_the_papers_the_hinge_and_least_squares():
         torch.testing.assert_close(torch.tensor(found[name]), torch.tensor(values).float())
 
 
-@pytest.mark.parametrize("terms", TERMS.values(), ids=TERMS)
-def test_by_each_loss_a_discriminator_learns_to_tell_maps_apart(terms):
+@pytest.mark.parametrize("loss", TERMS)
+def test_by_each_loss_a_discriminator_learns_to_tell_maps_apart(loss):
     torch.manual_seed(0)
     discriminator = build_discriminator(DiscriminatorConfig(widths=[8]), 4)
     maps = torch.randn(2, 4, 8, 8).exp()  # skewed, which batch norms leave
     fake, real = [-maps], [maps]
-    learning, real_loss = torch.optim.Adam(discriminator.parameters(), 0.05), RealLoss(discriminator, terms)
+    learning, learner = torch.optim.Adam(discriminator.parameters(), 0.05), adversary(discriminator, loss)
     apart = []
     for _ in range(125):
-        logits = as_judge(discriminator, terms)(fake).logits
+        logits = learner.judge(fake).logits
         with torch.no_grad():
             apart.append(float(discriminator(real[0]).mean() - logits[0].mean()))
         learning.zero_grad()
-        for part in discriminator_losses(real_loss, logits, real, terms):
+        for part in learner.losses(logits, real):
             sum(part.values()).backward()
         learning.step()
     assert apart[-1] > 0.1 > apart[0]
@@ -95,7 +98,9 @@ def test_by_each_loss_a_discriminator_learns_to_tell_maps_apart(terms):
 
 def test_the_generators_step_leaves_the_discriminators_weights_alone(networks, maps):
     generator, discriminator = networks
-    losses, _, _ = GeneratorLosses(generator, AdversarialConfig(weight=1.0))(*maps, as_judge(discriminator))
+    losses, _, _ = GeneratorLosses(generator, AdversarialConfig(weight=1.0))(
+        *maps, adversary(discriminator).judge
+    )
     sum(losses.values()).backward()
     assert all(parameter.grad is None for parameter in discriminator.parameters())
 
@@ -106,10 +111,12 @@ def test_the_discriminators_step_takes_the_judges_pass_and_leaves_the_generator_
     alone = copy.deepcopy(discriminator)
     calls = []
     discriminator.register_forward_hook(lambda *_: calls.append(1))
-    losses, logits, real = GeneratorLosses(generator, AdversarialConfig())(*maps, as_judge(discriminator))
+    losses, logits, real = GeneratorLosses(generator, AdversarialConfig())(
+        *maps, adversary(discriminator).judge
+    )
     sum(losses.values()).backward()
     before = {name: parameter.grad.clone() for name, parameter in generator.named_parameters()}
-    for part in discriminator_losses(RealLoss(discriminator), logits, real):
+    for part in adversary(discriminator).losses(logits, real):
         sum(part.values()).backward()
     assert len(calls) == len(maps[1]) * 2
     for name, parameter in generator.named_parameters():
@@ -138,10 +145,12 @@ def test_activations_of_the_fake_maps_are_gone_when_the_real_ones_are_judged(net
     with torch.autograd.graph.saved_tensors_hooks(
         lambda tensor: alive.add(kept := Kept(tensor)) or kept, lambda kept: kept.tensor
     ):
-        losses, logits, real = GeneratorLosses(generator, AdversarialConfig())(*maps, as_judge(discriminator))
+        losses, logits, real = GeneratorLosses(generator, AdversarialConfig())(
+            *maps, adversary(discriminator).judge
+        )
         sum(losses.values()).backward()
         del losses
-        parts = discriminator_losses(RealLoss(discriminator), logits, real)
+        parts = adversary(discriminator).losses(logits, real)
         fake = next(parts)
         assert alive
         sum(fake.values()).backward()
@@ -157,8 +166,8 @@ def test_values_are_the_equations(networks, maps):
     expected = sum(float(r.abs().mean()) for r in real.values())
     assert math.isclose(float(content_loss(fake, list(real.values()))), expected, rel_tol=1e-6)
     discriminator.eval()
-    logits = as_judge(discriminator)(fake).logits
-    parts = discriminator_losses(RealLoss(discriminator), logits, list(real.values()))
+    logits = adversary(discriminator).judge(fake).logits
+    parts = adversary(discriminator).losses(logits, list(real.values()))
     losses = {name: loss for part in parts for name, loss in part.items()}
     on_real = sum(-torch.log(torch.sigmoid(discriminator(r))).mean() for r in real.values())
     on_fake = sum(-torch.log(1 - torch.sigmoid(discriminator(f))).mean() for f in fake)
@@ -200,7 +209,7 @@ def test_windows_are_the_same_of_fake_and_real_and_follow_the_random_stream():
 def test_with_windows_l1_stays_whole_and_a_large_window_changes_nothing(networks, maps, side):
     generator, discriminator = networks
     discriminator.eval(), generator.eval()
-    judge = as_judge(discriminator)
+    judge = adversary(discriminator).judge
     whole, logits, target = GeneratorLosses(generator, AdversarialConfig())(*maps, judge)
     config = AdversarialConfig(window=side)
     losses, cut_logits, cut_real = GeneratorLosses(generator, config)(*maps, judge)
@@ -223,10 +232,10 @@ def test_distillation_compares_with_a_trained_generators_maps(networks, maps):
     generator, discriminator = networks
     low, real = maps
     taught = {level: torch.zeros_like(x) for level, x in real.items()}
-    plain, _, _ = GeneratorLosses(generator, AdversarialConfig())(low, real, as_judge(discriminator))
+    plain, _, _ = GeneratorLosses(generator, AdversarialConfig())(low, real, adversary(discriminator).judge)
     assert set(plain) == {"loss_content", "loss_adversarial"}
     losses, _, _ = GeneratorLosses(generator, AdversarialConfig(), 0.5)(
-        low, real, as_judge(discriminator), taught
+        low, real, adversary(discriminator).judge, taught
     )
     expected = 0.5 * sum(generator(x).abs().mean() for x in low.values())
     torch.testing.assert_close(losses["loss_distill"], expected)

@@ -25,7 +25,7 @@ from srfgan_cli.presets.config import (
     FeatureEnhancementConfig,
     FinetuneConfig,
 )
-from srfgan_cli.training.adversarial import RealLoss
+from srfgan_cli.training.adversarial import TERMS, RealLoss
 from srfgan_cli.training.class_weights import weigh_classes
 from srfgan_cli.training.engine import Hooks, Trainer
 from srfgan_cli.training.extract import ExtractorLosses, ExtractStage, halve_map
@@ -324,7 +324,7 @@ def test_sync_bn_replaces_the_trained_networks_batch_norms_and_no_others(device,
     ]
     assert frozen > 0 and any("mask" in n for n in norms) and any("upsample" in n for n in norms)
 
-    losses = [ExtractorLosses(detector, AdversarialConfig(), "same"), RealLoss(d)]
+    losses = [ExtractorLosses(detector, AdversarialConfig(), "same"), RealLoss(d, TERMS["logistic"])]
     for module in losses:
         World(torch.device(device), size=2, sync_bn=True).parallel(module)
     kind = nn.SyncBatchNorm if synchronised else nn.BatchNorm2d
