@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from srfgan.models import build_detector, build_discriminator, build_generator
 from srfgan.models.detector import Detector
 from srfgan.models.instance_masks import Polygons
 from srfgan.models.structures import Target
@@ -19,11 +18,8 @@ from srfgan_cli.machine.precision import float32_products
 from srfgan_cli.presets import load_preset
 from srfgan_cli.presets.config import Config, SolverConfig
 from srfgan_cli.training.compilation import compile_networks
-from srfgan_cli.training.engine import Hooks, Trainer
-from srfgan_cli.training.extract import ExtractStage
-from srfgan_cli.training.finetune import FinetuneStage
-from srfgan_cli.training.pretrain import PretrainStage
-from srfgan_cli.training.stage import Stage
+from srfgan_cli.training.engine import Trainer
+from srfgan_cli.training.fresh import fresh_stage, standing_trainer
 
 CLASSES = 3
 Item = tuple[str, object]
@@ -107,40 +103,25 @@ def trainer(
     solver = SolverConfig(
         iterations=1000, lr=1e-4, milestones=[900], warmup_iterations=0, precision=precision
     )
+    recipe = getattr(config, stage).model_copy(update={"solver": solver})
+    world = world or World(machine.device)
     torch.manual_seed(0)
-    built = _stage(config, stage, solver, world or World(machine.device))
+    built = fresh_stage(config.model_copy(update={stage: recipe}), stage, world)
+    if stage != "finetune":
+        _normalise(built.guide)
     if compiled:
         compile_networks(built, machine.device)
-    built.train()
-    return Trainer(
-        built, solver, world or World(machine.device), iter(lambda: given, None), Hooks(save=lambda _: None)
-    )
+    return standing_trainer(built, solver, world, given)
 
 
-def _stage(config: Config, stage: str, solver: SolverConfig, world: World) -> Stage:
-    channels = config.model.neck.channels
-    if stage == "finetune":
-        return FinetuneStage(
-            build_detector(config.model), config.finetune.model_copy(update={"solver": solver}), world
-        )
-    judge = build_discriminator(config.discriminator, channels)
-    guide = _normalised(build_detector(config.model))
-    if stage == "extract":
-        recipe = config.extract.model_copy(update={"solver": solver})
-        return ExtractStage(guide, build_detector(config.model), judge, recipe, "bilinear", world)
-    networks = (guide, build_generator(config.model.neck.upsampler, channels), judge)
-    return PretrainStage(*networks, config.pretrain.adversarial, "bilinear", solver, world)
-
-
-def _normalised(guide: Detector) -> Detector:
-    """`guide` with batch norms that have seen an image: as they begin, features grow beyond what fp16 holds."""
+def _normalise(guide: Detector) -> None:
+    """Show an image to its batch norms: as they begin, features grow beyond what fp16 holds."""
     norms = [m for m in guide.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum = 1.0
     if norms:
         with torch.no_grad():
             guide.train().pyramid(guide.preprocess(images(1, (128, 160)))[0])
-    return guide
 
 
 def steps(given: Trainer, count: int) -> list[dict[str, float]]:

@@ -18,7 +18,7 @@ from torch.optim import AdamW, Optimizer
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from srfgan.models import build_detector, build_discriminator, build_generator
+from srfgan.models import build_detector
 from srfgan.models.count import NothingIsDropped
 from srfgan.models.instance_masks import Polygons
 from srfgan.models.structures import Target
@@ -26,12 +26,9 @@ from srfgan_cli.data.loaders import Batch
 from srfgan_cli.machine.distributed import World
 from srfgan_cli.machine.precision import autocast
 from srfgan_cli.presets.config import Config, Precision, SolverConfig, StageName
-from srfgan_cli.training.engine import Hooks, Trainer
-from srfgan_cli.training.extract import ExtractStage
-from srfgan_cli.training.finetune import FinetuneStage
-from srfgan_cli.training.pretrain import Distillation, PretrainStage
+from srfgan_cli.training.engine import Trainer
+from srfgan_cli.training.fresh import fresh_stage, standing_trainer
 from srfgan_cli.training.recomputation import recompute_activations
-from srfgan_cli.training.stage import Stage
 
 GIB = 2**30
 PRECISIONS: tuple[Precision, ...] = ("tf32", "bf16")
@@ -208,38 +205,19 @@ def _stand_still(optimizer: Optimizer) -> None:
 def _trainer(
     config: Config, stage: StageName, precision: Precision, window: int | None, batch: Batch
 ) -> Trainer:
-    own: SolverConfig = getattr(config, stage).solver
+    recipe = getattr(config, stage)
     # A loss scaler's own part is a few numbers, and what it decides is by values.
-    solver = own.model_copy(update={"precision": precision, "accumulate": 1})
+    solver: SolverConfig = recipe.solver.model_copy(update={"precision": precision, "accumulate": 1})
+    changes: dict[str, Any] = {"solver": solver}
+    if stage != "finetune":
+        changes["adversarial"] = recipe.adversarial.model_copy(update={"window": window})
     world = World(_META)
-    made = _stage(config, stage, solver, window, world)
+    made = fresh_stage(config.model_copy(update={stage: recipe.model_copy(update=changes)}), stage, world)
     if solver.recompute:
         recompute_activations(made)
-    made.train()
     for optimizer in made.optimizers.values():
         _stand_still(optimizer)
-    return Trainer(made, solver, world, iter(lambda: batch, None), Hooks(save=lambda _: None))
-
-
-def _stage(config: Config, stage: StageName, solver: SolverConfig, window: int | None, world: World) -> Stage:
-    channels, neck = config.model.neck.channels, config.model.neck
-    if stage == "finetune":
-        return FinetuneStage(build_detector(config.model), config.finetune, world)
-    guide, judge = build_detector(config.model), build_discriminator(config.discriminator, channels)
-    if stage == "extract":
-        adversarial = config.extract.adversarial.model_copy(update={"window": window})
-        recipe = config.extract.model_copy(update={"adversarial": adversarial, "solver": solver})
-        return ExtractStage(
-            guide, build_detector(config.model), judge, recipe, config.data.degradation, world
-        )
-    generator = build_generator(neck.upsampler, channels, neck.generator)
-    distill = config.pretrain.distill
-    # The teacher is known when it is given; it is most likely of the paper's size.
-    taught = (
-        None if distill is None else Distillation(build_generator(neck.upsampler, channels), distill.weight)
-    )
-    adversarial = config.pretrain.adversarial.model_copy(update={"window": window})
-    return PretrainStage(guide, generator, judge, adversarial, config.data.degradation, solver, world, taught)
+    return standing_trainer(made, solver, world, batch)
 
 
 def _batch(config: Config, size: tuple[int, int], count: int) -> Batch:
