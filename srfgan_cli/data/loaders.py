@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -17,7 +18,6 @@ from srfgan.models.errors import InputError
 from srfgan.models.structures import Target
 from srfgan_cli.data.dataset import DetectionDataset, Request, Sample
 from srfgan_cli.data.mixed import MixedBatches, MixedDataset
-from srfgan_cli.data.repeats import repeat_factors
 from srfgan_cli.data.sampler import EvaluationBatches, TrainingBatches
 
 _LOOK = 2.0
@@ -110,7 +110,7 @@ def build_train_loader(
     *,
     batch_size: int,
     pseudo: tuple[DetectionDataset, int] | None = None,
-    repeat_threshold: float | None = None,
+    repeats: np.ndarray | None = None,
     group_factor: int = 0,
     accumulate: int = 1,
     rank: int = 0,
@@ -126,7 +126,7 @@ def build_train_loader(
         dataset: what to read.
         batch_size: images per optimizer step over all processes and accumulation steps.
         pseudo: a second data set and its images per step, which every micro-batch has its share of.
-        repeat_threshold: images of `dataset` with rare classes come again (`repeat_factors`).
+        repeats: how often each image of `dataset` comes in an epoch (`repeat_factors`); None: once.
         group_factor: how finely batches are of one aspect ratio (`aspect_groups`).
         accumulate: micro-batches per optimizer step.
         rank, world_size: this process among all.
@@ -138,7 +138,6 @@ def build_train_loader(
     Raises:
         InputError: the batch cannot be divided evenly; while iterating, an image cannot be used.
     """
-    repeats = None if repeat_threshold is None else repeat_factors(dataset, repeat_threshold)
     batches = [
         TrainingBatches(
             part.sizes.numpy(),

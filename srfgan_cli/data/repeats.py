@@ -25,11 +25,10 @@ def repeat_factors(dataset: DetectionDataset, threshold: float) -> np.ndarray:
     return factors
 
 
-def told(dataset: DetectionDataset, threshold: float) -> str:
-    """One sentence of what that does to an epoch."""
-    factors = repeat_factors(dataset, threshold)
+def told(factors: np.ndarray, threshold: float) -> str:
+    """One sentence of what they, of this threshold, do to an epoch."""
     return (
-        f"Repeat factors (data.repeat_threshold {threshold:g}): {int((factors > 1).sum())} of {len(dataset)} images "
+        f"Repeat factors (data.repeat_threshold {threshold:g}): {int((factors > 1).sum())} of {len(factors)} images "
         f"come again, up to {factors.max():.2f} times; an epoch is {factors.sum():.0f} images on average, "
         f"{factors.mean():.2f} times as long."
     )

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -17,7 +18,7 @@ from srfgan_cli.data.categories import CategoryMap, few
 from srfgan_cli.data.dataset import DetectionDataset
 from srfgan_cli.data.loaders import Batch, build_train_loader
 from srfgan_cli.data.open import check_same_categories, open_split
-from srfgan_cli.data.repeats import told
+from srfgan_cli.data.repeats import repeat_factors, told
 from srfgan_cli.evaluation.evaluate import evaluate
 from srfgan_cli.evaluation.report import Report
 from srfgan_cli.evaluation.table import report_table
@@ -51,11 +52,13 @@ class Splits:
         train: what it trains on.
         val: what it is scored on; None where the stage has no detector.
         pseudo: pseudo-labelled images to train on as well, if any.
+        repeats: how often each training image comes in an epoch (`repeat_factors`); None: once.
     """
 
     train: DetectionDataset
     val: DetectionDataset | None
     pseudo: DetectionDataset | None = None
+    repeats: np.ndarray | None = None
 
 
 def train_stage(plan: Plan, devices: Devices, watch: Watch | None = None) -> Report | None:
@@ -151,11 +154,16 @@ def _open_data(plan: Plan, world: World) -> Splits:
         check_same_categories(train, val)
     if world.is_main:
         world.barrier()
-        _describe(train, val, config.data.repeat_threshold)
-    return Splits(train, val, open_pseudo_labels(plan, train, world))
+        _describe(train, val)
+    repeats, threshold = None, config.data.repeat_threshold
+    if threshold is not None:
+        repeats = repeat_factors(train, threshold)
+        if world.is_main:
+            stderr.print(told(repeats, threshold))
+    return Splits(train, val, open_pseudo_labels(plan, train, world), repeats)
 
 
-def _describe(train: DetectionDataset, val: DetectionDataset | None, repeat_threshold: float | None) -> None:
+def _describe(train: DetectionDataset, val: DetectionDataset | None) -> None:
     for split in (train, val):
         if split is not None:
             split.index.report.tell()
@@ -166,8 +174,6 @@ def _describe(train: DetectionDataset, val: DetectionDataset | None, repeat_thre
         )
     names = ", ".join(train.categories.names[:8]) + (", ..." if len(train.categories) > 8 else "")
     stderr.print(f"{len(train)} training images, {len(train.categories)} categories: {names}", soft_wrap=True)
-    if repeat_threshold is not None:
-        stderr.print(told(train, repeat_threshold))
 
 
 def _run(plan: Plan, stage: Stage, splits: Splits, world: World, watch: Watch) -> Report | None:
@@ -264,7 +270,7 @@ def _batches(plan: Plan, splits: Splits, world: World, state: dict[str, Any] | N
         splits.train,
         batch_size=labelled,
         pseudo=pseudo,
-        repeat_threshold=plan.config.data.repeat_threshold,
+        repeats=splits.repeats,
         group_factor=plan.config.data.aspect_ratio_group_factor,
         accumulate=solver.accumulate,
         rank=world.rank,

@@ -11,6 +11,7 @@ from torchvision.transforms.v2.functional import to_pil_image
 from srfgan.models.structures import Target
 from srfgan_cli.data.dataset import DetectionDataset
 from srfgan_cli.data.loaders import Loader, build_test_loader, build_train_loader
+from srfgan_cli.data.repeats import repeat_factors
 from srfgan_cli.presets.config import Config
 from srfgan_cli.visualization.detections import draw
 from srfgan_cli.visualization.truth import as_detections
@@ -35,10 +36,11 @@ def contact_sheet(dataset: DetectionDataset, config: Config, *, training: bool, 
         InputError: an image cannot be read.
     """
     if training:
+        threshold = config.data.repeat_threshold
         loader = build_train_loader(
             dataset,
             batch_size=1,
-            repeat_threshold=config.data.repeat_threshold,
+            repeats=None if threshold is None else repeat_factors(dataset, threshold),
             group_factor=config.data.aspect_ratio_group_factor,
             seed=config.seed,
         )

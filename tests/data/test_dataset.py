@@ -61,7 +61,7 @@ def test_an_image_repeats_as_its_rarest_class_does(tiny, make_box, make_image):
     assert dataset.image_ids == [1, 2, 5, 7, 9]
     np.testing.assert_allclose(repeat_factors(dataset, 0.8), [2, 1, 1, 1, 1])
     np.testing.assert_allclose(repeat_factors(dataset, 1.0), [5**0.5] + [1.25**0.5] * 4)
-    assert "an epoch is 6 images on average, 1.20 times as long" in told(dataset, 0.8)
+    assert "an epoch is 6 images on average, 1.20 times as long" in told(repeat_factors(dataset, 0.8), 0.8)
 
 
 def test_samples_at_the_test_size(tiny, make_box):
