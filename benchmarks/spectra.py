@@ -20,12 +20,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from named_upsampling import named_upsampling
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from srfgan.models.factory import build_upsampler
-from srfgan.models.weights.generator import load_generator
 from srfgan_cli.data.images import list_images, read_image
 from srfgan_cli.prediction.load import load_detector
 from srfgan_cli.training.pairs import halve
@@ -110,10 +109,10 @@ def main() -> None:
     predictor = load_detector(given.guide, device=given.device)
     guide = predictor.model
     channels = guide.config.neck.channels
-    made = {name: build_upsampler(name, channels) for name in ("nn", "bilinear")}
-    for pair in given.generator:
-        name, _, path = pair.partition("=")
-        made[name] = load_generator(Path(path), channels)[1].eval().to(given.device)
+    named = ("nn", "bilinear", *given.generator)
+    made = {
+        name: module.to(given.device) for name, module in (named_upsampling(one, channels) for one in named)
+    }
     found: dict[str, list] = {}
     for path in list_images(given.images)[: given.count]:
         image = read_image(path)

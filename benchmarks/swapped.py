@@ -11,12 +11,10 @@ import json
 from pathlib import Path
 
 import torch
+from named_upsampling import named_upsampling
 from rich.console import Console
 from rich.table import Table
-from torch import nn
 
-from srfgan.models.factory import build_upsampler
-from srfgan.models.weights.generator import load_generator
 from srfgan_cli.data.open import open_split
 from srfgan_cli.evaluation.evaluate import evaluate
 from srfgan_cli.machine.devices import parse_devices
@@ -24,15 +22,6 @@ from srfgan_cli.machine.distributed import open_world
 from srfgan_cli.runs.trained import config_of, load_trained, weights_of
 
 SHOWN = ("AP", "AP50", "AP75", "APs", "APm", "APl")
-
-
-def upsampler(given: str, channels: int) -> tuple[str, nn.Module]:
-    """A name of `build_upsampler`'s without weights, or NAME=FILE of a generator."""
-    name, _, file = given.partition("=")
-    made = load_generator(Path(file), channels)[1] if file else build_upsampler(name, channels)
-    if not file and any(True for _ in made.parameters()):
-        raise SystemExit(f"{name} has weights: name the file that has them, as {name}=FILE")
-    return name, made
 
 
 def main() -> None:
@@ -47,12 +36,12 @@ def main() -> None:
     config = config_of(given.weights, None, [])
     detector = load_trained(config, weights_of(config, given.weights)).detector
     made = {"own": detector.neck.upsample}
-    made |= dict(upsampler(one, config.model.neck.channels) for one in given.others)
+    made |= dict(named_upsampling(one, config.model.neck.channels) for one in given.others)
     dataset = open_split(config.data, given.data_root, "val", training=False, masks=config.model.has_masks)
     scores = {}
     with open_world(parse_devices(given.device)) as world:
         for name, module in made.items():
-            detector.neck.upsample = module.eval()
+            detector.neck.upsample = module
             detector.to(world.device)
             with torch.inference_mode():
                 report = evaluate(detector, dataset, preset=name, world=world)

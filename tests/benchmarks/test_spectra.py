@@ -1,6 +1,6 @@
 """What `benchmarks/spectra.py` measures of a map: its power by frequency, and a grid of period two."""
 
-import importlib.util
+import runpy
 from pathlib import Path
 
 import pytest
@@ -11,10 +11,9 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "spectra.py"
 
 @pytest.fixture(scope="module")
 def spectrum():
-    spec = importlib.util.spec_from_file_location("spectra", SCRIPT)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    return script.spectrum
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(SCRIPT.parent)
+        return runpy.run_path(str(SCRIPT))["spectrum"]
 
 
 def test_noise_has_all_frequencies_alike_and_a_wave_its_own(spectrum):
