@@ -27,6 +27,7 @@ from srfgan_cli.analysis.slices import ImageScore
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.images import read_image
 from srfgan_cli.data.rle import with_bytes
+from srfgan_cli.data.tally import count_by_size
 from srfgan_cli.evaluation.coco import Task, TaskScores
 from srfgan_cli.evaluation.crowding import GROUPS
 from srfgan_cli.evaluation.report import METRICS, Report
@@ -201,7 +202,7 @@ def _kinds(report: Report, judgements: Sequence[Judgement]) -> str:
 
 
 def _counts(one: Judgement, own: TaskScores) -> list[str]:
-    sizes = np.histogram(np.sqrt(one.matches.truth_area), (0, 32, 96, np.inf))[0]
+    sizes = count_by_size(one.matches.truth_area).values()
     return [f"{count:,}" for count in (*sizes, *(group.objects for group in own.crowding.values()))]
 
 

@@ -9,7 +9,7 @@ from srfgan_cli.data.overview import ClassCount, Overview
 from srfgan_cli.data.records import Records
 
 _MOST_FOUND = 100  # COCO's limit of detections per image
-_SMALL, _LARGE = 32**2, 96**2  # COCO's, in pixels
+_SIZES = (0, 32**2, 96**2, np.inf)  # COCO's, in pixels
 
 
 def tally(records: Records, checked: Checked) -> Overview:
@@ -23,7 +23,6 @@ def tally(records: Records, checked: Checked) -> Overview:
     images_of = np.bincount(seen[:, 0], minlength=count)
     corners = checked.boxes[objects]
     areas = (corners[:, 2:] - corners[:, :2]).prod(axis=1)
-    small, large = int((areas < _SMALL).sum()), int((areas >= _LARGE).sum())
     categories = zip(records.categories.ids, records.categories.names, per_class, images_of, strict=True)
     classes = [ClassCount(id_, name, int(n), int(images)) for id_, name, n, images in categories]
     return Overview(
@@ -33,11 +32,16 @@ def tally(records: Records, checked: Checked) -> Overview:
         masks=int((objects & checked.masks.has_mask).sum()),
         crowds=int((checked.keep & records.crowd).sum()),
         image_sizes=_image_sizes(records.sizes),
-        boxes={"small": small, "medium": len(areas) - small - large, "large": large},
+        boxes=count_by_size(areas),
         per_image={"median": int(np.median(per_image)), "most": int(per_image.max())},
         crowded=int((per_image > _MOST_FOUND).sum()),
         classes=tuple(sorted(classes, key=lambda entry: -entry.objects)),
     )
+
+
+def count_by_size(areas: np.ndarray) -> dict[str, int]:
+    """How many objects of areas (G,) in pixels are `small`, `medium` and `large` to COCO."""
+    return dict(zip(("small", "medium", "large"), np.histogram(areas, _SIZES)[0].tolist(), strict=True))
 
 
 def _image_sizes(sizes: np.ndarray) -> dict[str, str]:
