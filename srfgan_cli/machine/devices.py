@@ -40,7 +40,9 @@ class Devices:
         """
         if self.kind == "cuda":
             return f"{self.count} x {torch.cuda.get_device_name(self.device())}"
-        return f"CPU, {self.count} process(es) of {threads or torch.get_num_threads()} threads"
+        threads = threads or torch.get_num_threads()
+        processes = "1 process" if self.count == 1 else f"{self.count} processes"
+        return f"CPU, {processes} of {threads} {'thread' if threads == 1 else 'threads'}"
 
     def device(self, local_rank: int = 0) -> torch.device:
         """The device of one of this node's processes."""

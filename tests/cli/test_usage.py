@@ -199,3 +199,8 @@ def test_what_devices_means(text, gpus, devices, monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
     chosen = parse_devices(text)
     assert [str(chosen.device(rank)) for rank in range(chosen.count)] == devices
+
+
+def test_devices_are_described_in_the_singular_and_the_plural():
+    assert parse_devices("cpu").described(1) == "CPU, 1 process of 1 thread"
+    assert parse_devices("cpu:2").described(4) == "CPU, 2 processes of 4 threads"

@@ -15,7 +15,7 @@ from srfgan_cli.reproduction.places import write_plan
 from srfgan_cli.reproduction.rows import table_rows
 from srfgan_cli.reproduction.run_jobs import job_folders
 
-GPU, CPU = "1 x a GPU", "CPU, 1 process(es) of 2 threads"
+GPU, CPU = "1 x a GPU", "CPU, 1 process of 2 threads"
 SCORES = {
     "table5_nn": (30.0, 32.0, 31.0),
     "table5_srf": (33.0, 34.5, 34.5),
