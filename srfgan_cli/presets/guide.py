@@ -9,8 +9,8 @@ from typing import Any
 from srfgan_cli.presets.config import Config
 from srfgan_cli.presets.describe import recipe, train_images
 from srfgan_cli.presets.facts import Row
+from srfgan_cli.presets.graph import needed_sources
 from srfgan_cli.presets.library import list_presets, load_preset
-from srfgan_cli.runs.graph import needed_sources
 
 LONGER = "_3x"
 """What the name of a preset with detectron2's longer schedule adds to that of the shorter one."""

@@ -16,10 +16,10 @@ from typing import Any, Literal
 from srfgan.models.errors import InputError
 from srfgan_cli.presets import load_preset
 from srfgan_cli.presets.config import Config, SolverConfig
+from srfgan_cli.presets.graph import needed_sources, source_presets
 from srfgan_cli.presets.tables import Entry
 from srfgan_cli.reproduction.identity import scoring, what_decides
 from srfgan_cli.reproduction.rows import AS_MANY_IMAGES
-from srfgan_cli.runs.graph import needed_sources, source_presets
 from srfgan_cli.runs.plan import check_schedule
 
 Began = Callable[[str], Config | None]

@@ -11,10 +11,10 @@ from srfgan.models.upsamplers import GENERATORS
 from srfgan_cli.downloads.hub import is_on_hub
 from srfgan_cli.machine.launcher import is_worker
 from srfgan_cli.presets.config import Config, DistillConfig, SelfTrainingConfig, SolverConfig
+from srfgan_cli.presets.graph import SourceName, needed_sources, source_presets
 from srfgan_cli.presets.library import dump_yaml, load_preset
 from srfgan_cli.runs.folder import Run
 from srfgan_cli.runs.given import weight_file
-from srfgan_cli.runs.graph import SourceName, needed_sources, source_presets
 from srfgan_cli.runs.published import PUBLISHED, published_file
 from srfgan_cli.runs.trackers import require_trackers
 from srfgan_cli.screen.console import print_json, stderr, stdout, styled
