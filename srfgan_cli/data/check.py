@@ -21,6 +21,7 @@ from srfgan_cli.data.segmentations import Segmentations
 Kind = tuple[str, Fate, np.ndarray]
 """What is wrong, what happens, and where: bool over the images or annotations."""
 
+_AT_ONCE = 8192
 _SLACK = 1.0  # pixels that a box may leave the image by rounding before it is worth a line
 _THINNEST = 1e-3  # pixels; float32, in which training has them, leaves nothing of thinner boxes
 _MOST_PIXELS = 2**31  # run lengths, and the evaluator's, are 32-bit numbers
@@ -69,13 +70,12 @@ def check_records(records: Records, files: Sequence[Kind] = (), *, count_unusabl
     known = image_rows >= 0
     sizes = np.where(known[:, None], records.sizes[image_rows.clip(min=0)], np.iinfo(np.int32).max)
     labels = records.categories.labels(records.annotation_categories)
-    boxes, box_kinds = _box_kinds(records.boxes, sizes, nowhere)
+    boxes, truth, box_kinds = _boxes(records.boxes, sizes, nowhere)
     blank = records.segmentations.blank_runs()
     masks, mask_kinds = _mask_kinds(records.segmentations, known, sizes, blank, count_unusable)
-    truth = _truth_boxes(records.boxes, boxes, sizes)
     areas, odd_areas = _areas(records, truth)
     kinds: list[Kind] = [
-        ("duplicate annotation id", "stops", _repeated(records.annotation_ids)),
+        ("duplicate annotation id", "stops", _repeated(records.annotation_ids, records.places)),
         ("unknown category id", "stops", labels < 0),
         ("unknown image id", "dropped", ~known),
         *box_kinds,
@@ -92,7 +92,8 @@ def check_records(records: Records, files: Sequence[Kind] = (), *, count_unusabl
         _problem(*kind, lambda row: describe_image(records, row)) for kind in _image_kinds(records, files)
     ]
     problems += [
-        _problem(*kind, lambda row: _describe_annotation(records, image_rows, row)) for kind in kinds
+        _problem(*kind, lambda row: _describe_annotation(records, image_rows, row), records.places)
+        for kind in kinds
     ]
     report = Report(
         records.path, len(records.image_ids), len(records.annotation_ids), (), layout=records.layout
@@ -150,6 +151,19 @@ _NO_AREA = "box of zero or negative size"
 _NOWHERE = (_NO_AREA, _OUTSIDE[0])
 
 
+def _boxes(xywh: np.ndarray, sizes: np.ndarray, nowhere: Fate) -> tuple[np.ndarray, np.ndarray, list[Kind]]:
+    """`_box_kinds` and `_truth_boxes`, of some thousands at a time: what they compute stays in a processor's cache."""
+    parts = [slice(start, start + _AT_ONCE) for start in range(0, max(len(xywh), 1), _AT_ONCE)]
+    found = [_box_kinds(xywh[part], sizes[part], nowhere) for part in parts]
+    clipped = [boxes for boxes, _ in found]
+    truth = [_truth_boxes(xywh[part], boxes, sizes[part]) for part, boxes in zip(parts, clipped, strict=True)]
+    kinds = [
+        (each[0][0], each[0][1], np.concatenate([where for _, _, where in each]))
+        for each in zip(*(kinds for _, kinds in found), strict=True)
+    ]
+    return np.concatenate(clipped), np.concatenate(truth), kinds
+
+
 def _box_kinds(xywh: np.ndarray, sizes: np.ndarray, nowhere: Fate) -> tuple[np.ndarray, list[Kind]]:
     """Boxes as xyxy clipped to their images, and what was wrong with them; `nowhere` befalls those without any area."""
     finite = np.isfinite(xywh).all(axis=1)
@@ -194,17 +208,25 @@ def _rows_of(wanted: np.ndarray, ids: np.ndarray) -> np.ndarray:
     return np.where(ids[rows] == wanted, rows, -1)
 
 
-def _repeated(ids: np.ndarray) -> np.ndarray:
-    """Whether an id was there before; (N,) bool."""
+def _repeated(ids: np.ndarray, places: np.ndarray | None = None) -> np.ndarray:
+    """Whether an id was there before, in their order or that of their places; (N,) bool."""
+    if places is not None:
+        in_order = np.empty_like(ids)
+        in_order[places] = ids
+        repeated: np.ndarray = _repeated(in_order)[places]
+        return repeated
     _, first = np.unique(ids, return_index=True)
     again = np.ones(len(ids), bool)
     again[first] = False
     return again
 
 
-def _problem(kind: str, fate: Fate, found: np.ndarray, describe: Callable[[int], str]) -> Problem:
+def _problem(
+    kind: str, fate: Fate, found: np.ndarray, describe: Callable[[int], str], places: np.ndarray | None = None
+) -> Problem:
     rows = np.flatnonzero(found)
-    return Problem(kind, fate, len(rows), tuple(describe(int(row)) for row in rows[:SHOWN]))
+    first = rows if places is None else rows[np.argsort(places[rows])]
+    return Problem(kind, fate, len(rows), tuple(describe(int(row)) for row in first[:SHOWN]))
 
 
 def describe_image(records: Records, row: int) -> str:

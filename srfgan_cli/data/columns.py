@@ -1,18 +1,14 @@
-"""The annotations of a COCO json as columns, of those that are as they should be in a fraction of the usual time."""
+"""The annotations of a data set as columns."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import chain
-from typing import Annotated, Any, Literal
+from typing import Any
 
-import msgspec
 import numpy as np
 
-from srfgan_cli.data.segmentations import Segmentations, flatten, joined
-
-_Id = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+from srfgan_cli.data.segmentations import Segmentations
 
 
 @dataclass(frozen=True)
@@ -42,50 +38,26 @@ class Annotations:
     segmentations: Segmentations
 
 
-class _Sound(msgspec.Struct, gc=False):
-    """An annotation without anything odd, as nearly all are."""
-
-    id: _Id
-    image_id: _Id
-    category_id: _Id
-    bbox: tuple[float, float, float, float]
-    area: float
-    segmentation: list[list[float]] | dict[str, Any] | None = None
-    iscrowd: Literal[0, 1] = 0
+def boxes(values: list[Any]) -> np.ndarray:
+    """(A, 4) float64, NaN where a value is not a list of four numbers."""
+    if set(map(type, values)) <= {list} and set(map(len, values)) <= {4}:
+        return numbers(list(chain.from_iterable(values))).reshape(-1, 4)
+    nothing = [None] * 4
+    return boxes([value if type(value) is list and len(value) == 4 else nothing for value in values])
 
 
-_SOUND = msgspec.json.Decoder(list[_Sound])
+def numbers(values: list[Any]) -> np.ndarray:
+    """(A,) float64, NaN for what is not a number; texts are none, even of digits, and truth values neither."""
+    if set(map(type, values)) <= {int, float}:
+        try:
+            return np.array(values, np.float64)
+        except OverflowError:
+            pass
+    return np.array([_number(value) for value in values], np.float64)
 
 
-def sound_columns(text: bytes) -> Annotations:
-    """The columns of a json list of annotations that have nothing odd.
-
-    Raises:
-        msgspec.ValidationError: one has; what is wrong is for others to find.
-    """
-    records = _SOUND.decode(text)
-    count = len(records)
-    segmentations = [record.segmentation for record in records]
-    parts = [value if isinstance(value, list) else [] for value in segmentations]
-    coordinates = np.fromiter(chain.from_iterable(chain.from_iterable(parts)), np.float64)
-    return Annotations(
-        annotation_ids=np.fromiter((record.id for record in records), np.int64, count),
-        annotation_images=np.fromiter((record.image_id for record in records), np.int64, count),
-        annotation_categories=np.fromiter((record.category_id for record in records), np.int64, count),
-        boxes=np.array([record.bbox for record in records], np.float64).reshape(-1, 4),
-        areas=np.fromiter((record.area for record in records), np.float64, count),
-        area_stated=np.ones(count, bool),
-        crowd=np.fromiter((record.iscrowd for record in records), bool, count),
-        odd_crowd=np.zeros(count, bool),
-        segmentations=flatten(segmentations, parts, coordinates),
-    )
-
-
-def joined_columns(parts: Sequence[Annotations]) -> Annotations:
-    """Several, one after the other; at least one."""
-    columns = {
-        column.name: np.concatenate([getattr(part, column.name) for part in parts])
-        for column in fields(Annotations)
-        if column.name != "segmentations"
-    }
-    return Annotations(**columns, segmentations=joined([part.segmentations for part in parts]))
+def _number(value: Any) -> float:
+    try:
+        return float(value) if type(value) in (int, float) else float("nan")
+    except OverflowError:
+        return float("nan")

@@ -41,13 +41,10 @@ def annotation_hints(records: Records, sizes: np.ndarray, leaves: np.ndarray) ->
         ("every annotation is a crowd region (iscrowd 1): no object to train on or to find", records.crowd)
     ] * bool(records.crowd.all())
     finite = np.isfinite(records.boxes).all(axis=1)
-    boxes = records.boxes[finite]
+    boxes = records.boxes if finite.all() else records.boxes[finite]
     if len(boxes) and (boxes >= 0).all() and (boxes <= 1).all() and (sizes.min(axis=1) > 2).all():
         hints.append(("every box lies within 0..1: coordinates relative to the image's size?", finite))
-    as_corners = (boxes[:, 2:] > boxes[:, :2]).all(axis=1) & (boxes[:, 2:] <= sizes[finite, ::-1] + 1).all(
-        axis=1
-    )
-    if leaves.sum() > _MOST * len(boxes) and as_corners.mean() > _NEARLY_ALL:
+    if leaves.sum() > _MOST * len(boxes) and _as_corners(boxes, sizes[finite]).mean() > _NEARLY_ALL:
         hints.append(
             (
                 "most boxes leave the image, but not as [x1, y1, x2, y2]; [x, y, width, height] is right",
@@ -55,3 +52,10 @@ def annotation_hints(records: Records, sizes: np.ndarray, leaves: np.ndarray) ->
             )
         )
     return hints
+
+
+def _as_corners(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Which boxes would be in their image of (A, 2) height and width, were they x1, y1, x2, y2; (A,) bool."""
+    ordered, within = boxes[:, 2:] > boxes[:, :2], boxes[:, 2:] <= sizes[:, ::-1] + 1
+    fits: np.ndarray = np.all(ordered & within, axis=1)
+    return fits

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from contextlib import suppress
 from dataclasses import asdict
 from hashlib import sha256
@@ -23,6 +24,8 @@ SMALLEST = 10_000_000
 """Bytes of a json that is worth keeping; it takes half a second to read."""
 LARGEST = 4 * 2**30
 """Bytes of all that is kept; what was not used for longest goes first."""
+_COARSEST = 3_000_000_000
+"""Nanoseconds in which a file system may tell no two times apart: FAT has those of two seconds."""
 
 
 def kept_path(path: Path, *, count_unusable: bool) -> Path | None:
@@ -39,6 +42,17 @@ def kept_path(path: Path, *, count_unusable: bool) -> Path | None:
     code = sha256(b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py"))))
     name = sha256(f"{content} {count_unusable} {code.hexdigest()}".encode()).hexdigest()
     return cache_folder() / "annotations" / f"{name}.safetensors"
+
+
+def written_at(path: Path) -> tuple[int, ...] | None:
+    """What changes when a file is written; None of one written just now, when it may not, or that is not there."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    if abs(time.time_ns() - status.st_mtime_ns) < _COARSEST:
+        return None
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino, status.st_dev
 
 
 def load_kept(kept: Path, path: Path) -> CocoIndex | None:
@@ -63,13 +77,15 @@ def keep(index: CocoIndex, kept: Path) -> None:
     """Save an index, if there is a place for it, and nobody else is just saving one."""
     rest = _rest(index)
     metadata = {"rest": rest, "seal": _seal(index, rest)}
-    with suppress(OSError, InputError, NotImplementedError):
+    with suppress(OSError, InputError, NotImplementedError, safetensors.SafetensorError):
         kept.parent.mkdir(parents=True, exist_ok=True)
         # Of a run's processes, which all come here at once, the first that takes the lock.
         with FileLock(kept.parent / ".lock", timeout=0):
             if not kept.exists():
-                content = safetensors.numpy.save(_arrays(index), metadata)
-                write_atomically(kept, lambda file: file.write(content))
+                # By the file's name, which spares a copy of all arrays.
+                write_atomically(
+                    kept, lambda file: safetensors.numpy.save_file(_arrays(index), file.name, metadata)
+                )
             _make_room(kept.parent)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+from codecs import getincrementaldecoder
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,6 +49,19 @@ def read_file(path: Path, what: str) -> bytes:
         raise InputError(f"{path}: no such {what}") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read ({error})") from None
+
+
+def check_utf8(content: bytes) -> None:
+    """That a text is UTF-8, in strings too that the quick parser skips.
+
+    Raises:
+        UnicodeDecodeError: it is not.
+    """
+    if not content.isascii():
+        decoder, view = getincrementaldecoder("utf-8")(), memoryview(content)
+        for start in range(0, len(content), 2**20):
+            decoder.decode(view[start : start + 2**20])
+        decoder.decode(b"", final=True)
 
 
 def parse_json(content: bytes, path: Path) -> Any:

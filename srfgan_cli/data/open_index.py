@@ -6,7 +6,7 @@ from pathlib import Path
 
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.given import split_files
-from srfgan_cli.data.index_cache import keep, kept_path, load_kept
+from srfgan_cli.data.index_cache import keep, kept_path, load_kept, written_at
 from srfgan_cli.data.places import file_kinds
 from srfgan_cli.data.split_files import Split, SplitFiles
 from srfgan_cli.presets.config import DataConfig
@@ -20,6 +20,7 @@ def open_index(
     Those of a large json are read and checked once, and come from the user's cache from then on (`index_cache`).
     """
     files = split_files(config, root, split)
+    written = written_at(files.path)
     kept = kept_path(files.path, count_unusable=count_unusable)
     index = load_kept(kept, files.path) if kept else None
     if index is not None and _all_there(index, files, config):
@@ -33,7 +34,8 @@ def open_index(
         count_unusable=count_unusable,
     )
     # The json may have been written anew since its content named the place.
-    if kept and kept == kept_path(files.path, count_unusable=count_unusable):
+    same = written is not None and written == written_at(files.path)
+    if kept and (same or kept == kept_path(files.path, count_unusable=count_unusable)):
         keep(index, kept)
     return index, files.images
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from srfgan_cli.data.ragged import offsets, row_of
+from srfgan_cli.data.ragged import offsets, row_of, row_sums, take
 from srfgan_cli.data.segmentations import Segmentations
 
 _REACH = 1024.0
@@ -34,10 +34,15 @@ def tame(masks: Segmentations, sizes: np.ndarray) -> tuple[Segmentations, np.nda
     count = len(masks.part_first) - 1
     if not count:
         return masks, np.zeros(len(sizes), bool), np.zeros(len(sizes), bool)
+    suspects = _suspects(masks, sizes)
+    if not len(suspects):
+        return masks, np.zeros(len(sizes), bool), np.zeros(len(sizes), bool)
     owner = row_of(masks.parts_of)
     lowest, highest = (limits[owner] for limits in bounds(sizes))
-    low = np.minimum.reduceat(masks.vertices, masks.part_first[:-1], axis=0)
-    high = np.maximum.reduceat(masks.vertices, masks.part_first[:-1], axis=0)
+    vertices, first = take(masks.vertices, masks.part_first, suspects)
+    low, high = np.zeros((count, 2)), np.zeros((count, 2))
+    low[suspects] = np.minimum.reduceat(vertices, first[:-1], axis=0)
+    high[suspects] = np.maximum.reduceat(vertices, first[:-1], axis=0)
     far = ((low < lowest) | (high > highest)).any(axis=1)
     if far.any():
         masks = _clipped(masks, np.flatnonzero(far), lowest, highest)
@@ -48,6 +53,17 @@ def tame(masks: Segmentations, sizes: np.ndarray) -> tuple[Segmentations, np.nda
     kept = ~long & (np.diff(masks.part_first) > 0)
     flags = [np.bincount(owner[parts], minlength=len(sizes)) > 0 for parts in (far, long)]
     return masks.only(kept, np.ones(len(sizes), bool)), flags[0], flags[1]
+
+
+def _suspects(masks: Segmentations, sizes: np.ndarray) -> np.ndarray:
+    """The polygons that need a look, by limits that hold for all: few or none, and found without a look at each."""
+    least, most = float(masks.vertices.min()), float(masks.vertices.max())
+    suspect = np.diff(masks.part_first) * (most - least) > LONGEST
+    lowest, highest = -_REACH, sizes.min() + _REACH
+    if least < lowest or most > highest:
+        beyond = ((masks.vertices < lowest) | (masks.vertices > highest)).any(axis=1)
+        suspect |= row_sums(beyond, masks.part_first) > 0
+    return np.flatnonzero(suspect)
 
 
 def bounds(sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,19 @@ import msgspec
 import numpy as np
 
 from srfgan.models.errors import InputError
+from srfgan_cli.data.annotation_text import read_boxes, read_segmentations
 from srfgan_cli.data.categories import CategoryMap
-from srfgan_cli.data.columns import Annotations, joined_columns, sound_columns
+from srfgan_cli.data.columns import Annotations, boxes, numbers
 from srfgan_cli.data.findings import Problem
-from srfgan_cli.data.json_file import UNREADABLE, collector_paused, parse_json, read_file
+from srfgan_cli.data.json_file import UNREADABLE, check_utf8, collector_paused, parse_json, read_file
 from srfgan_cli.data.segmentations import parse_segmentations
 
 _ABSENT = object()
-_AT_ONCE = 10_000
-"""Annotations that are Python objects at a time."""
+_CROWD = 0
+"""An `iscrowd` that is not there."""
+_NULL = msgspec.Raw(b"null")
+_IDS = {"annotation_ids": "id", "annotation_images": "image_id", "annotation_categories": "category_id"}
+"""Keys of the json by the names of columns."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Lines:
 
 @dataclass(frozen=True)
 class Records(Annotations):
-    """What a COCO json, or another layout's files, say, unchecked: N images and A annotations, in the files' order.
+    """What a COCO json, or another layout's files, say, unchecked: N images, in the files' order, and A annotations.
 
     Attributes:
         path: the json file, or what has the annotations in another layout.
@@ -54,6 +58,7 @@ class Records(Annotations):
         layout: where they are from.
         problems: what is wrong already in the files, apart from what the records show.
         lines: where the annotations stand in label files; None for a json.
+        places: (A,) int64, where the annotations stand in the file, if they are by the ids of their images instead.
     """
 
     path: Path
@@ -65,6 +70,30 @@ class Records(Annotations):
     layout: str = "COCO"
     problems: tuple[Problem, ...] = ()
     lines: Lines | None = None
+    places: np.ndarray | None = None
+
+
+class _Annotation(msgspec.Struct, gc=False):
+    """What is used of an annotation; what may be odd about it is of any type, or still text."""
+
+    id: int
+    image_id: int
+    category_id: int
+    bbox: msgspec.Raw = _NULL
+    area: Any = _ABSENT
+    iscrowd: Any = _CROWD
+    segmentation: msgspec.Raw = _NULL
+
+
+class _Document(msgspec.Struct, gc=False):
+    """What is used of a json."""
+
+    images: Any = None
+    categories: Any = None
+    annotations: list[_Annotation] | msgspec.UnsetType = msgspec.UNSET
+
+
+_DECODER = msgspec.json.Decoder(_Document)
 
 
 def read_records(path: Path) -> Records:
@@ -73,47 +102,81 @@ def read_records(path: Path) -> Records:
     Raises:
         InputError: the file is missing, truncated or not of COCO's structure.
     """
-    content = read_file(path, "annotation file")
+    return parse_records(read_file(path, "annotation file"), path)
+
+
+def parse_records(content: bytes, path: Path) -> Records:
+    """The records of a COCO json's bytes; `path` is for messages, errors as for `read_records`."""
     with collector_paused():
         try:
-            return _read_in_parts(content, path)
-        except (InputError, *UNREADABLE):
-            # In one piece, which says the line and the record of what is wrong, or takes NaN.
-            return _read_whole(content, path)
+            return _read_quickly(content, path)
+        except (InputError, OverflowError, *UNREADABLE):
+            # Again, to say the line and the record of what is wrong, or to take NaN.
+            return _read_any(content, path)
 
 
-def _read_in_parts(content: bytes, path: Path) -> Records:
-    """A sound file's records, of which only some thousands are ever Python objects at a time."""
-    raw = msgspec.json.decode(content, type=dict[str, msgspec.Raw])
-    texts = msgspec.json.decode(raw.get("annotations", b"[]"), type=list[msgspec.Raw])
-    document = {key: msgspec.json.decode(value) for key, value in raw.items() if key != "annotations"}
-    where = str(path)
-    images = _images(document, where)
-    starts = range(0, max(len(texts), 1), _AT_ONCE)
-    parts = [_part(texts[start : start + _AT_ONCE], where) for start in starts]
+def _read_quickly(content: bytes, path: Path) -> Records:
+    """The records of a json of the right structure, whose boxes and outlines are never Python objects."""
+    check_utf8(content)
+    document, where = _DECODER.decode(content), str(path)
+    heading = _heading(
+        {"categories": document.categories}, _images({"images": document.images}, where), where
+    )
+    annotations, annotated = document.annotations, True
+    if isinstance(annotations, msgspec.UnsetType):
+        annotations, annotated = [], False
+    count = len(annotations)
+    columns = {
+        **{
+            name: np.fromiter(map(attrgetter(key), annotations), np.int64, count)
+            for name, key in _IDS.items()
+        },
+        **_areas_and_crowds([one.area for one in annotations], [one.iscrowd for one in annotations]),
+        "boxes": read_boxes([one.bbox for one in annotations]),
+    }
+    order = _by_image(columns)
+    texts = np.fromiter((one.segmentation for one in annotations), object, count)[order].tolist()
+    del document, annotations
     return Records(
         path=path,
-        annotated="annotations" in raw,
-        **_heading(document, images, where),
-        **vars(joined_columns(parts)),
+        annotated=annotated,
+        **heading,
+        **{name: column[order] for name, column in columns.items()},
+        segmentations=read_segmentations(texts),
+        places=order,
     )
 
 
-def _part(texts: list[msgspec.Raw], where: str) -> Annotations:
-    text = b"[" + b",".join(texts) + b"]"
-    try:
-        return sound_columns(text)
-    except msgspec.ValidationError:
-        return _columns(msgspec.json.decode(text, type=list[dict[str, Any]]), where)
-
-
-def _read_whole(content: bytes, path: Path) -> Records:
+def _read_any(content: bytes, path: Path) -> Records:
     document, where = _document(content, path), str(path)
     images = _images(document, where)
     annotated = "annotations" in document
     annotations = _list_of_objects(document, "annotations", where) if annotated else []
     heading = _heading(document, images, where)
-    return Records(path=path, annotated=annotated, **heading, **vars(_columns(annotations, where)))
+
+    def values(key: str, otherwise: Any = None) -> list[Any]:
+        return [annotation.get(key, otherwise) for annotation in annotations]
+
+    columns = {
+        **{name: _integers(values(key), key, "annotations", where) for name, key in _IDS.items()},
+        **_areas_and_crowds(values("area", _ABSENT), values("iscrowd", _CROWD)),
+        "boxes": boxes(values("bbox")),
+    }
+    order = _by_image(columns)
+    outlines = values("segmentation")
+    return Records(
+        path=path,
+        annotated=annotated,
+        **heading,
+        **{name: column[order] for name, column in columns.items()},
+        segmentations=parse_segmentations([outlines[row] for row in order.tolist()]),
+        places=order,
+    )
+
+
+def _by_image(columns: dict[str, np.ndarray]) -> np.ndarray:
+    """Each image's annotations together, as an index has them: so it need not move their outlines."""
+    return np.argsort(columns["annotation_images"], kind="stable")
 
 
 def _images(document: dict[str, Any], where: str) -> list[dict[str, Any]]:
@@ -127,26 +190,25 @@ def _heading(document: dict[str, Any], images: list[dict[str, Any]], where: str)
     """What `Records` has of classes and images."""
     return {
         "categories": CategoryMap.from_records(document.get("categories"), where),
-        "image_ids": _integers(images, "id", "images", where),
-        "sizes": np.stack([_integers(images, key, "images", where) for key in ("height", "width")], axis=1),
+        "image_ids": _integers([image.get("id") for image in images], "id", "images", where),
+        "sizes": np.stack(
+            [
+                _integers([image.get(key) for image in images], key, "images", where)
+                for key in ("height", "width")
+            ],
+            axis=1,
+        ),
         "file_names": _texts(images, "file_name", "images", where),
     }
 
 
-def _columns(annotations: list[dict[str, Any]], where: str) -> Annotations:
-    areas = [record.get("area", _ABSENT) for record in annotations]
-    crowd, odd_crowd = _crowd([record.get("iscrowd", 0) for record in annotations])
-    return Annotations(
-        annotation_ids=_integers(annotations, "id", "annotations", where),
-        annotation_images=_integers(annotations, "image_id", "annotations", where),
-        annotation_categories=_integers(annotations, "category_id", "annotations", where),
-        boxes=_boxes([record.get("bbox") for record in annotations]),
-        areas=_numbers(areas),
-        area_stated=np.array([value is not _ABSENT for value in areas], bool),
-        crowd=crowd,
-        odd_crowd=odd_crowd,
-        segmentations=parse_segmentations([record.get("segmentation") for record in annotations]),
-    )
+def _areas_and_crowds(areas: list[Any], crowds: list[Any]) -> dict[str, np.ndarray]:
+    found = numbers(areas)
+    stated = ~np.isnan(found)
+    for row in np.flatnonzero(~stated):
+        stated[row] = areas[row] is not _ABSENT
+    crowd, odd_crowd = _crowd(crowds)
+    return {"areas": found, "area_stated": stated, "crowd": crowd, "odd_crowd": odd_crowd}
 
 
 def _document(content: bytes, path: Path) -> dict[str, Any]:
@@ -170,9 +232,8 @@ def _list_of_objects(content: dict[str, Any], key: str, where: str) -> list[dict
     return records
 
 
-def _integers(records: list[dict[str, Any]], key: str, group: str, where: str) -> np.ndarray:
-    values = [record.get(key) for record in records]
-    if all(type(value) is int for value in values):
+def _integers(values: list[Any], key: str, group: str, where: str) -> np.ndarray:
+    if set(map(type, values)) <= {int}:
         try:
             return np.array(values, np.int64)
         except OverflowError:
@@ -203,20 +264,12 @@ def _refuse(
             raise InputError(f"{where}: {group}[{position}] needs '{key}' to be {wanted}, {got}")
 
 
-def _boxes(values: list[Any]) -> np.ndarray:
-    """(A, 4) float64, NaN where a value is not a list of four numbers."""
-    if set(map(type, values)) <= {list} and set(map(len, values)) <= {4}:
-        return _numbers(list(chain.from_iterable(values))).reshape(-1, 4)
-    nothing = [None] * 4
-    return _boxes([value if type(value) is list and len(value) == 4 else nothing for value in values])
-
-
 def _crowd(values: list[Any]) -> tuple[np.ndarray, np.ndarray]:
     """Which annotations are crowd regions, and whose value is neither 0 nor 1; both (A,) bool."""
     if not set(map(type, values)) <= {int}:
         values = [_crowd_value(value) for value in values]
-    numbers = _numbers(values)
-    return np.nan_to_num(numbers) != 0, (numbers != 0) & (numbers != 1)
+    found = numbers(values)
+    return np.nan_to_num(found) != 0, (found != 0) & (found != 1)
 
 
 def _crowd_value(value: Any) -> Any:
@@ -224,20 +277,3 @@ def _crowd_value(value: Any) -> Any:
     if type(value) is bool:
         return int(value)
     return 2 if type(value) is str and value.strip().lower() in ("1", "true") else value
-
-
-def _numbers(values: list[Any]) -> np.ndarray:
-    """(A,) float64, NaN for what is not a number; texts are none, even of digits, and truth values neither."""
-    if set(map(type, values)) <= {int, float}:
-        try:
-            return np.array(values, np.float64)
-        except OverflowError:
-            pass
-    return np.array([_number(value) for value in values], np.float64)
-
-
-def _number(value: Any) -> float:
-    try:
-        return float(value) if type(value) in (int, float) else float("nan")
-    except OverflowError:
-        return float("nan")

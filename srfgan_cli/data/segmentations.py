@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -95,26 +95,34 @@ class Segmentations:
         )
 
 
-def joined(parts: Sequence[Segmentations]) -> Segmentations:
+def joined(parts: Iterable[Segmentations]) -> Segmentations:
     """Several, one after the other; at least one."""
+    # Vertices are nearly all of the memory: a bytearray grows in place, and each part's are gone before the next comes.
+    vertices, others = bytearray(), []
+    for part in parts:
+        vertices += part.vertices.data
+        others.append(replace(part, vertices=np.zeros((0, 2))))
     rows = {
-        name: np.concatenate([getattr(part, name) for part in parts])
-        for name in ("vertices", "runs", "run_sizes", "bad_polygon", "malformed")
+        name: np.concatenate([getattr(part, name) for part in others])
+        for name in ("runs", "run_sizes", "bad_polygon", "malformed")
     }
     firsts = {
-        name: offsets(np.concatenate([np.diff(getattr(part, name)) for part in parts]))
+        name: offsets(np.concatenate([np.diff(getattr(part, name)) for part in others]))
         for name in ("part_first", "parts_of", "runs_of")
     }
-    return Segmentations(**rows, **firsts)
+    return Segmentations(np.frombuffer(vertices).reshape(-1, 2), **rows, **firsts)
 
 
 def parse_segmentations(values: list[Any]) -> Segmentations:
     """Flatten the `segmentation` values of A annotations: lists of polygons, run lengths, or None."""
     parts = [value if _is_parts(value) else [] for value in values]
     coordinates = _coordinates(chain.from_iterable(parts))
-    if coordinates is not None:
-        return flatten(values, parts, coordinates)
-    return parse_segmentations([_with_numbers(value) if _is_parts(value) else value for value in values])
+    if coordinates is None:
+        return parse_segmentations([_with_numbers(value) if _is_parts(value) else value for value in values])
+    lengths = np.array([len(part) for part in chain.from_iterable(parts)], np.int64)
+    counts = np.array([len(polygons) for polygons in parts], np.int64)
+    rest = {row: value for row, value in enumerate(values) if value is not parts[row]}
+    return flatten(rest, coordinates, lengths, counts)
 
 
 def _with_numbers(parts: list[list[Any]]) -> list[list[float]]:
@@ -122,24 +130,22 @@ def _with_numbers(parts: list[list[Any]]) -> list[list[float]]:
     return [part if _coordinates([part]) is not None else [math.nan] for part in parts]
 
 
-def flatten(values: list[Any], parts: list[list[list[float]]], coordinates: np.ndarray) -> Segmentations:
+def flatten(
+    rest: dict[int, Any], coordinates: np.ndarray, lengths: np.ndarray, counts: np.ndarray
+) -> Segmentations:
     """The `segmentation` values of A annotations.
 
     Args:
-        values: lists of polygons, run lengths, or None.
-        parts: A lists of polygons, empty where a value is none.
-        coordinates: all of their numbers, float64.
+        rest: those that are no lists of polygons, by their row: run lengths, None, or something wrong.
+        coordinates: all numbers of the others, float64.
+        lengths: (P,) int64, how many numbers each polygon has.
+        counts: (A,) int64, how many polygons each annotation has.
     """
-    vertices, part_first, parts_of, bad_polygon = _polygons(parts, coordinates)
-    rows = [row for row, value in enumerate(values) if _is_runs(value)]
-    runs, runs_of, run_sizes, broken = _run_lengths(values, rows)
-    known = np.array(
-        [value is None or value is part for value, part in zip(values, parts, strict=True)], bool
-    )
-    known[rows] = True
-    return Segmentations(
-        vertices, part_first, parts_of, runs, runs_of, run_sizes, bad_polygon, ~known | broken
-    )
+    vertices, part_first, parts_of, bad_polygon = _polygons(coordinates, lengths, counts)
+    with_runs = {row: value for row, value in rest.items() if _is_runs(value)}
+    runs, runs_of, run_sizes, malformed = _run_lengths(with_runs, len(counts))
+    malformed[[row for row, value in rest.items() if value is not None and row not in with_runs]] = True
+    return Segmentations(vertices, part_first, parts_of, runs, runs_of, run_sizes, bad_polygon, malformed)
 
 
 def _is_parts(value: Any) -> bool:
@@ -158,21 +164,18 @@ def _is_runs(value: Any) -> bool:
 
 
 def _polygons(
-    parts: list[list[list[float]]], coordinates: np.ndarray
+    coordinates: np.ndarray, lengths: np.ndarray, counts: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Vertices, offsets of polygons, offsets of annotations, and which annotation lost a polygon."""
-    owner = np.repeat(np.arange(len(parts)), [len(polygons) for polygons in parts])
-    flat = list(chain.from_iterable(parts))
-    filled = np.array([len(part) > 0 for part in flat], bool)
-    first = offsets(np.array([len(part) for part in flat], np.int64))
-    lengths = np.diff(first)
+    owner = np.repeat(np.arange(len(counts)), counts)
+    first = offsets(lengths)
     valid = (lengths >= 6) & (lengths % 2 == 0)
     finite = np.isfinite(coordinates)
     if not finite.all():
         valid &= row_sums(~finite, first) == 0
     kept, kept_first = take(coordinates, first, np.flatnonzero(valid))
-    parts_of = offsets(np.bincount(owner[valid], minlength=len(parts)))
-    bad = np.bincount(owner[filled & ~valid], minlength=len(parts)) > 0
+    parts_of = offsets(np.bincount(owner[valid], minlength=len(counts)))
+    bad = np.bincount(owner[(lengths > 0) & ~valid], minlength=len(counts)) > 0
     return kept.reshape(-1, 2), kept_first // 2, parts_of, bad
 
 
@@ -187,37 +190,40 @@ def _coordinates(parts: Iterable[list[Any]]) -> np.ndarray | None:
         return None
 
 
-def _run_lengths(values: list[Any], rows: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Runs, offsets of annotations, stated sizes, and which annotation has runs that mean nothing."""
-    counts = [values[row]["counts"] for row in rows]
+def _run_lengths(
+    values: dict[int, dict[str, Any]], annotations: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Runs, offsets of annotations, stated sizes, and which annotation has runs that mean nothing, of given rows."""
+    rows = list(values)
+    counts = [value["counts"] for value in values.values()]
     strings = [count.encode("utf-8", "surrogatepass") if isinstance(count, str) else b"" for count in counts]
     lists = [count if isinstance(count, list) else [] for count in counts]
     decoded, decoded_first, valid = decode_strings(strings)
-    listed, listed_first, listed_valid = _listed_runs(lists)
+    listed, listed_first = _listed_runs(lists)
 
     count = len(rows)
     both = np.concatenate([decoded, listed])
     both_first = np.concatenate([decoded_first, decoded_first[-1] + listed_first[1:]])
     is_list = np.array([isinstance(count, list) for count in counts], bool)
     runs, first = take(both, both_first, np.arange(count) + count * is_list)
-    good = np.where(is_list, listed_valid, valid) & (row_sums((runs < 0) | (runs >= 2**31), first) == 0)
+    good = (is_list | valid) & (row_sums((runs < 0) | (runs >= 2**31), first) == 0)
     good &= np.diff(first) > 0
 
-    lengths = np.zeros(len(values), np.int64)
+    lengths = np.zeros(annotations, np.int64)
     lengths[rows] = np.where(good, np.diff(first), 0)
-    broken = np.zeros(len(values), bool)
+    broken = np.zeros(annotations, bool)
     broken[rows] = ~good
-    sizes = np.full((len(values), 2), -1, np.int64)
-    sizes[rows] = np.array([values[row]["size"] for row in rows], np.int64).reshape(-1, 2)
+    sizes = np.full((annotations, 2), -1, np.int64)
+    sizes[rows] = np.array([value["size"] for value in values.values()], np.int64).reshape(-1, 2)
     kept, _ = take(runs, first, np.flatnonzero(good))
     return kept.astype(np.int32), offsets(lengths), sizes, broken
 
 
-def _listed_runs(lists: list[list[Any]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    valid = np.array([all(type(run) is int and abs(run) < 2**31 for run in runs) for runs in lists], bool)
-    kept = [runs if good else [] for runs, good in zip(lists, valid, strict=True)]
-    return (
-        np.fromiter(chain.from_iterable(kept), np.int64),
-        offsets(np.array([len(runs) for runs in kept], np.int64)),
-        valid,
-    )
+def _listed_runs(lists: list[list[Any]]) -> tuple[np.ndarray, np.ndarray]:
+    """Runs and offsets of masks; those of anything but integers have none."""
+    kept = [runs if set(map(type, runs)) <= {int} else [] for runs in lists]
+    try:
+        runs = np.array(list(chain.from_iterable(kept)), np.int64)
+    except OverflowError:
+        return _listed_runs([runs if max(map(abs, runs), default=0) < 2**31 else [] for runs in kept])
+    return runs, offsets(np.array([len(runs) for runs in kept], np.int64))

@@ -5,15 +5,50 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from srfgan.models.errors import InputError
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.documents import coco_document
-from srfgan_cli.data.json_file import read_json
+from srfgan_cli.data.json_file import UNREADABLE, parse_json, read_file
+from srfgan_cli.data.records import parse_records
 from srfgan_cli.data.split_files import SplitFiles
 from srfgan_cli.machine.files import write_atomically
+
+_DIVIDED = ("images", "annotations")
+
+
+class _Image(msgspec.Struct):
+    id: int
+    file_name: str
+
+
+class _Annotation(msgspec.Struct):
+    image_id: int
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """A COCO json taken apart, its parts still or again as texts.
+
+    Attributes:
+        rest: what is not divided, by its key; anything for `images` and `annotations`, whose place this tells.
+        images: of N images, in the file's order.
+        names: their file names by their ids, in the same order.
+        annotations: of A annotations.
+        owners: the ids of their images.
+    """
+
+    rest: Mapping[str, bytes | msgspec.Raw]
+    images: Sequence[bytes | msgspec.Raw]
+    names: Mapping[int, str]
+    annotations: Sequence[bytes | msgspec.Raw]
+    owners: Sequence[int]
 
 
 def split_data(files: SplitFiles, destination: Path, share: float, group: str | None) -> dict[str, int]:
@@ -38,10 +73,9 @@ def split_data(files: SplitFiles, destination: Path, share: float, group: str | 
     for path in paths.values():
         if path.exists():
             raise InputError(f"{path}: is there already; name another folder")
-    index = CocoIndex.of(files.read(), files.images, check=files.check)
-    whole = read_json(files.path, "annotation file") if files.path.suffix == ".json" else coco_document(index)
+    whole = _checked(files)
     pattern = _compiled(group)
-    chosen = {image["id"]: is_val(image["file_name"], share, pattern) for image in whole["images"]}
+    chosen = {id_: is_val(name, share, pattern) for id_, name in whole.names.items()}
     counts = {"train": len(chosen) - sum(chosen.values()), "val": sum(chosen.values())}
     for name, count in counts.items():
         if not count:
@@ -49,8 +83,8 @@ def split_data(files: SplitFiles, destination: Path, share: float, group: str | 
                 f"{files.path}: all {len(chosen)} images would be on one side, none in {name}; see --val"
             )
     for name, path in paths.items():
-        text = json.dumps(_part(whole, {id_ for id_, val in chosen.items() if val == (name == "val")}))
-        write_atomically(path, lambda file, text=text: file.write(text.encode()))  # type: ignore[misc]
+        text = _part(whole, {id_ for id_, val in chosen.items() if val == (name == "val")})
+        write_atomically(path, lambda file, text=text: file.write(text))  # type: ignore[misc]
     return counts
 
 
@@ -69,7 +103,51 @@ def _compiled(group: str | None) -> re.Pattern[str] | None:
         raise InputError(f"--group {group}: no regular expression ({error})") from None
 
 
-def _part(whole: dict[str, Any], ids: set[int]) -> dict[str, Any]:
-    images = [image for image in whole["images"] if image["id"] in ids]
-    annotations = [one for one in whole.get("annotations", []) if one["image_id"] in ids]
-    return {**whole, "images": images, "annotations": annotations}
+def _checked(files: SplitFiles) -> _Texts:
+    """What is split; a json is read once, and only its records are parsed."""
+    if files.path.suffix != ".json":
+        return _written(coco_document(CocoIndex.of(files.read(), files.images, check=files.check)))
+    content = read_file(files.path, "annotation file")
+    CocoIndex.of(parse_records(content, files.path), files.images, check=files.check)
+    try:
+        return _cut(content)
+    except UNREADABLE:
+        return _written(parse_json(content, files.path))
+
+
+def _cut(content: bytes) -> _Texts:
+    """A sound json's texts, as they stand in it."""
+    every = msgspec.json.decode(content, type=dict[str, msgspec.Raw])
+    images, annotations = every["images"], every.get("annotations", msgspec.Raw(b"[]"))
+    return _Texts(
+        rest=every,
+        images=msgspec.json.decode(images, type=list[msgspec.Raw]),
+        names={image.id: image.file_name for image in msgspec.json.decode(images, type=list[_Image])},
+        annotations=msgspec.json.decode(annotations, type=list[msgspec.Raw]),
+        owners=[one.image_id for one in msgspec.json.decode(annotations, type=list[_Annotation])],
+    )
+
+
+def _written(document: dict[str, Any]) -> _Texts:
+    """The same of a document."""
+    images, annotations = document["images"], document.get("annotations", [])
+    return _Texts(
+        rest={key: b"" if key in _DIVIDED else json.dumps(value).encode() for key, value in document.items()},
+        images=[json.dumps(image).encode() for image in images],
+        names={image["id"]: image["file_name"] for image in images},
+        annotations=[json.dumps(one).encode() for one in annotations],
+        owners=[one["image_id"] for one in annotations],
+    )
+
+
+def _part(whole: _Texts, ids: set[int]) -> bytes:
+    """The json of these images."""
+    images = [text for text, id_ in zip(whole.images, whole.names, strict=True) if id_ in ids]
+    annotations = [text for text, owner in zip(whole.annotations, whole.owners, strict=True) if owner in ids]
+    divided = {"images": _list(images), "annotations": _list(annotations)}
+    members = [json.dumps(key).encode() + b": " + text for key, text in {**whole.rest, **divided}.items()]
+    return b"{" + b", ".join(members) + b"}"
+
+
+def _list(texts: Sequence[bytes | msgspec.Raw]) -> bytes:
+    return b"[" + b", ".join(texts) + b"]"

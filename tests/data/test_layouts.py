@@ -349,6 +349,22 @@ def test_a_split_moves_no_image_when_others_are_added_and_keeps_groups_together(
     assert srfgan("data", "split", "first", "--data-root", tiny.root).code == 2
 
 
+@pytest.mark.parametrize("info", ["kept", float("nan"), "\ud800"], ids=["sound", "nan", "surrogate"])
+def test_a_split_json_keeps_all_that_it_has(tiny, make_image, make_box, srfgan, info):
+    images = [make_image(number) for number in range(1, 21)]
+    boxes = [make_box(100 + number, number, 3, note=["ü", {"score": 1.50}]) for number in range(20, 0, -1)]
+    tiny.content |= {"images": images, "annotations": [*boxes, make_box(200, 77, 3)], "info": info}
+    tiny.write()
+    assert srfgan("data", "split", "parts", "--data-root", tiny.root, "--val", 0.4).code == 0
+    train, val = (json.loads(Path("parts", f"{name}.json").read_text()) for name in ("train", "val"))
+    for part, other in ((train, val), (val, train)):
+        assert list(part) == list(tiny.content) and part["categories"] == tiny.content["categories"]
+        assert repr(part["info"]) == repr(info)
+        ids = {image["id"] for image in other["images"]}
+        assert part["images"] == [image for image in images if image["id"] not in ids]
+        assert part["annotations"] == [box for box in boxes if box["image_id"] not in ids]
+
+
 def test_data_sets_of_two_layouts_become_one_with_classes_by_name(tiny, srfgan, tmp_path):
     tiny.write()
     tiny.write("val")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from srfgan.models.errors import InputError
-from srfgan_cli.data import records
+from srfgan_cli.data import annotation_text, check, records
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.image_check import check_root
 from srfgan_cli.data.layout import find_split
@@ -276,25 +276,57 @@ def test_other_layouts_are_recognised(tmp_path, files, told):
         {},
         {"area": "12"},
         {"bbox": [1, 2, None, 4]},
+        {"bbox": [1, 2, 3, 4, 5]},
+        {"bbox": [[1, 2, 3, 4]]},
+        {"bbox": [1.5, -2.25, 3e1, 0.1234567890123456]},
+        {"bbox": None},
+        {"bbox": "1, 2, 3, 4"},
         {"iscrowd": True},
         {"segmentation": [["1", 2, 3, 4, 5, 6], SQUARE]},
         {"segmentation": [SQUARE, SQUARE[:5], []]},
         {"segmentation": 7},
+        {"segmentation": SQUARE},
+        {"segmentation": [SQUARE, 7]},
+        {"segmentation": [[SQUARE]]},
+        {"segmentation": [[], [1], SQUARE]},
+        {"segmentation": [[1.25, -2.5, 3e1, 4.123456789012345, 5, 6]]},
+        {"segmentation": {"size": [20, 30], "counts": [2**70]}},
+        {"segmentation": {"size": [20, 30], "counts": ["1", 599]}},
+        {"segmentation": "[[1, 2]]"},
         {"image_id": 2**62},
     ],
 )
-def test_records_read_in_parts_are_those_of_the_whole_file(tiny, make_box, monkeypatch, odd):
-    monkeypatch.setattr(records, "_AT_ONCE", 4)
+def test_records_read_from_text_are_those_of_a_parser(tiny, make_box, monkeypatch, odd):
+    monkeypatch.setattr(annotation_text, "_AT_ONCE", 4)
     runs = {"size": [20, 30], "counts": [100, 5, 495]}
     outlines = [[SQUARE], None, runs, [SQUARE, SQUARE], {**runs, "counts": "T35[?"}, []]
-    annotations = [make_box(n, 1, 1, segmentation=outlines[n % 6]) for n in range(11)]
+    annotations = [make_box(n, 1 + n % 3, 1, segmentation=outlines[n % 6]) for n in range(11)]
     annotations[5] |= odd
     tiny.content["annotations"] = annotations
-    in_parts = read_records(tiny.write())
-    tiny.content["info"] = float("nan")  # which only the parser of whole files takes
-    whole = read_records(tiny.write())
-    for ours, theirs in ((in_parts, whole), (in_parts.segmentations, whole.segmentations)):
+    with monkeypatch.context() as alone:
+        alone.setattr(records, "_read_any", None)
+        from_text = read_records(tiny.write())
+    tiny.content["info"] = float("nan")  # which only Python's parser takes
+    parsed = read_records(tiny.write())
+    for ours, theirs in ((from_text, parsed), (from_text.segmentations, parsed.segmentations)):
         for name, column in vars(theirs).items():
             if isinstance(column, np.ndarray):
                 np.testing.assert_array_equal(getattr(ours, name), column, name, strict=True)
-    assert (in_parts.file_names, in_parts.annotated) == (whole.file_names, True)
+    assert (from_text.file_names, from_text.annotated) == (parsed.file_names, True)
+
+
+def test_what_is_wrong_is_told_in_the_order_of_the_file(tiny, make_box, monkeypatch):
+    monkeypatch.setattr(check, "_AT_ONCE", 3)
+    images = [2, 1, 2, 2, 77, 1, 2, 1, 77, 2]
+    boxes = [[0, 0, 0, 5], [1, 1, 5, 5], [9, 9, 5, 5], [-3, 0, 9, 9], [1, 1, 5, 5]] * 2
+    tiny.content["annotations"] = [
+        make_box(100 - n, image, 3, bbox=boxes[n]) for n, image in enumerate(images)
+    ] + [make_box(99, 2, 3), make_box(95, 1, 3)]
+    found = check.check_records(read_records(tiny.write())).report.problems
+    told = {problem.kind: [each.split()[1] for each in problem.first] for problem in found}
+    assert told["box of zero or negative size"] == ["100", "95"]
+    assert told["box partly outside the image"] == ["97", "92"]
+    assert told["unknown image id"] == ["96", "92"]
+    assert told["duplicate annotation id"] == ["99", "95"]
+    repeated = next(problem for problem in found if problem.kind == "duplicate annotation id")
+    assert "image 2," in repeated.first[0] and "image 1," in repeated.first[1]
