@@ -17,6 +17,7 @@ _AT_ONCE = 2000
 _OUTLINES = 2
 """How deep a polygon's list is in a `segmentation`."""
 _OPEN, _CLOSE = b"[]"
+_NULL = b"null"
 
 Texts = Sequence[msgspec.Raw]
 """Sound json texts of one value each, without whitespace around them."""
@@ -54,7 +55,10 @@ def _boxes(texts: Texts) -> np.ndarray:
 
 def _segmentations(texts: Texts) -> Segmentations:
     text, characters, ends = _as_one(texts)
-    others = np.flatnonzero(characters[ends[:-1] + 1] != _OPEN)
+    begin = characters[ends[:-1] + 1]
+    nulls = ends[:-1][begin == _NULL[0]] + 1
+    characters[nulls[:, None] + np.arange(len(_NULL))] = ord(" ")
+    others = np.flatnonzero((begin != _OPEN) & (begin != _NULL[0]))
     values = _decoded([texts[row] for row in others.tolist()])
     for start, end in zip((ends[others] + 1).tolist(), ends[others + 1].tolist(), strict=True):
         text[start:end] = b" " * (end - start)

@@ -121,7 +121,7 @@ def parse_segmentations(values: list[Any]) -> Segmentations:
         return parse_segmentations([_with_numbers(value) if _is_parts(value) else value for value in values])
     lengths = np.array([len(part) for part in chain.from_iterable(parts)], np.int64)
     counts = np.array([len(polygons) for polygons in parts], np.int64)
-    rest = {row: value for row, value in enumerate(values) if value is not parts[row]}
+    rest = {row: value for row, value in enumerate(values) if value is not parts[row] and value is not None}
     return flatten(rest, coordinates, lengths, counts)
 
 
@@ -136,15 +136,15 @@ def flatten(
     """The `segmentation` values of A annotations.
 
     Args:
-        rest: those that are no lists of polygons, by their row: run lengths, None, or something wrong.
-        coordinates: all numbers of the others, float64.
+        rest: those that are neither lists of polygons nor None, by their row: run lengths, or something wrong.
+        coordinates: all numbers of the polygons, float64.
         lengths: (P,) int64, how many numbers each polygon has.
         counts: (A,) int64, how many polygons each annotation has.
     """
     vertices, part_first, parts_of, bad_polygon = _polygons(coordinates, lengths, counts)
     with_runs = {row: value for row, value in rest.items() if _is_runs(value)}
     runs, runs_of, run_sizes, malformed = _run_lengths(with_runs, len(counts))
-    malformed[[row for row, value in rest.items() if value is not None and row not in with_runs]] = True
+    malformed[[row for row in rest if row not in with_runs]] = True
     return Segmentations(vertices, part_first, parts_of, runs, runs_of, run_sizes, bad_polygon, malformed)
 
 
