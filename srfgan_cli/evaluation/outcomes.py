@@ -56,23 +56,25 @@ def _class_ap(
     false = np.zeros((len(times), int(always.sum()) + 1), np.int32)
     np.cumsum(times[:, image[always]], axis=1, out=false[:, 1:])
     before = np.cumsum(always)  # of each detection, how many of those stand before it
+    # Of RECALLS, those that so many found objects reach; (R, objects + 1).
+    recalls = np.arange(objects.max(initial=0) + 1) / np.maximum(objects, 1)[:, None]
+    reached = np.searchsorted(RECALLS, recalls, side="right")
     total = np.zeros(len(times))
     for hits, misses in zip(right.T, (wrong & ~always[:, None]).T, strict=True):
         rows = np.flatnonzero(hits | misses)
         counted = np.cumsum(times[:, image[rows]], axis=1, dtype=np.int32)[:, hits[rows]]
         hit = np.flatnonzero(hits)
         found = np.cumsum(times[:, image[hit]], axis=1, dtype=np.int32)
-        total += _average_precision(found, counted + false[:, before[hit]], objects)
+        total += _average_precision(found, counted + false[:, before[hit]], reached)
     mean: np.ndarray = total / right.shape[1]
     return mean
 
 
-def _average_precision(found: np.ndarray, shown: np.ndarray, objects: np.ndarray) -> np.ndarray:
+def _average_precision(found: np.ndarray, shown: np.ndarray, reached: np.ndarray) -> np.ndarray:
     """(R,) in percent, from how many objects are found and detections shown up to each that is right, (R, K) each."""
     precision = np.divide(found, shown, out=np.zeros(found.shape), where=shown > 0)
     envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    recall = found / np.maximum(objects, 1)[:, None]
-    reached = np.searchsorted(RECALLS, recall, side="right")  # so many recalls are not above it
-    steps = np.diff(reached, axis=1, prepend=0)
+    steps = np.take_along_axis(reached, found, axis=1)
+    steps[:, 1:] -= steps[:, :-1].copy()
     mean: np.ndarray = 100 * np.einsum("rk,rk->r", envelope, steps) / len(RECALLS)
     return mean
