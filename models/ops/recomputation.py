@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial, reduce
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import wrap_torch_function
 from torch.utils.checkpoint import checkpoint
 
 
@@ -25,7 +27,7 @@ def in_parts(
     """
     if not recompute or not torch.is_grad_enabled():
         return reduce(lambda y, part: part(y), parts, x)
-    contexts = partial(_contexts, network)
+    contexts = partial(_contexts, network, x)
     single = [one for part in parts for one in (part if isinstance(part, nn.Sequential) else [part])]
     return reduce(
         lambda y, part: checkpoint(
@@ -36,9 +38,38 @@ def in_parts(
     )
 
 
-def _contexts(network: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+@wrap_torch_function(lambda x: (x,))
+def autocast_again(x: Tensor) -> AbstractContextManager[Any]:
+    """The context in which a part is computed again, beside torch's own autocast, which `checkpoint` sees to.
+
+    It changes nothing, unless a torch-function mode answers this call with another: backward passes leave such modes.
+
+    Args:
+        x: what the part is given, of any shape.
+    """
+    return nullcontext()
+
+
+def _contexts(
+    network: nn.Module, x: Tensor
+) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
     """Of the forward pass, and of each time that it is gone through again."""
-    return nullcontext(), _StatisticsStandStill(network)
+    return nullcontext(), _Both(_StatisticsStandStill(network), autocast_again(x))
+
+
+class _Both(AbstractContextManager[None]):
+    """Two contexts, to be entered anew for each backward pass."""
+
+    def __init__(self, *contexts: AbstractContextManager[Any]) -> None:
+        self._contexts = contexts
+
+    def __enter__(self) -> None:
+        self._entered = ExitStack()
+        for context in self._contexts:
+            self._entered.enter_context(context)
+
+    def __exit__(self, *raised: Any) -> None:
+        self._entered.__exit__(*raised)
 
 
 class _StatisticsStandStill(AbstractContextManager[None]):

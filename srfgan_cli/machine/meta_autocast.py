@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from srfgan.models.ops.recomputation import autocast_again
+
 _PRODUCTS = {
     *(torch.conv2d, F.conv2d, torch.conv_transpose2d, F.conv_transpose2d, F.linear, torch.addmm),
     *(torch.mm, torch.bmm, torch.matmul, Tensor.matmul, Tensor.__matmul__, Tensor.bmm),
@@ -29,7 +31,8 @@ _IN_FLOAT32 = {
 class MetaAutocast(TorchFunctionMode):
     """Convolutions and matrix products in `dtype`, losses and softmax in float32.
 
-    As torch's own, it rounds each trained weight once and keeps that until the block ends.
+    As torch's own, it rounds each trained weight once and keeps that until the block ends, and activation checkpointing
+    computes under it again.
     """
 
     def __init__(self, dtype: torch.dtype) -> None:
@@ -50,6 +53,8 @@ class MetaAutocast(TorchFunctionMode):
     ) -> Any:
         """`func` of the arguments in its dtype."""
         kwargs = kwargs or {}
+        if func is autocast_again:
+            return MetaAutocast(self._dtype)
         if func in _PRODUCTS:
             args, kwargs = [self._round(x) for x in args], {key: self._round(x) for key, x in kwargs.items()}
         elif func in _IN_FLOAT32:

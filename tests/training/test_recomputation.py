@@ -80,12 +80,13 @@ def test_a_stage_gives_the_same_to_the_last_bit(stage, upsampler):
     assert all(norm.momentum == 0.1 for norm in norms)
 
 
-@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
-def test_a_stage_holds_less(stage):
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("stage", ["pretrain", "extract", "finetune"])
+def test_a_stage_holds_less(stage, precision):
     held = []
     for recompute in (False, True):
         config = load_preset("mask_rcnn_r18_fpn", [f"{stage}.solver.recompute={recompute}"])
-        held.append(of_stage(config, stage, "fp32", None, (256, 320)).further)
+        held.append(of_stage(config, stage, precision, None, (256, 320)).further)
     assert held[1] < 0.8 * held[0]
 
 
