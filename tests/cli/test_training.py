@@ -93,6 +93,36 @@ def test_the_target_takes_over_the_extractor(method):
     assert not torch.equal(target["head.box.classes.weight"], source["head.box.classes.weight"])
 
 
+def test_the_target_continues_a_trained_detector_with_the_generator_in_it(method):
+    continued = ("--set", "finetune.start_from_guide=true", "--set", "finetune.solver.lr=1e-12")
+    refused = method("finetune", SRF, *continued)
+    assert refused.code == 2 and "finetune.start_from_guide needs finetune.reuse G or none, got M" in refused.err
+    continued += ("--set", "finetune.reuse=G", "--set", 'stages=["pretrain","finetune"]')
+    without = method("finetune", SRF, *continued)
+    assert without.code == 2 and "or name a file with --weights" in without.err
+    for stage, preset in (("finetune", NN), ("pretrain", SRF)):
+        assert method(stage, preset, iterations=1).code == 0
+    assert method("finetune", SRF, *continued, iterations=1).code == 0
+    named = ("--weights", f"runs/finetune/{NN}/model.pt", "--output-dir", "named")
+    assert method("finetune", SRF, *continued, *named, iterations=1).code == 0
+    guide, generator, target, other = (
+        torch.load(path, weights_only=True)["modules"]
+        for path in (
+            f"runs/finetune/{NN}/model.pt",
+            f"runs/pretrain/{SRF}/model.pt",
+            f"runs/finetune/{SRF}/model.pt",
+            "named/model.pt",
+        )
+    )
+    assert set(target["detector"]) - set(guide["detector"]) == {
+        f"neck.upsample.{name}" for name in generator["generator"]
+    }
+    started = guide["detector"] | {f"neck.upsample.{n}": t for n, t in generator["generator"].items()}
+    for name in (name for name in started if name.endswith((".weight", ".bias"))):
+        torch.testing.assert_close(target["detector"][name], started[name], rtol=1e-5, atol=1e-6, msg=name)
+        assert torch.equal(other["detector"][name], target["detector"][name]), name
+
+
 def test_dry_run_prints_the_plan_and_touches_nothing(srfgan, tmp_path):
     shown = srfgan(
         "pretrain", "--backbone", "r50", "--batch-size", 4, "--iterations", 1500, "--dry-run", "--json"

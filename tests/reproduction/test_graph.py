@@ -6,6 +6,7 @@ from srfgan.models.errors import InputError
 from srfgan_cli.presets.config import DataConfig
 from srfgan_cli.presets.library import dump_yaml, load_preset
 from srfgan_cli.presets.tables import load_tables
+from srfgan_cli.reproduction.budget import images_seen
 from srfgan_cli.reproduction.graph import Settings, build_graph, scaled
 from srfgan_cli.reproduction.identity import data_identity
 from srfgan_cli.reproduction.jobs import JobFolder, Machine, command
@@ -36,6 +37,20 @@ def test_rows_share_the_stages_they_have_in_common():
     assert [job.kind for job in graph.ancestors(whole.key)] == ["finetune", "pretrain", "extract", "finetune"]
     assert "retinanet_r50_fpn" in graph.rows_of(pretrain.key)
     assert "retinanet_r50_fpn_nn" not in graph.rows_of(plain)
+
+
+def test_a_detector_that_is_continued_rests_on_the_plain_one():
+    rows = ["upsamplers_nn", "upsamplers_nn_continued", "upsamplers_srf_g", "upsamplers_srf_continued"]
+    graph = graph_of("upsamplers", rows)
+    plain, longer, generator, both = (graph.first(row) for row in rows)
+    assert kinds(graph) == ["finetune", "pretrain", "finetune", "finetune", "finetune"]
+    assert graph.jobs[longer].sources == {"weights": plain}
+    assert graph.jobs[both].sources == {"weights": plain, **graph.jobs[generator].sources}
+    assert images_seen(graph.jobs[longer], graph) == {
+        "last_stage": 1_440_000,
+        "stages_1_and_2": 0,
+        "guide": 1_440_000,
+    }
 
 
 def test_two_names_for_one_experiment_are_one_run_in_every_table():
