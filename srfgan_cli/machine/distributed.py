@@ -18,6 +18,7 @@ from torch._C._distributed_c10d import TCPStore
 from torch.nn.parallel import DistributedDataParallel
 
 from srfgan_cli.machine.devices import Devices
+from srfgan_cli.machine.heap import keep_freed_memory
 from srfgan_cli.machine.interrupt import Interrupted
 
 COLLECTIVE_TIMEOUT = timedelta(minutes=30)
@@ -118,6 +119,8 @@ def _as_gradients_come(module: nn.Module) -> None:
 def open_world(devices: Devices, sync_bn: bool = False) -> Iterator[World]:
     """Join the run's other processes (as the launcher's variables say), and leave them at the end.
 
+    A process on a CPU keeps the memory that it frees (`keep_freed_memory`), afterwards too.
+
     Args:
         devices: this node's.
         sync_bn: as `World.sync_bn`.
@@ -126,6 +129,8 @@ def open_world(devices: Devices, sync_bn: bool = False) -> Iterator[World]:
     device = devices.device(int(os.environ.get("LOCAL_RANK", "0")))
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    else:
+        keep_freed_memory()
     if size == 1:
         yield World(device)
         return

@@ -96,7 +96,9 @@ def test_the_target_takes_over_the_extractor(method):
 def test_the_target_continues_a_trained_detector_with_the_generator_in_it(method):
     continued = ("--set", "finetune.start_from_guide=true", "--set", "finetune.solver.lr=1e-12")
     refused = method("finetune", SRF, *continued)
-    assert refused.code == 2 and "finetune.start_from_guide needs finetune.reuse G or none, got M" in refused.err
+    assert (
+        refused.code == 2 and "finetune.start_from_guide needs finetune.reuse G or none, got M" in refused.err
+    )
     continued += ("--set", "finetune.reuse=G", "--set", 'stages=["pretrain","finetune"]')
     without = method("finetune", SRF, *continued)
     assert without.code == 2 and "or name a file with --weights" in without.err
