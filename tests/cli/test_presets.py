@@ -46,7 +46,7 @@ def test_every_file_is_a_preset_or_what_several_build_on():
     assert set(texts) - bases == set(list_presets())
     built_on = [base for values in texts.values() for base in [values.get("base", [])]]
     used = {name for base in built_on for name in ([base] if isinstance(base, str) else base)}
-    assert bases - used == {"nuclei", "coco_person"}
+    assert bases - used == {"nuclei_lite0", "coco_person"}
     assert not [name for name in bases if set(texts[name]) & set(OWN)], "what a row is, is not inherited"
 
 
