@@ -49,13 +49,15 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(BLOCKS), help=f"some of {', '.join(BLOCKS)}")
     parser.add_argument("--smoke", action="store_true", help="small, on the CPU")
     parser.add_argument("--runs", type=int, default=12, help="how often something is timed")
+    parser.add_argument("--cases", default="", help="of parity, those of tests/parity/data to compare")
     arguments = parser.parse_args()
     chosen = arguments.only.split(",")
     if unknown := set(chosen) - set(BLOCKS):
         parser.error(f"no such block: {', '.join(sorted(unknown))}")
-    machine = Machine(torch.device("cpu"), (96, 128), "r18", 1)
+    cases = tuple(name for name in arguments.cases.split(",") if name)
+    machine = Machine(torch.device("cpu"), (96, 128), "r18", 1, cases)
     if not arguments.smoke:
-        machine = Machine(torch.device("cuda", 0), runs=arguments.runs)
+        machine = Machine(torch.device("cuda", 0), runs=arguments.runs, cases=cases)
     result: dict[str, object] = {
         "device": torch.cuda.get_device_name() if machine.cuda else "cpu",
         "torch": torch.__version__,

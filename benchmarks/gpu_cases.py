@@ -38,12 +38,14 @@ class Machine:
         size: of the images of the speed blocks, in pixels.
         backbone: of their detectors.
         runs: how often something is timed.
+        cases: of the parity cases, those that are compared; all but the largest if there are none.
     """
 
     device: torch.device
     size: tuple[int, int] = (800, 1216)
     backbone: str = "r50"
     runs: int = 12
+    cases: tuple[str, ...] = ()
 
     @property
     def cuda(self) -> bool:
