@@ -23,7 +23,7 @@ LEGEND = (
     "image from pixels to detections, all detectors in turn on the same device; paper's ms: on the document's own. "
     "Budgets: iterations of the last stage alone; then images, with repetitions, and seconds of all stages: by the "
     "clock, longer where runs share a device, without scoring, mean over seeds. F: the plain detector that stages 1 "
-    "and 2 learn from, which may be there already."
+    "and 2 learn from, or that stage 3 goes on with, which may be there already."
 )
 
 BY_SIZE = """<section>
