@@ -90,7 +90,7 @@ def main() -> None:
         ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
         numbers = (f"{free:.2f}", f"{kept:.2f}", ratio, *(f"{n:,.0f}" for n in (faults, fewer, peak, higher)))
         table.add_row(case, *numbers)
-    Console().print(table)
+    Console(width=120).print(table)
 
 
 def _alone(case: str, how: str, threads: int) -> list[float]:

@@ -13,7 +13,7 @@ def keep_freed_memory() -> None:
     """For the rest of the process, glibc's malloc gives nothing back to the system; elsewhere this does nothing.
 
     By default it gives back what is larger than 32 MB as soon as it is freed. Feature maps of a usual image are, and
-    so the system zeroes and maps the same pages again for every layer: a tenth of a detector's time on a CPU
+    so the system zeroes and maps the same pages again for every layer: nearly a tenth of a detector's time on a CPU
     (`benchmarks/heap.py`). What the process holds is its peak, a little more than without.
     """
     if platform.libc_ver()[0] != "glibc":
