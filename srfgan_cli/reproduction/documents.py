@@ -17,13 +17,14 @@ from srfgan_cli.screen.pages import duration, figure, head
 
 FRAME = Path(__file__).with_name("report.html")
 LEGEND = (
-    "AP in percent, mean ± standard deviation over seeds. diff.: less the baseline of the same seed, and from three "
-    "seeds on the 95 % interval of its mean, by Student's t. Numbers that a document gives for test-dev stand beside "
-    "ones measured on the val split. GMAC: one image at test size, heads at their largest number of boxes; ms: one "
-    "image from pixels to detections, all detectors in turn on the same device; paper's ms: on the document's own. "
-    "Budgets: iterations of the last stage alone; then images, with repetitions, and seconds of all stages: by the "
-    "clock, longer where runs share a device, without scoring, mean over seeds. F: the plain detector that stages 1 "
-    "and 2 learn from, or that stage 3 goes on with, which may be there already."
+    "AP in percent, mean ± standard deviation over seeds. diff.: less the baseline of the same seed, which of a "
+    "detector continued from a trained one is the plain one continued, and from three seeds on the 95 % interval of "
+    "its mean, by Student's t. Numbers that a document gives for test-dev stand beside ones measured on the val "
+    "split. GMAC: one image at test size, heads at their largest number of boxes; ms: one image from pixels to "
+    "detections, all detectors in turn on the same device; paper's ms: on the document's own. Budgets: iterations of "
+    "the last stage alone; then images, with repetitions, and seconds of all stages: by the clock, longer where runs "
+    "share a device, without scoring, mean over seeds. F: the plain detector that stages 1 and 2 learn from, or that "
+    "stage 3 goes on with, which may be there already."
 )
 
 BY_SIZE = """<section>

@@ -10,6 +10,8 @@ from srfgan_cli.presets.tables import Entry, entries_by_table
 
 BASELINES = {"table6": "table6_bilinear", "table7": "table7_same", "upsamplers": "upsamplers_nn"}
 """What all rows of a table are compared with: the papers' own setting where no row is plain."""
+CONTINUED = "upsamplers_nn_continued"
+"""What detectors that go on from a trained one are compared with: they have seen as many images more."""
 AS_MANY_IMAGES = {"upsamplers_nn_long": "upsamplers_srf"}
 """Rows whose one stage sees as many images as all the stages of another, whatever the settings make of those."""
 
@@ -41,7 +43,9 @@ def baseline_of(row: Entry, rows: Sequence[Entry]) -> Entry | None:
 
     In a table of plain detectors that differ in their training, it is the first of them.
     """
-    if row.reference.table in BASELINES:
+    if row.preset != CONTINUED and row.config.finetune.start_from_guide:
+        found = [other for other in rows if other.preset == CONTINUED]
+    elif row.reference.table in BASELINES:
         found = [other for other in rows if other.preset == BASELINES[row.reference.table]]
     else:
         found = [other for other in rows if _is_plain(other.config) and _alike(row.config, other.config)]

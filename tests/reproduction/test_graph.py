@@ -237,7 +237,15 @@ def test_rows_are_compared_with_the_plain_detector_like_them():
     assert first["mask_rcnn_r50_fpn_3x"] == "mask_rcnn_r50_fpn_nn_3x"
     assert first["mask_rcnn_r50_fpn_nn"] is None
     assert baselines("table6")["table6_nn"] == "table6_bilinear"
-    assert set(baselines("upsamplers").values()) == {None, "upsamplers_nn"}
+    upsamplers = baselines("upsamplers")
+    assert (
+        upsamplers.pop("upsamplers_nn") is None and upsamplers["upsamplers_nn_continued"] == "upsamplers_nn"
+    )
+    continued = {name for name, baseline in upsamplers.items() if baseline == "upsamplers_nn_continued"}
+    assert continued == {
+        f"upsamplers_{name}_continued" for name in ("dysample", "srf", "srf_scratch")
+    }  # which have all seen as many images
+    assert set(upsamplers.values()) == {"upsamplers_nn", "upsamplers_nn_continued"}
     assert baselines("table2")["cascade_s101_fpn_srf"] == "cascade_s101_fpn_nn"
     assert baselines("table2")["cascade_s101_fpn_srf_tta"] is None, (
         "many scales against one compare no pyramids"
