@@ -98,7 +98,9 @@ def convolved(x: Tensor, weight: Tensor, bias: Tensor | None, step: int = 1) -> 
 def _tiles(x: Tensor, rows: int, columns: int) -> Tensor:
     """The overlapping tiles of a map, zeros around it: a view (6, 6, N, rows, columns, C)."""
     count, channels, height, width = x.shape
-    padded = x.new_zeros(count, 4 * rows + 2, 4 * columns + 2, channels)
+    padded = x.new_empty(count, 4 * rows + 2, 4 * columns + 2, channels)
+    for border in (padded[:, :1], padded[:, height + 1 :], padded[:, :, :1], padded[:, :, width + 1 :]):
+        border.zero_()
     padded[:, 1 : height + 1, 1 : width + 1] = x.permute(0, 2, 3, 1)
     image, row, pixel, _ = padded.stride()
     return padded.as_strided(
