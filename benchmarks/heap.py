@@ -17,7 +17,7 @@ import torch
 from gpu_cases import CLASSES, Machine, batch, images
 from rich.console import Console
 from rich.table import Table
-from timing import processor
+from timing import own_peak, processor
 
 from srfgan.models import build_detector
 from srfgan_cli.machine.distributed import World
@@ -46,7 +46,7 @@ def runs_of(case: str) -> Callable[[], object]:
     return standing_trainer(fresh_stage(config, stage, world), solver, world, given).step
 
 
-def measured(case: str) -> tuple[float, int, int]:
+def measured(case: str) -> tuple[float, int, float]:
     """CPU-seconds and page faults of a run, the least of those counted, and the process's peak of memory in MiB."""
     run, found = runs_of(case), []
     run()
@@ -57,7 +57,7 @@ def measured(case: str) -> tuple[float, int, int]:
         spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         found.append((spent, after.ru_minflt - before.ru_minflt))
     seconds, faults = (min(several) for several in zip(*found, strict=True))
-    return seconds, faults, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    return seconds, faults, own_peak()
 
 
 def main() -> None:

@@ -21,6 +21,11 @@ def source_presets(config: Config) -> dict[SourceName, tuple[StageName, str]]:
     }
 
 
+def option_of(source: SourceName, stage: StageName) -> str:
+    """The option, without its dashes, that names the file; stage 3 starts from F as from any detector's weights."""
+    return "weights" if source == "guide" and stage == "finetune" else source
+
+
 def needed_sources(config: Config, stage: StageName) -> tuple[SourceName, ...]:
     """Which of them a stage reads where no option says otherwise."""
     if stage == "pretrain":

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from srfgan.models.errors import InputError
 from srfgan_cli.presets import load_preset
 from srfgan_cli.presets.config import Config, SolverConfig
-from srfgan_cli.presets.graph import needed_sources, source_presets
+from srfgan_cli.presets.graph import needed_sources, option_of, source_presets
 from srfgan_cli.presets.tables import Entry
 from srfgan_cli.reproduction.identity import scoring, what_decides
 from srfgan_cli.reproduction.rows import AS_MANY_IMAGES
@@ -196,8 +196,7 @@ def _training(graph: Graph, config: Config, stage: Any, seed: int, settings: Set
             raise InputError(
                 f"{config.name} rests on the {source_stage} run of {source_preset}, which has none."
             )
-        option = "weights" if name == "guide" and stage == "finetune" else name
-        sources[option] = _training(graph, source, source_stage, seed, settings)
+        sources[option_of(name, stage)] = _training(graph, source, source_stage, seed, settings)
     if stage == "finetune" and config.finetune.self_training is not None:
         sources["teacher"] = _teacher(graph, config, seed, settings)
     return _add(

@@ -11,7 +11,7 @@ from srfgan.models.upsamplers import GENERATORS
 from srfgan_cli.downloads.hub import is_on_hub
 from srfgan_cli.machine.launcher import is_worker
 from srfgan_cli.presets.config import Config, DistillConfig, SelfTrainingConfig, SolverConfig
-from srfgan_cli.presets.graph import SourceName, needed_sources, source_presets
+from srfgan_cli.presets.graph import SourceName, needed_sources, option_of, source_presets
 from srfgan_cli.presets.library import dump_yaml, load_preset
 from srfgan_cli.runs.folder import Run
 from srfgan_cli.runs.given import weight_file
@@ -309,7 +309,7 @@ def _source(which: SourceName, config: Config, options: TrainOptions) -> Path:
         from srfgan.models.weights.files import require_file  # brings torch
 
         require_file(path)
-    option = "weights" if which == "guide" and options.stage == "finetune" else which
+    option = option_of(which, options.stage)
     command = (
         ""
         if given
