@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 from srfgan.models.ops.recomputation import in_parts
 from srfgan.models.upsamplers.generators import SLOPE
@@ -19,6 +21,8 @@ class Discriminator(nn.Module):
         in_channels: channels of the feature maps.
         widths: channels of the 3x3 convolution + BN + LeakyReLU blocks.
         kernel: of the last convolution; 1 in the paper, 3 in the published code.
+        normalization: `spectral` divides every convolution's weight by its largest singular value, in the place of
+            batch norms; a step of the power iteration that estimates it is taken in each forward pass in training mode.
 
     Attributes:
         recompute: whether activations are computed again in the backward pass, for less memory.
@@ -26,16 +30,25 @@ class Discriminator(nn.Module):
 
     recompute = False
 
-    def __init__(self, in_channels: int, widths: Sequence[int] = (512, 1024, 1024), kernel: int = 1) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        widths: Sequence[int] = (512, 1024, 1024),
+        kernel: int = 1,
+        normalization: Literal["batch", "spectral"] = "batch",
+    ) -> None:
         super().__init__()
+        batch_norms = normalization == "batch"
         pairs = pairwise([in_channels, *widths])
-        self.blocks = nn.Sequential(*(_block(before, after) for before, after in pairs))
+        self.blocks = nn.Sequential(*(_block(before, after, batch_norms) for before, after in pairs))
         self.logits = nn.Conv2d(widths[-1], 1, kernel, padding=kernel // 2)
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
                 assert layer.bias is not None
                 nn.init.zeros_(layer.bias)
+                if not batch_norms:
+                    spectral_norm(layer)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to logits (N, 1, H, W), without a sigmoid."""
@@ -46,7 +59,6 @@ class Discriminator(nn.Module):
         return logits
 
 
-def _block(before: int, after: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.LeakyReLU(SLOPE, inplace=True)
-    )
+def _block(before: int, after: int, batch_norm: bool) -> nn.Sequential:
+    norms = [nn.BatchNorm2d(after)] if batch_norm else []
+    return nn.Sequential(nn.Conv2d(before, after, 3, padding=1), *norms, nn.LeakyReLU(SLOPE, inplace=True))

@@ -290,7 +290,7 @@ def build_discriminator(config: DiscriminatorConfig, in_channels: int = 256) -> 
         config, DiscriminatorConfig, "build_discriminator", "as load_preset(name).discriminator has it"
     )
     _check_channels(in_channels, "in_channels")
-    return Discriminator(in_channels, config.widths, config.kernel)
+    return Discriminator(in_channels, config.widths, config.kernel, config.normalization)
 
 
 def _sizes(name: str, channels: int, size: GeneratorConfig | None) -> dict[str, int]:

@@ -171,6 +171,9 @@ class DiscriminatorConfig(StrictConfig):
     widths: list[Annotated[int, Field(ge=1, le=8192)]] = Field([512, 1024, 1024], min_length=1, max_length=64)
     kernel: Literal[1, 3] = 1
     """Kernel of the last convolution: 1 in the paper, 3 in the published code and weights."""
+    normalization: Literal["batch", "spectral"] = "batch"
+    """Of each convolution's maps, as in the paper; or of its weights, by their largest singular value, the last
+    convolution's too (SN-GAN, arXiv 1802.05957), without batch norms."""
 
 
 class InferenceConfig(StrictConfig):

@@ -325,6 +325,9 @@ class AdversarialConfig(StrictConfig):
     loss: AdversarialLoss = "logistic"
     """logistic: the papers' (equations 1 and 2); hinge: as of SN-GAN and BigGAN; least_squares: LSGAN's, with targets 0
     and 1."""
+    r1: float = Field(0, ge=0, le=1e6)
+    """gamma of R1 (arXiv 1801.04406): the discriminator's loss gets half of this times the squared length of its slope
+    at each pixel of the real maps, averaged over them, which makes it smooth there. 0: none, as in the papers."""
     levels: list[Level] = Field(["p2", "p3", "p4", "p5"], min_length=1, max_length=6)
     """Pyramid levels that the loss compares; one-stage detectors have none finer than p3."""
     window: int | None = Field(None, ge=8, le=32_768)
@@ -553,6 +556,23 @@ class Config(StrictConfig):
                 levels = ", ".join(self.model.levels)
                 raise ValueError(
                     f"{name}.adversarial.levels: the neck of {self.model.detector} gives {levels}, got {absent[0]}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _discriminators_that_can_be_trained_so(self) -> Config:
+        for name, stage in (("pretrain", self.pretrain), ("extract", self.extract)):
+            if name not in self.stages:
+                continue
+            if stage.solver.recompute and self.discriminator.normalization == "spectral":
+                raise ValueError(
+                    f"{name}.solver.recompute runs D a second time, in which discriminator.normalization spectral "
+                    "would estimate other singular values; they exclude each other"
+                )
+            if stage.solver.compile and stage.adversarial.r1:
+                raise ValueError(
+                    f"{name}.adversarial.r1 differentiates D twice, which torch.compile cannot; leave "
+                    f"{name}.solver.compile out, got r1 {stage.adversarial.r1:g}"
                 )
         return self
 

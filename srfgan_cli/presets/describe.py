@@ -156,6 +156,21 @@ def _length(config: Config) -> str:
     return f"{epochs} epochs" if epochs > 1 else f"{images:,} images"
 
 
+def _adversary(config: Config) -> Iterator[str]:
+    term = config.pretrain.adversarial
+    if term.weight == 0:
+        yield "no adversarial term"
+        return
+    if term.weight != USUAL_WEIGHT:
+        yield f"adversarial term of weight {term.weight:g}"
+    if term.loss != "logistic":
+        yield f"{term.loss.replace('_', '-')} loss of D"
+    if term.r1:
+        yield f"R1 of {term.r1:g}"
+    if config.discriminator.normalization == "spectral":
+        yield "D spectrally normalised"
+
+
 def _peculiarities(config: Config) -> Iterator[str]:
     changes = {
         "mosaic": "mosaics",
@@ -169,10 +184,8 @@ def _peculiarities(config: Config) -> Iterator[str]:
         yield "rare classes repeated"
     if config.finetune.freeze:
         yield f"frozen: {', '.join(config.finetune.freeze)}"
-    if "pretrain" in config.stages and config.pretrain.adversarial.weight == 0:
-        yield "no adversarial term"
-    elif "pretrain" in config.stages and config.pretrain.adversarial.weight != USUAL_WEIGHT:
-        yield f"adversarial term of weight {config.pretrain.adversarial.weight:g}"
+    if "pretrain" in config.stages:
+        yield from _adversary(config)
     if "pretrain" in config.stages and config.pretrain.equal_phases:
         yield "phases equal at first"
     if "pretrain" in config.stages and config.pretrain.distill is not None:

@@ -17,7 +17,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from srfgan_cli.machine.distributed import World
-from srfgan_cli.presets.config import AdversarialLoss
+from srfgan_cli.presets.config import AdversarialConfig, AdversarialLoss
 
 Maps = dict[str, Tensor]
 """Level name -> (N, C, H, W)."""
@@ -69,17 +69,17 @@ class Adversary:
 
     Args:
         discriminator: D, on its device.
-        loss: whose; the papers' is the logistic one.
+        config: whose losses; the papers' are the logistic ones, without R1.
         world: this process among all.
 
     Attributes:
         real_loss: the part of D's step that several processes average gradients after.
     """
 
-    def __init__(self, discriminator: nn.Module, loss: AdversarialLoss, world: World) -> None:
+    def __init__(self, discriminator: nn.Module, config: AdversarialConfig, world: World) -> None:
         self._discriminator = discriminator
-        self._terms = TERMS[loss]
-        self.real_loss = world.parallel(RealLoss(discriminator, self._terms))
+        self._terms = TERMS[config.loss]
+        self.real_loss = world.parallel(RealLoss(discriminator, self._terms, config.r1))
 
     def judge(self, fake: Sequence[Tensor]) -> Judgement:
         """What D says of generated maps, in one forward pass that serves D's own step too.
@@ -113,17 +113,28 @@ class Adversary:
 
 
 class RealLoss(nn.Module):
-    """The part of equation (1) that sees target features."""
+    """The part of equation (1) that sees target features, and R1, which is of them alone.
 
-    def __init__(self, discriminator: nn.Module, terms: Terms) -> None:
+    Args:
+        discriminator: D.
+        terms: of whose GAN.
+        r1: gamma of R1 (Mescheder et al. 2018, equation 9); 0: none.
+    """
+
+    def __init__(self, discriminator: nn.Module, terms: Terms, r1: float = 0) -> None:
         super().__init__()
         self.discriminator = discriminator
         self.terms = terms
+        self.r1 = r1
 
     def forward(self, real: Sequence[Tensor]) -> dict[str, Tensor]:
-        """The sum over levels of the mean loss; the papers' is -log D(real)."""
-        logits = (self.discriminator(r.detach()).float() for r in real)
-        return {"loss_d_real": _total(self.terms.real(x).mean() for x in logits)}
+        """The sums over levels of the mean losses; the papers' `loss_d_real` is -log D(real)."""
+        maps = [r.detach().float().requires_grad_() if self.r1 else r.detach() for r in real]
+        logits = [self.discriminator(x).float() for x in maps]
+        losses = {"loss_d_real": _total(self.terms.real(x).mean() for x in logits)}
+        if self.r1:
+            losses["loss_d_r1"] = self.r1 / 2 * _squared_slope(logits, maps)
+        return losses
 
 
 class _ThroughInputs(torch.autograd.Function):
@@ -143,6 +154,12 @@ class _ThroughInputs(torch.autograd.Function):
         """Gradients of the maps."""
         gradients = torch.autograd.grad(ctx.loss, ctx.inputs, gradient, retain_graph=True)
         return (None, None, *gradients)
+
+
+def _squared_slope(logits: Sequence[Tensor], maps: Sequence[Tensor]) -> Tensor:
+    """Of the sum of a map's logits, by each pixel's channels: the squared length, averaged over pixels and images."""
+    slopes = torch.autograd.grad([x.sum() for x in logits], maps, create_graph=True)
+    return _total(slope.square().sum(1).mean() for slope in slopes)
 
 
 def content_loss(fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:

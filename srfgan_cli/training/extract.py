@@ -82,7 +82,7 @@ class ExtractStage:
         self._coarsest = max(*config.adversarial.levels, detector.config.coarsest_upsampled)
         losses = ExtractorLosses(detector, config.adversarial, config.pairing)
         self._extractor_losses = world.parallel(losses)
-        self._adversary = Adversary(discriminator, config.adversarial.loss, world)
+        self._adversary = Adversary(discriminator, config.adversarial, world)
         self.parallel = [self._extractor_losses, self._adversary.real_loss]
 
     def train(self) -> None:

@@ -97,7 +97,7 @@ class PretrainStage:
         self._degradation = degradation
         weight = None if distillation is None else distillation.weight
         self._generator_losses = world.parallel(GeneratorLosses(generator, adversarial, weight))
-        self._adversary = Adversary(discriminator, adversarial.loss, world)
+        self._adversary = Adversary(discriminator, adversarial, world)
         self.parallel = [self._generator_losses, self._adversary.real_loss]
 
     def train(self) -> None:

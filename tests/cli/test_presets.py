@@ -158,6 +158,14 @@ def test_the_repositories_recipe():
             "cascade needs as many ious as weights, got 1 and 3",
         ),
         (
+            "discriminator.normalization=spectral\nextract.solver.recompute=true",
+            "extract.solver.recompute runs D a second time, in which discriminator.normalization spectral",
+        ),
+        (
+            "pretrain.adversarial.r1=10\npretrain.solver.compile=true",
+            "leave pretrain.solver.compile out, got r1 10",
+        ),
+        (
             "model.detector=retinanett",
             "model.detector: 'retinanett' is not one of 'faster_rcnn', 'mask_rcnn'",
         ),
@@ -515,6 +523,15 @@ def test_a_copy_stands_by_itself(srfgan):
         ("cascade_s101_pafpn_tta", [], "afi, generator reused (G), 12 epochs, multi-scale testing"),
         ("mask_rcnn_r50_fpn_nn", ["model.neck.upsampler=srf"], "srf, not pre-trained, 12 epochs"),
         ("table4_a3", [], "srf, the extractor of mask_rcnn_r50_fpn itself, 37 epochs"),
+        (
+            "upsamplers_srf",
+            [
+                "pretrain.adversarial={weight: 0.1, loss: least_squares, r1: 2}",
+                "discriminator.normalization=spectral",
+            ],
+            "srf, whole extractor reused (M), 12 epochs, adversarial term of weight 0.1, least-squares loss of D, "
+            "R1 of 2, D spectrally normalised",
+        ),
         (
             "demo",
             ["data.degradation=nn"],

@@ -24,6 +24,7 @@ from srfgan.models.ops.graph_pooling import graph_max_pool, graph_smoothed
 from srfgan.models.upsamplers import UPSAMPLERS
 from srfgan.models.upsamplers.seam import doubled
 from srfgan_cli.machine.distributed import World
+from srfgan_cli.presets.config import AdversarialConfig
 from srfgan_cli.training.adversarial import Adversary
 
 ROOT = Path(__file__).parents[2]
@@ -174,7 +175,7 @@ def everything():
     for paste in (masks._paste_one_by_one, masks._paste_together):
         paste(torch.rand(3, 28, 28), boxes, (64, 96), 0.5)
     shift_mask(2, 3, 7, 3, torch.device("cpu"))
-    Adversary(Discriminator(16, [8], 1), "logistic", World(torch.device("cpu"))).judge(
+    Adversary(Discriminator(16, [8], 1), AdversarialConfig(), World(torch.device("cpu"))).judge(
         [torch.rand(2, 16, 4, 6)]
     )
 

@@ -22,8 +22,8 @@ from srfgan_cli.training.adversarial import (
 from srfgan_cli.training.pretrain import GeneratorLosses
 
 
-def adversary(discriminator, loss="logistic"):
-    return Adversary(discriminator, loss, World(torch.device("cpu")))
+def adversary(discriminator, loss="logistic", r1=0):
+    return Adversary(discriminator, AdversarialConfig(loss=loss, r1=r1), World(torch.device("cpu")))
 
 
 @pytest.fixture
@@ -94,6 +94,43 @@ def test_by_each_loss_a_discriminator_learns_to_tell_maps_apart(loss):
             sum(part.values()).backward()
         learning.step()
     assert apart[-1] > 0.1 > apart[0]
+
+
+def test_r1_is_half_gamma_times_the_squared_slope_at_the_real_maps():
+    """Of a linear D, whose slope is its weight everywhere; it pulls D's weights alone, and reaches no map."""
+    discriminator = torch.nn.Conv2d(4, 1, 1)
+    real = [torch.randn(2, 4, 6, 8, requires_grad=True), torch.randn(2, 4, 3, 4)]
+    parts = list(adversary(discriminator, r1=3.0).losses([torch.zeros(1)], real))
+    penalty = parts[1]["loss_d_r1"]
+    weight = discriminator.weight
+    torch.testing.assert_close(penalty, 3 / 2 * weight.square().sum() * len(real))
+    penalty.backward()
+    torch.testing.assert_close(weight.grad, 3 * weight * len(real))
+    assert real[0].grad is None
+    assert "loss_d_r1" not in list(adversary(discriminator).losses([torch.zeros(1)], real))[1]
+
+
+@pytest.mark.parametrize("window", [None, 8])
+def test_a_spectral_discriminator_is_divided_by_its_largest_singular_values(networks, maps, window):
+    """Its power iteration goes on in the judge's passes as in any, and finds the values of changed weights."""
+    generator, _ = networks
+    discriminator = build_discriminator(DiscriminatorConfig(widths=[16, 8], normalization="spectral"), 16)
+    assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in discriminator.modules())
+    convolutions = [layer for layer in discriminator.modules() if isinstance(layer, torch.nn.Conv2d)]
+    for convolution in convolutions:
+        convolution.parametrizations.weight.original.data.normal_()
+    losses = GeneratorLosses(generator, AdversarialConfig(window=window))
+    for _ in range(30):
+        judged, logits, real = losses(*maps, adversary(discriminator).judge)
+    judged["loss_adversarial"].backward()
+    assert all(parameter.grad is None for parameter in discriminator.parameters())
+    for part in adversary(discriminator).losses(logits, real):
+        sum(part.values()).backward()
+    assert all(parameter.grad.any() for parameter in discriminator.parameters())
+    discriminator.eval()
+    for convolution in convolutions:
+        largest = torch.linalg.matrix_norm(convolution.weight.flatten(1), ord=2)
+        torch.testing.assert_close(largest, torch.ones(()), rtol=0.01, atol=0)
 
 
 def test_the_generators_step_leaves_the_discriminators_weights_alone(networks, maps):

@@ -100,7 +100,10 @@ def test_without_a_compiler_the_option_is_refused(config, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
-def test_compiled_networks_give_the_same_losses(config):
+@pytest.mark.parametrize("normalization", ["batch", "spectral"])
+def test_compiled_networks_give_the_same_losses(config, normalization):
+    judge = config.discriminator.model_copy(update={"normalization": normalization})
+    config = config.model_copy(update={"discriminator": judge})
     stage = pretrain(config)
     compile_networks(stage, WORLD.device)
     assert_same(steps(pretrain(config)), steps(stage))

@@ -63,9 +63,12 @@ def two_steps(stage, solver):
 
 
 @pytest.mark.parametrize("upsampler", ["srf", "afi"])
-@pytest.mark.parametrize("stage", ["pretrain", "extract", "finetune"])
-def test_a_stage_gives_the_same_to_the_last_bit(stage, upsampler):
-    config = config_of(upsampler)
+@pytest.mark.parametrize(
+    ("stage", "changes"),
+    [("pretrain", []), ("pretrain", ["pretrain.adversarial.r1=1"]), ("extract", []), ("finetune", [])],
+)
+def test_a_stage_gives_the_same_to_the_last_bit(stage, changes, upsampler):
+    config = config_of(upsampler, *changes)
     solver = getattr(config, stage).solver
     expected = two_steps(build(stage, config), solver)
     recomputing = build(stage, config)
