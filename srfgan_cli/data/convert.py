@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -16,8 +17,10 @@ from srfgan.models.errors import InputError
 from srfgan.models.instance_masks import MaskPatch
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.documents import coco_document
-from srfgan_cli.data.new_folder import check_new, place_images, write_coco, write_text
-from srfgan_cli.data.split_files import Layout, Split
+from srfgan_cli.data.images import ImageError, image_suffixes, is_image_name, left_unturned
+from srfgan_cli.data.new_folder import check_new, names_below, place_images, write_coco, write_text
+from srfgan_cli.data.split_files import Layout, Split, SplitFiles
+from srfgan_cli.data.yolo_labels import labels_of
 from srfgan_cli.screen.console import stderr
 
 Format = Literal["coco", "yolo"]
@@ -26,6 +29,24 @@ CROWDS = "crowd regions (or difficult objects) left out"
 HOLES = "holes in masks filled"
 TRACED = "run-length masks approximated by outlines"
 JOINED = "outlines of several parts joined by lines without width"
+
+_UPRIGHT: dict[int, Callable[[np.ndarray, int, int], np.ndarray]] = {
+    5: lambda points, height, width: points[:, ::-1],
+    6: lambda points, height, width: np.stack([height - points[:, 1], points[:, 0]], axis=1),
+    7: lambda points, height, width: np.stack([height - points[:, 1], width - points[:, 0]], axis=1),
+    8: lambda points, height, width: np.stack([points[:, 1], width - points[:, 0]], axis=1),
+}
+"""Where points (V, 2) of stored pixels are in the upright image, by EXIF orientation."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A split: its images are in `folder`, and called `names` in the new one."""
+
+    split: Split
+    index: CocoIndex
+    folder: Path
+    names: list[str]
 
 
 def convert(layout: Layout, destination: Path, to: Format, *, link: bool) -> None:
@@ -41,33 +62,44 @@ def convert(layout: Layout, destination: Path, to: Format, *, link: bool) -> Non
         InputError: data that cannot be used, splits of different classes, or a folder that cannot be written.
     """
     check_new(destination)
-    splits = {
-        split: (CocoIndex.of(files.read(), files.images, check=files.check), files.images)
-        for split, files in layout.splits.items()
-    }
+    parts = [_part_of(split, files) for split, files in layout.splits.items()]
     for split, lacking in layout.absent.items():
         stderr.print(f"not converted: {split}, {lacking}")
     if to == "yolo":
-        _check_for_yolo(splits)
+        _check_for_yolo(parts)
     lost: Counter[str] = Counter()
-    for split, (index, folder) in splits.items():
-        index.report.tell()
-        images = destination / (f"{split}2017" if to == "coco" else f"images/{split}")
-        place_images(index, folder, images, link=link)
+    for part in parts:
+        part.index.report.tell()
+        images = destination / (f"{part.split}2017" if to == "coco" else f"images/{part.split}")
+        place_images(part.index, part.names, part.folder, images, link=link)
         if to == "coco":
-            write_coco(coco_document(index), destination, split)
+            write_coco(coco_document(part.index, part.names), destination, part.split)
         else:
-            _write_labels(index, destination / "labels" / split, lost)
+            _write_labels(part, destination, images, lost)
     if to == "yolo":
-        _describe(splits, destination)
+        _describe(parts, destination)
         stderr.print("YOLO's labels have no ids and no areas: ids of images and annotations are not kept.")
         for what, count in lost.items():
             stderr.print(f"{count} {what}")
 
 
-def yolo_lines(index: CocoIndex, row: int, lost: Counter[str]) -> Iterator[str]:
-    """The lines of the label file of the image at this row; counts in `lost` what they cannot say."""
+def _part_of(split: Split, files: SplitFiles) -> _Part:
+    index = CocoIndex.of(files.read(), files.images, check=files.check)
+    return _Part(split, index, files.images, names_below(index, files.images))
+
+
+def yolo_lines(index: CocoIndex, row: int, lost: Counter[str], turn: int) -> Iterator[str]:
+    """The lines of the label file of the image at this row.
+
+    Args:
+        index: the split.
+        row: of the image.
+        lost: counts what the lines cannot say.
+        turn: the EXIF orientation that its annotations leave alone (`left_unturned`): whoever reads YOLO's files turns
+            the image.
+    """
     height, width = index.sizes[row].tolist()
+    sides = [width, height] if turn == 1 else [height, width]
     for place in index.rows(row):
         if index.crowd[place]:
             lost[CROWDS] += 1
@@ -75,10 +107,16 @@ def yolo_lines(index: CocoIndex, row: int, lost: Counter[str]) -> Iterator[str]:
         outline = _outline(index, place, height, lost)
         if outline is None:
             x, y, w, h = index.truth_boxes[place].tolist()
-            values = [(x + w / 2) / width, (y + h / 2) / height, w / width, h / height]
+            corners = _turned(np.array([[x, y], [x + w, y + h]]), height, width, turn)
+            middle, extent = corners.sum(axis=0) / 2, np.abs(corners[1] - corners[0])
+            values = (np.concatenate([middle / sides, extent / sides])).tolist()
         else:
-            values = (outline / [width, height]).ravel().tolist()
+            values = (_turned(outline, height, width, turn) / sides).ravel().tolist()
         yield " ".join([str(int(index.labels[place])), *(f"{value:.12g}" for value in values)])
+
+
+def _turned(points: np.ndarray, height: int, width: int, turn: int) -> np.ndarray:
+    return _UPRIGHT[turn](points, height, width) if turn in _UPRIGHT else points
 
 
 def _outline(index: CocoIndex, place: int, height: int, lost: Counter[str]) -> np.ndarray | None:
@@ -118,14 +156,20 @@ def _signed_area(points: np.ndarray) -> float:
     return float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
 
 
-def _check_for_yolo(splits: dict[Split, tuple[CocoIndex, Path]]) -> None:
-    indexes = [index for index, _ in splits.values()]
-    for index in indexes:
-        if index.categories != indexes[0].categories:
+def _check_for_yolo(parts: list[_Part]) -> None:
+    for part in parts:
+        index = part.index
+        if index.categories != parts[0].index.categories:
             raise InputError(
-                f"{index.path} has other classes than {indexes[0].path}; YOLO has one list for all splits"
+                f"{index.path} has other classes than {parts[0].index.path}; YOLO has one list for all splits"
             )
-        stems = Counter(os.path.splitext(index.file_name(row))[0] for row in range(len(index)))  # noqa: PTH122
+        for row, name in enumerate(part.names):
+            if not is_image_name(name.rpartition("/")[2]):
+                raise InputError(
+                    f"{index.path}: image {index.image_ids[row]} ({name}): in YOLO's layout the images are the files"
+                    f" that end in one of {', '.join(sorted(image_suffixes()))} and do not begin with a dot; rename it"
+                )
+        stems = Counter(os.path.splitext(name)[0] for name in part.names)  # noqa: PTH122
         stem, times = stems.most_common(1)[0]
         if times > 1:
             raise InputError(
@@ -133,13 +177,22 @@ def _check_for_yolo(splits: dict[Split, tuple[CocoIndex, Path]]) -> None:
             )
 
 
-def _write_labels(index: CocoIndex, folder: Path, lost: Counter[str]) -> None:
-    for row in range(len(index)):
-        path = (folder / index.file_name(row)).with_suffix(".txt")
-        write_text(path, "".join(f"{line}\n" for line in yolo_lines(index, row, lost)))
+def _write_labels(part: _Part, destination: Path, images: Path, lost: Counter[str]) -> None:
+    for row, name in enumerate(part.names):
+        size = (int(part.index.sizes[row, 0]), int(part.index.sizes[row, 1]))
+        lines = yolo_lines(part.index, row, lost, _turn_of(images / name, size))
+        write_text(labels_of(images / name, destination), "".join(f"{line}\n" for line in lines))
 
 
-def _describe(splits: dict[Split, tuple[CocoIndex, Path]], destination: Path) -> None:
-    names = next(iter(splits.values()))[0].categories.names
-    description = {split: f"images/{split}" for split in splits} | {"nc": len(names), "names": list(names)}
+def _turn_of(image: Path, size: tuple[int, int]) -> int:
+    try:
+        return left_unturned(image, size)
+    except ImageError:
+        return 1  # it is copied as it is, and said to be broken by whatever reads the data set
+
+
+def _describe(parts: list[_Part], destination: Path) -> None:
+    names = parts[0].index.categories.names
+    splits = {part.split: f"images/{part.split}" for part in parts}
+    description = splits | {"nc": len(names), "names": list(names)}
     write_text(destination / "data.yaml", yaml.safe_dump(description, sort_keys=False, allow_unicode=True))

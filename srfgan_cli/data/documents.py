@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from srfgan_cli.data.coco import CocoIndex
 
 
-def coco_document(index: CocoIndex) -> dict[str, Any]:
-    """The json of a split; objects of the check's fate `dropped` are not in it."""
+def coco_document(index: CocoIndex, names: Sequence[str] | None = None) -> dict[str, Any]:
+    """The json of a split; objects of the check's fate `dropped` are not in it.
+
+    Args:
+        index: the split.
+        names: what its N images are called, if that is otherwise.
+    """
+    names = index.file_names() if names is None else names
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     ids = index.annotation_ids.tolist()
     for row, (image_id, (height, width)) in enumerate(
         zip(index.image_ids.tolist(), index.sizes.tolist(), strict=True)
     ):
-        images.append({"id": image_id, "file_name": index.file_name(row), "height": height, "width": width})
+        images.append({"id": image_id, "file_name": names[row], "height": height, "width": width})
         for place in index.rows(row):
             annotation = {
                 "id": ids[place],

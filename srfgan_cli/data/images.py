@@ -143,6 +143,22 @@ def read_size(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     return (width, height) if turn in _TURNED else (height, width)
 
 
+def left_unturned(path: Path, size: tuple[int, int]) -> int:
+    """The EXIF orientation, 5 to 8, that `read_image` leaves alone as `size` counts unrotated pixels; 1 for none.
+
+    Args:
+        path: the file.
+        size: (height, width) that the data set's json states.
+
+    Raises:
+        ImageError: as `read_size`.
+    """
+    with _opened(path, None, max_pixels=2**62) as file:
+        turn, _ = orientation(file)
+        width, height = file.size
+    return turn if turn in _TURNED and size == (height, width) != (width, height) else 1
+
+
 def list_images(folder: Path) -> list[Path]:
     """The image files in a folder, by name; those in folders below are left out, and hidden ones.
 

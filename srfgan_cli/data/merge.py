@@ -12,7 +12,7 @@ from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.documents import coco_document
 from srfgan_cli.data.layout import present_splits
-from srfgan_cli.data.new_folder import check_new, place_images, write_coco
+from srfgan_cli.data.new_folder import check_new, names_below, place_images, write_coco
 from srfgan_cli.data.split_files import SPLITS, Split
 from srfgan_cli.screen.console import stderr
 
@@ -91,8 +91,10 @@ def merge(
         for source in parts:
             index, folder = source.splits[split]
             index.report.tell()
-            place_images(index, folder, destination / f"{split}2017" / source.name, link=link)
-            left_out += _add(document, index, source.name, classes, renamed)
+            names = names_below(index, folder)
+            place_images(index, names, folder, destination / f"{split}2017" / source.name, link=link)
+            part = coco_document(index, names)
+            left_out += _add(document, part, source.name, classes, renamed)
         write_coco(document, destination, split)
         images += len(document["images"])
         objects += len(document["annotations"])
@@ -160,10 +162,13 @@ def _few(names: Sequence[str]) -> str:
 
 
 def _add(
-    document: dict[str, Any], index: CocoIndex, folder: str, classes: CategoryMap, renamed: Mapping[str, str]
+    document: dict[str, Any],
+    part: dict[str, Any],
+    folder: str,
+    classes: CategoryMap,
+    renamed: Mapping[str, str],
 ) -> int:
-    """Add a split's images and annotations under new ids; returns how many objects are left out."""
-    part = coco_document(index)
+    """Add the document of a split under new ids; returns how many objects are left out."""
     ids = dict(zip(classes.names, classes.ids, strict=True))
     category = {
         record["id"]: ids.get(renamed.get(record["name"], record["name"])) for record in part["categories"]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import posixpath
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,29 +27,52 @@ def check_new(destination: Path) -> None:
         raise InputError(f"{destination}: there is something already; name a new folder")
 
 
-def place_images(index: CocoIndex, folder: Path, images: Path, *, link: bool) -> None:
-    """Put a split's images from `folder` under the same names into `images`.
+def names_below(index: CocoIndex, folder: Path) -> list[str]:
+    """What a split's images in `folder` are called in a new one: as they are, without the detours of `..`.
+
+    `../train/1.png` is an image of the folder `train`, and would be none of another folder.
+    """
+    root = os.path.realpath(folder)
+
+    def name_of(name: str) -> str:
+        if ".." not in name.split("/"):
+            return posixpath.normpath(name)
+        parent, base = posixpath.split(name)
+        # By the system and not by the text: what is before the dots may be a link.
+        within = os.path.relpath(os.path.realpath(folder / parent), root)
+        return posixpath.normpath(posixpath.join(within, base))
+
+    return [name_of(name) for name in index.file_names()]
+
+
+def place_images(index: CocoIndex, names: Sequence[str], folder: Path, images: Path, *, link: bool) -> None:
+    """Put a split's images from `folder` into `images`.
 
     Args:
+        index: the split.
+        names: of its N images in the new folder (`names_below`).
         link: hard links instead of copies.
 
     Raises:
         InputError: one cannot be written.
     """
+    placed: set[str] = set()
     with progress_bar() as progress:
         task = progress.add_task(f"images of {'/'.join(images.parts[-2:])}", total=len(index))
-        for row in range(len(index)):
-            name = index.file_name(row)
-            place = images / name
+        for row, name in enumerate(names):
+            image, place = folder / index.file_name(row), images / name
             try:
                 place.parent.mkdir(parents=True, exist_ok=True)
-                if link:
-                    place.hardlink_to((folder / name).resolve())
+                if name in placed:
+                    pass  # one file under several image ids
+                elif link:
+                    place.hardlink_to(image.resolve())
                 else:
-                    shutil.copyfile(folder / name, place)
+                    shutil.copyfile(image, place)
             except OSError as error:
                 hint = "; without --link images are copied" if link else ""
                 raise InputError(f"{place}: cannot be written ({error.strerror}){hint}") from None
+            placed.add(name)
             progress.advance(task)
 
 
