@@ -18,6 +18,7 @@ from xml.parsers import expat
 
 from srfgan.models.errors import InputError
 from srfgan_cli.data.categories import CategoryMap
+from srfgan_cli.data.findings import Fate
 from srfgan_cli.data.images import MISSING, is_image_name
 from srfgan_cli.data.label_files import (
     NO_LABELS,
@@ -39,12 +40,16 @@ _OF_A_CLASS = re.compile(r"^(.*?)\s+-?[01]$")
 
 
 class VocObject(NamedTuple):
-    """An `object` of an annotation: where it begins, its class, its box x, y, width, height in pixels."""
+    """An `object` of an annotation: where it begins, its class, its box x, y, width, height in pixels.
+
+    `odd` is whether what it says of its difficulty is neither 0 nor 1.
+    """
 
     line: int
     name: str
     box: tuple[float, float, float, float]
     difficult: bool
+    odd: bool
 
 
 class VocAnnotation(NamedTuple):
@@ -89,11 +94,16 @@ def read_voc(path: Path, images: Path, labels: Path, root: Path, every: Sequence
         size = one.size or sizes[stem]
         if size is None:
             continue
+        file = f"{_shown(labels, root)}/{stem}.xml"
         objects = [
-            Labelled(line, numbers.get(name, -1), box, crowd=difficult)
-            for line, name, box, difficult in one.objects
+            Labelled(each.line, numbers.get(each.name, -1), each.box, crowd=each.difficult)
+            for each in one.objects
         ]
-        found.append(LabelledImage(files[stem], f"{_shown(labels, root)}/{stem}.xml", size, objects))
+        for each in one.objects:
+            if each.odd:
+                read_as: Fate = "read as 1" if each.difficult else "read as 0"
+                findings.add("difficult is neither 0 nor 1", read_as, f"{file}:{each.line}")
+        found.append(LabelledImage(files[stem], file, size, objects))
     if not classes:
         raise InputError(f"{path}: no annotation file has an object, so there are no classes")
     categories = CategoryMap(tuple(numbers.values()), tuple(numbers))
@@ -126,12 +136,16 @@ def parse_annotation(content: bytes) -> VocAnnotation:
         parser.Parse(content, True)
     except expat.ExpatError as error:
         raise ValueError(f"{error.lineno}: {expat.ErrorString(error.code)}") from None
+    except LookupError:
+        raise ValueError("1: its encoding is not known; save it as UTF-8") from None
+    except ValueError as error:
+        said = str(error)
+        raise ValueError(said if said[:1].isdigit() else f"1: {said}; save it as UTF-8") from None
     tree = builder.close()
     if tree.tag != "annotation":
         raise ValueError(f"1: <{tree.tag:.40}> instead of <annotation>")
     size = [_number(tree.find("size"), key) for key in ("height", "width")]
-    whole = all(side >= 1 and side == int(side) for side in size if math.isfinite(side))
-    stated = whole and all(map(math.isfinite, size))
+    stated = all(1 <= side < 2**31 and side == int(side) for side in size)
     objects = [_object(element, lines[element]) for element in tree.findall("object")]
     return VocAnnotation((int(size[0]), int(size[1])) if stated else None, objects)
 
@@ -141,8 +155,10 @@ def _object(element: Element, line: int) -> VocObject:
     left, top, right, bottom = (_number(bounds, key) for key in ("xmin", "ymin", "xmax", "ymax"))
     box = (left - 1, top - 1, right - left + 1, bottom - top + 1)
     finite = all(map(math.isfinite, box))
-    difficult = _number(element, "difficult") == 1
-    return VocObject(line, (element.findtext("name") or "").strip(), box if finite else NO_NUMBERS, difficult)
+    said, number = (element.findtext("difficult") or "").strip().lower(), _number(element, "difficult")
+    difficult, odd = number == 1 or said in ("true", "yes"), bool(said) and number not in (0, 1)
+    name = (element.findtext("name") or "").strip()
+    return VocObject(line, name, box if finite else NO_NUMBERS, difficult, odd)
 
 
 def _number(element: Element | None, key: str) -> float:

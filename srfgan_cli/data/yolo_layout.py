@@ -16,6 +16,7 @@ import yaml
 
 from srfgan.models.errors import InputError
 from srfgan_cli.data.split_files import FOLDERS, Layout, Split, SplitFiles
+from srfgan_cli.presets.yaml_text import Loader, UnreadableYamlError, load_yaml
 
 if TYPE_CHECKING:
     from srfgan_cli.data.records import Records
@@ -28,6 +29,26 @@ _LARGEST = 1_000_000
 
 Classes = list[tuple[int, str]]
 """Numbers of classes and their names."""
+
+
+class _Loader(Loader):
+    """Keys may be numbers, as of classes; a number that is not written as usual is the text that stands there.
+
+    To YAML, classes called 010, 1:30 and 0x1F would be 8, 90 and 31.
+    """
+
+    keys = (str, int)
+
+
+def _usual(loader: _Loader, node: yaml.ScalarNode) -> Any:
+    kind = "int" if node.tag.endswith(":int") else "float"
+    number = getattr(loader, f"construct_yaml_{kind}")(node)
+    return number if str(number) == node.value else node.value
+
+
+for _kind in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _usual)
+_Loader.add_constructor("!exponent", lambda loader, node: node.value)
 
 
 def find_yolo(root: Path) -> Layout | None:
@@ -128,10 +149,12 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _LARGEST:
             raise InputError(f"{path}: more than {_LARGEST:,} bytes; that is no description of a data set")
-        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: the description of a data set cannot be read ({reason})") from None
+        content = load_yaml(path.read_bytes(), _Loader)
+    except UnreadableYamlError as error:
+        line = f", line {error.line}" if error.line else ""
+        raise InputError(f"{path}{line}: the description of a data set cannot be read ({error})") from None
+    except OSError as error:
+        raise InputError(f"{path}: the description of a data set cannot be read ({error.strerror})") from None
     return content if isinstance(content, dict) else {}
 
 

@@ -24,8 +24,22 @@ DEEPEST = 64
 """Brackets inside one another; reading them takes PyYAML a time that grows with the square of the depth."""
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML that reads `1e-4` as a number."""
+class UnreadableYamlError(ValueError):
+    """YAML that is broken, or not read here; `line` is where, from 1, if that is known."""
+
+    def __init__(self, reason: str, line: int | None = None) -> None:
+        super().__init__(reason)
+        self.line = line
+
+
+class Loader(yaml.SafeLoader):
+    """YAML that reads `1e-4` as a number.
+
+    Attributes:
+        keys: types that keys may have.
+    """
+
+    keys: tuple[type, ...] = (str,)
 
     yaml_implicit_resolvers = {
         first: [(tag, form) for tag, form in found if tag != "tag:yaml.org,2002:timestamp"]
@@ -33,6 +47,7 @@ class _Loader(yaml.SafeLoader):
     }
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """The next node; aliases are refused."""
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()
             problem = f"*{event.anchor}: aliases are not read here; write the value out"
@@ -40,21 +55,22 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
-def _mapping(loader: _Loader, node: yaml.Node) -> dict[str, Any]:
+def _mapping(loader: Loader, node: yaml.Node) -> dict[Any, Any]:
     if not isinstance(node, yaml.MappingNode):
         raise yaml.constructor.ConstructorError(None, None, "this is no mapping", node.start_mark)
-    mapping: dict[str, Any] = {}
+    mapping: dict[Any, Any] = {}
     for key_node, value_node in node.value:
         key = loader.construct_object(key_node, deep=True)
-        problem = "is given twice" if isinstance(key, str) and key in mapping else "is no text; quote it"
-        if not isinstance(key, str) or key in mapping:
+        allowed = type(key) in loader.keys
+        problem = "is given twice" if allowed and key in mapping else "is no text; quote it"
+        if not allowed or key in mapping:
             named = f"key {key_node.value!r}" if isinstance(key_node, yaml.ScalarNode) else "a key"
             raise yaml.constructor.ConstructorError(None, None, f"{named} {problem}", key_node.start_mark)
         mapping[key] = loader.construct_object(value_node, deep=True)
     return mapping
 
 
-def _number(loader: _Loader, node: yaml.ScalarNode) -> Any:
+def _number(loader: Loader, node: yaml.ScalarNode) -> Any:
     text = loader.construct_scalar(node)
     try:
         return float(text)
@@ -65,11 +81,11 @@ def _number(loader: _Loader, node: yaml.ScalarNode) -> Any:
 class _QuickLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """The same by PyYAML's compiled reader, where it has one, for files that are known to need no such checks."""
 
-    yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers.copy()
+    yaml_implicit_resolvers = Loader.yaml_implicit_resolvers.copy()
 
 
-_Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
-for _reads in (_Loader, _QuickLoader):
+Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
+for _reads in (Loader, _QuickLoader):
     _reads.add_constructor("!exponent", _number)
     _reads.add_implicit_resolver(
         "!exponent", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
@@ -86,22 +102,34 @@ def parse_yaml(text: str | bytes, where: str) -> Any:
     Raises:
         InputError: broken YAML, or some that is not read here.
     """
-    if _depth(text) > DEEPEST:
-        raise InputError(f"{where}: not valid YAML: it is nested too deeply.")
     try:
-        return yaml.load(text, Loader=_Loader)
+        return load_yaml(text)
+    except UnreadableYamlError as error:
+        line = f", line {error.line}" if error.line and isinstance(text, bytes) else ""
+        raise InputError(f"{where}{line}: not valid YAML: {error}.") from None
+
+
+def load_yaml(text: str | bytes, loader: type[Loader] = Loader) -> Any:
+    """As `parse_yaml`, for other messages.
+
+    Raises:
+        UnreadableYamlError: broken YAML, or some that is not read here.
+    """
+    if _depth(text) > DEEPEST:
+        raise UnreadableYamlError("it is nested too deeply")
+    try:
+        return yaml.load(text, Loader=loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark and isinstance(text, bytes) else ""
         said = [getattr(error, part, None) for part in ("context", "problem", "reason")]
         problem = ", ".join(part for part in said if isinstance(part, str)) or "it cannot be read"
-        raise InputError(f"{where}{line}: not valid YAML: {problem}.") from None
+        raise UnreadableYamlError(problem, mark.line + 1 if mark else None) from None
     except RecursionError:
-        raise InputError(f"{where}: not valid YAML: it is nested too deeply.") from None
+        raise UnreadableYamlError("it is nested too deeply") from None
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError):
         # PyYAML's own readers of numbers, dates and the like, where a value has not the form that its tag asks for.
-        raise InputError(
-            f"{where}: not valid YAML: a value has not the form of its type, or is a number of thousands of digits."
+        raise UnreadableYamlError(
+            "a value has not the form of its type, or is a number of thousands of digits"
         ) from None
 
 

@@ -1,6 +1,7 @@
 """Where data may lie: every layout is read as the same data, and what is lacking is said."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -164,6 +165,20 @@ def gone(path):
     path.with_suffix(".png").unlink()
 
 
+def encoded(name):
+    def spoil(path):
+        path.write_text(f'<?xml version="1.0" encoding="{name}"?>{path.read_text()}')
+
+    return spoil
+
+
+def saying(text):
+    def spoil(path):
+        path.write_text(path.read_text().replace("<name>", f"<difficult>{text}</difficult><name>"))
+
+    return spoil
+
+
 @pytest.mark.parametrize(
     ("spoil", "kind", "first"),
     [
@@ -171,6 +186,15 @@ def gone(path):
         (bomb, "annotation file that cannot be read", "Annotations/1.xml:1: a DOCTYPE, which is not read"),
         (without_a_number, NUMBERS, "Annotations/1.xml:3 (image 1, 1.png, category 1, box [nan, "),
         (gone, "missing image file", "JPEGImages/1.*, which train.txt lists"),
+        (encoded("none"), "annotation file that cannot be read", "Annotations/1.xml:1: its encoding is not"),
+        (encoded("rot13"), "annotation file that cannot be read", "Annotations/1.xml:1: its encoding is not"),
+        (
+            encoded("gb2312"),
+            "annotation file that cannot be read",
+            "Annotations/1.xml:1: multi-byte encodings",
+        ),
+        (saying("True"), "difficult is neither 0 nor 1", "Annotations/1.xml:3"),
+        (saying("perhaps"), "difficult is neither 0 nor 1", "Annotations/1.xml:3"),
     ],
 )
 def test_what_is_wrong_in_files_of_voc_is_named_with_its_line(spoil, kind, first, tiny, tmp_path, srfgan):
@@ -180,7 +204,32 @@ def test_what_is_wrong_in_files_of_voc_is_named_with_its_line(spoil, kind, first
     done = srfgan("data", "check", folder, "--json")
     (report,) = json.loads(done.out)
     assert {problem["kind"]: problem["first"][0] for problem in report["problems"]}[kind].startswith(first)
-    assert done.code == (0 if spoil is without_a_number else 2)
+    assert done.code == (2 if any(problem["fate"] == "stops" for problem in report["problems"]) else 0)
+    assert (done.code == 0) == (spoil is without_a_number or kind.startswith("difficult"))
+
+
+@pytest.mark.parametrize(
+    ("text", "crowd"),
+    [("1", 1), ("1.0", 1), ("true", 1), (" YES ", 1), ("0", 0), ("", 0), ("no", 0), ("7", 0)],
+)
+def test_what_is_difficult_in_voc(text, crowd, tiny, tmp_path):
+    voc(tiny, tmp_path)
+    saying(text)(tmp_path / "VOCdevkit/VOC2012/Annotations/1.xml")
+    assert CocoIndex.of(find_split(tmp_path, "train").read()).crowd.tolist() == [bool(crowd), False, False]
+
+
+@pytest.mark.parametrize("side", ["1e300", "2147483648", "-20", "20.5", "nan", "x"])
+def test_a_size_that_is_none_is_taken_from_the_image(side, tiny, tmp_path):
+    voc(tiny, tmp_path)
+    file = tmp_path / "VOCdevkit/VOC2012/Annotations/1.xml"
+    size = f"<size><width>30</width><height>{side}</height></size>"
+    file.write_text(re.sub("<size>.*</size>", size, file.read_text(), flags=re.DOTALL))
+    assert size in file.read_text()
+    assert CocoIndex.of(find_split(tmp_path, "train").read()).sizes[0].tolist() == [20, 30]
+
+
+BOMB = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 12))
+BOMB += "names: [*a11]\ntrain: images"
 
 
 @pytest.mark.parametrize(
@@ -193,6 +242,13 @@ def test_what_is_wrong_in_files_of_voc_is_named_with_its_line(spoil, kind, first
         ("names: [a, b]\nval: train/images", "YOLO (data.yaml) without a train split; there is val"),
         ("names: [a]\nkpt_shape: [17, 3]\ntrain: images", "labels of keypoints are not read here"),
         ("nc: 2\ntrain: data.yaml", "no image that can be read: missing image file"),
+        ('nc: !!int ""\ntrain: images', "a value has not the form of its type"),
+        ("nc: !!bool x\ntrain: images", "a value has not the form of its type"),
+        ("nc: !!timestamp x\ntrain: images", "a value has not the form of its type"),
+        ("names: [a, b]\nnames: [c, d]\ntrain: images", "data.yaml, line 2: the description of a data set"),
+        ("names: {0: a, 0: b}\ntrain: images", "key '0' is given twice"),
+        (BOMB, "aliases are not read here"),
+        ("names: " + "[" * 5000, "nested too deeply"),
     ],
 )
 def test_a_description_that_cannot_be_used(text, message, tiny, tmp_path):
@@ -200,6 +256,14 @@ def test_a_description_that_cannot_be_used(text, message, tiny, tmp_path):
     with pytest.raises(InputError) as caught:
         find_split(tmp_path / "other", "train").read()
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["010", "0x1F", "1_000", "1:30", "1.50", "1e3", "2024-01-01", "7", "0.5"])
+def test_a_class_is_called_what_is_written(name, tiny, tmp_path):
+    for text in (f"names: [cat, {name}]", f"names: {{0: cat, 1: {name}}}"):
+        root = tmp_path / f"other{len(text)}"
+        tiny.write_yolo(root, "train/images").write_text(f"{text}\nnc: 2\ntrain: train/images\n")
+        assert find_split(root, "train").read().categories.names == ("cat", name)
 
 
 @pytest.mark.parametrize("without", range(2))

@@ -31,7 +31,10 @@ def objects(root):
         (
             (files.images / index.file_name(row)).read_bytes(),
             np.round(index.truth_boxes[index.first[row] : index.first[row + 1]], 5).tolist(),
-            [index.categories.names[label] for label in index.labels[index.first[row] : index.first[row + 1]]],
+            [
+                index.categories.names[label]
+                for label in index.labels[index.first[row] : index.first[row + 1]]
+            ],
         )
         for row in range(len(index))
     )
