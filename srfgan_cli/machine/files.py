@@ -11,6 +11,16 @@ from typing import BinaryIO
 
 from srfgan.models.errors import InputError
 
+_LONGEST = 255
+"""Bytes of a file's name on nearly all file systems."""
+
+
+def shortened(name: str, tail: str) -> str:
+    """A file's name: `name`, cut where the system could not have it otherwise, and `tail`."""
+    while len(os.fsencode(name + tail)) > _LONGEST:
+        name = name[:-1]
+    return name + tail
+
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Write a file so that a reader sees the old or the new content, never a part; its folder is made.
@@ -18,7 +28,8 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     Raises:
         InputError: the disk is full or not writable; the old file is still there.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")  # another process may write the same file
+    # Another process may write the same file.
+    temporary = path.with_name(shortened(path.name, f".{os.getpid()}.part"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:

@@ -19,7 +19,7 @@ from srfgan.models.errors import InputError
 from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.evaluation.encode import as_results
 from srfgan_cli.evaluation.results import Result, write_results
-from srfgan_cli.machine.files import write_atomically
+from srfgan_cli.machine.files import shortened, write_atomically
 from srfgan_cli.prediction.found import Prediction
 from srfgan_cli.screen.console import visible
 from srfgan_cli.visualization.detections import draw
@@ -148,8 +148,8 @@ class Outputs:
             x0, y0 = (max(0, int(side)) for side in box[:2])
             x1, y1 = min(width, int(-(-box[2] // 1))), min(height, int(-(-box[3] // 1)))
             picture = to_pil_image(image[:, y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)])
-            folder = "crops/" + (re.sub(r"[^\w.-]+", "_", visible(class_name)).strip(".") or "class")
-            _save(picture, self._free(folder, name, ".jpg"))
+            folder = re.sub(r"[^\w.-]+", "_", visible(class_name)).strip(".") or "class"
+            _save(picture, self._free(f"crops/{shortened(folder, '')}", name, ".jpg"))
 
     def _free(self, folder: str, name: str, suffix: str) -> Path:
         """A path in the folder that nothing else has: `a.jpg`, `a-2.jpg`, ..."""

@@ -20,7 +20,7 @@ from srfgan_cli.prediction.found import Prediction
 from srfgan_cli.prediction.outputs import Kind, Outputs, new_folder
 from srfgan_cli.prediction.predictor import Predictor, batches
 from srfgan_cli.prediction.sources import Sources
-from srfgan_cli.prediction.video import Video, writer
+from srfgan_cli.prediction.video import Video, VideoError, require_av, writer
 from srfgan_cli.presets.library import did_you_mean
 from srfgan_cli.screen.console import stderr
 from srfgan_cli.screen.progress import progress_bar
@@ -97,6 +97,8 @@ def run_prediction(predictor: Predictor, sources: Sources, request: Request) -> 
     started = time.perf_counter()
     bar = progress_bar()
     try:
+        if sources.videos:
+            require_av()
         with bar, recorded(predictor.model):
             task = bar.add_task("images", total=len(sources.images) + len(sources.videos))
             work = _Work(predictor, request, wanted, outputs, summary, lambda: bar.advance(task))
@@ -151,7 +153,7 @@ class _Work:
             video = Video(path)
             task = bar.add_task(path.name, total=video.frames or None)
             self._frames(video, lambda: bar.advance(task))
-        except InputError as error:
+        except VideoError as error:
             self._unreadable(error)
         self.advance()
 

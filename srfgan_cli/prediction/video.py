@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,9 +15,16 @@ import torch
 from torch import Tensor
 
 from srfgan.models.errors import InputError
+from srfgan_cli.machine.files import shortened
 
 _BITRATE_PER_PIXEL = 0.2
 """Bits for each pixel of each frame: sharp text and lines."""
+_BITRATES = (10_000, 10**9)
+"""Bits a second: x264 takes no fewer than some hundreds, which a slow video of small frames would have."""
+
+
+class VideoError(InputError):
+    """A video file that cannot be read, or not to its end."""
 
 
 def require_av() -> None:
@@ -42,7 +50,8 @@ class Video:
         """Open the file `path`.
 
         Raises:
-            InputError: it cannot be read, or holds no video.
+            InputError: PyAV is missing.
+            VideoError: it cannot be read, or holds no video.
         """
         require_av()
         import av
@@ -51,20 +60,20 @@ class Video:
         try:
             self._container: Any = av.open(str(path))
         except (av.FFmpegError, OSError) as error:
-            raise InputError(f"{path}: not a video that can be read ({error.strerror or error})") from None
+            raise VideoError(f"{path}: not a video that can be read ({error.strerror or error})") from None
         if not self._container.streams.video:
             self._container.close()
-            raise InputError(f"{path}: the file holds no video")
+            raise VideoError(f"{path}: the file holds no video")
         stream = self._container.streams.video[0]
         stream.thread_type = "AUTO"
         self.rate = Fraction(stream.average_rate or 25)
         self.frames = int(stream.frames)
 
     def __iter__(self) -> Iterator[Tensor]:
-        """Frames, (3, H, W) uint8 RGB.
+        """Frames, (3, H, W) uint8 RGB, turned as players show them: telephones store what they film lying.
 
         Raises:
-            InputError: the file breaks off; says after how many frames.
+            VideoError: the file breaks off; says after how many frames.
         """
         import av
 
@@ -72,15 +81,17 @@ class Video:
         with closing(self._container):
             try:
                 for frame in self._container.decode(video=0):
-                    yield torch.from_numpy(frame.to_ndarray(format="rgb24")).permute(2, 0, 1)
+                    # In degrees against the clock; 360 of them are 4 quarters.
+                    pixels = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
+                    yield torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)
                     read += 1
             except av.FFmpegError as error:
                 reason = error.strerror or error
-                raise InputError(
+                raise VideoError(
                     f"{self.path}: the video breaks off after {read} frames ({reason})"
                 ) from None
         if read < self.frames:
-            raise InputError(f"{self.path}: the video breaks off after {read} of {self.frames} frames")
+            raise VideoError(f"{self.path}: the video breaks off after {read} of {self.frames} frames")
 
 
 @contextmanager
@@ -90,6 +101,9 @@ def writer(path: Path | None, rate: Fraction) -> Iterator[VideoWriter | None]:
     Args:
         path: the file; None gives None.
         rate: frames a second.
+
+    Raises:
+        InputError: it cannot be written.
     """
     made = None if path is None else VideoWriter(path, rate)
     try:
@@ -100,32 +114,69 @@ def writer(path: Path | None, rate: Fraction) -> Iterator[VideoWriter | None]:
 
 
 class VideoWriter:
-    """Takes frames, (3, H, W) uint8 RGB."""
+    """Takes frames, (3, H, W) uint8 RGB; the file has its name when it is closed, if there were any."""
 
     def __init__(self, path: Path, rate: Fraction) -> None:
         require_av()
         import av
 
-        self._container: Any = av.open(str(path), mode="w", options={"movflags": "faststart"})
+        self._path = path
+        self._temporary = path.with_name(shortened(path.name, f".{os.getpid()}.part"))
         self._rate = rate
         self._stream: Any = None
+        self._failed = False
+        with self._writing():
+            self._container: Any = av.open(
+                str(self._temporary), mode="w", format="mp4", options={"movflags": "faststart"}
+            )
 
     def write(self, frame: Tensor) -> None:
-        """Add a frame, (3, H, W) uint8 RGB; all are of the first one's size. An odd last row or column is left out."""
+        """Add a frame, (3, H, W) uint8 RGB; all are of the first one's size. An odd last row or column is left out.
+
+        Raises:
+            InputError: the file cannot be written, and does not stay.
+        """
         import av
 
-        height, width = (side - side % 2 for side in frame.shape[1:])
-        if self._stream is None:
-            self._stream = self._container.add_stream("libx264", rate=self._rate)
-            self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
-            self._stream.bit_rate = int(_BITRATE_PER_PIXEL * width * height * self._rate)
-        pixels = np.ascontiguousarray(frame[:, :height, :width].permute(1, 2, 0).numpy())
-        for packet in self._stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")):
-            self._container.mux(packet)
+        with self._writing():
+            height, width = (max(2, side - side % 2) for side in frame.shape[1:])
+            if self._stream is None:
+                self._stream = self._container.add_stream("libx264", rate=self._rate)
+                self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
+                wanted = int(_BITRATE_PER_PIXEL * width * height * self._rate)
+                self._stream.bit_rate = min(max(wanted, _BITRATES[0]), _BITRATES[1])
+            pixels = frame[:, :height, :width].permute(1, 2, 0).numpy()
+            short = [(0, side - had) for side, had in zip((height, width), pixels.shape, strict=False)]
+            pixels = np.ascontiguousarray(np.pad(pixels, [*short, (0, 0)], mode="edge"))
+            for packet in self._stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")):
+                self._container.mux(packet)
 
     def close(self) -> None:
-        """Write what is left."""
-        if self._stream is not None:
-            for packet in self._stream.encode():
-                self._container.mux(packet)
-        self._container.close()
+        """Write what is left.
+
+        Raises:
+            InputError: the file cannot be written, and does not stay.
+        """
+        if self._failed:
+            return
+        with self._writing():
+            if self._stream is not None:
+                for packet in self._stream.encode():
+                    self._container.mux(packet)
+            self._container.close()
+            if self._stream is not None:
+                self._temporary.replace(self._path)
+        self._temporary.unlink(missing_ok=True)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        import av
+
+        try:
+            yield
+        except (av.FFmpegError, OSError, ValueError) as error:
+            self._failed = True
+            with suppress(OSError):
+                self._temporary.unlink()
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(f"Cannot write {self._path}: {reason}.") from None

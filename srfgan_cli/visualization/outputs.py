@@ -14,7 +14,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from srfgan.models.errors import InputError
-from srfgan_cli.machine.files import write_atomically
+from srfgan_cli.machine.files import shortened, write_atomically
 
 _MARK = "srfgan-source"
 """The text in a PNG of ours that says, as a hash, what it is a picture of."""
@@ -95,10 +95,13 @@ def is_picture_name(path: Path) -> bool:
 
 
 def numbered(name: str) -> Iterator[str]:
-    """A file's or folder's name, and the next ones if it is taken: `a.png`, `a-2.png`, `a-3.png`, ..."""
+    """A file's or folder's name, and the next ones if it is taken: `a.png`, `a-2.png`, `a-3.png`, ...
+
+    Names of more bytes than a system has are cut: an image's may be as long as any, and its picture's suffix longer.
+    """
     path = Path(name)
-    yield name
-    yield from (f"{path.stem}-{number}{path.suffix}" for number in count(2))
+    yield shortened(path.stem, path.suffix)
+    yield from (shortened(path.stem, f"-{number}{path.suffix}") for number in count(2))
 
 
 def _folded(name: str) -> str:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -153,3 +154,24 @@ def test_a_folder_with_files_is_not_written_to(srfgan, run, folder, tmp_path):
     done = srfgan("predict", folder, "--weights", run, "--output", "full")
     assert done.code == 2 and "holds files already" in done.err
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["kept"]
+
+
+def test_an_image_may_have_the_longest_name(srfgan, run, picture, tmp_path):
+    """Its picture's suffix, and the part that is written first, are longer than its own."""
+    folder = tmp_path / "long"
+    folder.mkdir()
+    names = ["x" * 255, "é" * 125 + ".png", "y" * 252 + ".pn", "y" * 252 + ".gn"]
+    for name in names:
+        to_pil_image(picture).save(folder / name, "PNG")
+    save = ("--score-threshold", "0", "--save", "pictures,crops,results", "--output", "out")
+    done = srfgan("predict", *(folder / name for name in names), "--weights", run, *save)
+    assert done.code == 0, done.err
+    pictures = [path.name for path in Path("out/pictures").iterdir()]
+    assert len(pictures) == len(names) and sorted(name[0] for name in pictures) == ["x", "y", "y", "é"]
+    assert all(
+        any(path.name.startswith(first) for path in Path("out/crops").rglob("*.jpg")) for first in "xyé"
+    )
+    drawn = srfgan(
+        "visualize", "detections", "--weights", run, "--image", folder / names[0], "--output", "shown"
+    )
+    assert drawn.code == 0 and len(list(Path("shown").iterdir())) == 1, drawn.err

@@ -1,8 +1,12 @@
 """Videos: every frame in the results, an annotated copy, and what breaks off is named."""
 
 import json
+import struct
+from fractions import Fraction
 
+import numpy as np
 import pytest
+import torch
 from trained_runs import NAMES
 
 av = pytest.importorskip("av")
@@ -46,3 +50,65 @@ def test_a_video_that_breaks_off_is_named_and_its_frames_are_kept(srfgan, run, v
     assert "scene.mp4: the video breaks off after" in done.err
     rows = (tmp_path / "predictions" / "predictions.csv").read_text(encoding="utf-8").splitlines()
     assert any(row.startswith(f"{video}#0,") for row in rows)
+
+
+def in_quarters(content, turns):
+    """An MP4's bytes whose display matrix has its pictures turned by quarters with the clock, as telephones write."""
+    cos, sin = [(1, 0), (0, 1), (-1, 0), (0, -1)][turns]
+    unit = 0x10000
+    matrix = struct.pack(">9i", cos * unit, sin * unit, 0, -sin * unit, cos * unit, 0, 0, 0, 0x40000000)
+    at = content.index(b"tkhd") + 44
+    return content[:at] + matrix + content[at + len(matrix) :]
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_frames_are_turned_as_players_show_them(turns, tmp_path):
+    from srfgan_cli.prediction.video import Video, writer
+
+    picture = torch.zeros(3, 64, 96, dtype=torch.uint8)
+    picture[0, :32, :48] = 255
+    path = tmp_path / "film.mp4"
+    with writer(path, 10) as made:
+        made.write(picture)
+    path.write_bytes(in_quarters(path.read_bytes(), turns))
+    (frame,) = Video(path)
+    shown = np.rot90(picture.permute(1, 2, 0).numpy(), -turns)
+    difference = np.abs(frame.permute(1, 2, 0).numpy().astype(int) - shown).mean()
+    assert tuple(frame.shape[1:]) == shown.shape[:2] and difference < 5
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 33), (47, 1), (3, 5)])
+@pytest.mark.parametrize("rate", [Fraction(1, 100), 10])
+def test_the_smallest_pictures_can_be_written_at_any_pace(size, rate, tmp_path):
+    from srfgan_cli.prediction.video import Video, writer
+
+    path = tmp_path / "small.mp4"
+    with writer(path, rate) as made:
+        made.write(torch.full((3, *size), 200, dtype=torch.uint8))
+    (frame,) = Video(path)
+    assert tuple(frame.shape[1:]) == tuple(max(2, side - side % 2) for side in size)
+    assert (frame.float() - 200).abs().mean() < 10
+
+
+def test_a_video_has_its_name_when_it_is_whole(tmp_path, picture):
+    from srfgan.models.errors import InputError
+    from srfgan_cli.prediction.video import writer
+
+    with writer(tmp_path / "none.mp4", 10):
+        pass
+    with writer(tmp_path / "some.mp4", 10) as made:
+        made.write(picture)
+        assert all(path.name.endswith(".part") for path in tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["some.mp4"]
+    with (
+        pytest.raises(InputError, match=r"Cannot write .*broken.mp4"),
+        writer(tmp_path / "broken.mp4", 10) as made,
+    ):
+        made.write(picture)
+        made.write(picture[:2])  # what the encoder refuses, as it would a full disk
+    with (
+        pytest.raises(InputError, match=r"Cannot write .*some.mp4/a.mp4"),
+        writer(tmp_path / "some.mp4/a.mp4", 10),
+    ):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["some.mp4"]
