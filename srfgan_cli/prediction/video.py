@@ -166,7 +166,6 @@ class VideoWriter:
             self._container.close()
             if self._stream is not None:
                 self._temporary.replace(self._path)
-        self._temporary.unlink(missing_ok=True)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

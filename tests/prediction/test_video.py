@@ -108,7 +108,7 @@ def test_a_video_has_its_name_when_it_is_whole(tmp_path, picture):
         made.write(picture[:2])  # what the encoder refuses, as it would a full disk
     with (
         pytest.raises(InputError, match=r"Cannot write .*some.mp4/a.mp4"),
-        writer(tmp_path / "some.mp4/a.mp4", 10),
+        writer(tmp_path / "some.mp4/a.mp4", 10) as made,
     ):
-        pass
+        made.write(picture)
     assert [path.name for path in tmp_path.iterdir()] == ["some.mp4"]
