@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from srfgan.models.errors import InputError, kind_of
 from srfgan_cli.data.images import MAX_PIXELS, read_image
+from srfgan_cli.data.pixels import bit_depth, orientation, to_rgb, turned
 
 WANTED = (
     "give a file's path, a PIL image, a numpy array (H, W, 3) uint8 RGB, or a tensor (3, H, W) RGB in 0..255"
@@ -32,9 +33,9 @@ def as_pixels(image: Any, name: str, max_pixels: int = MAX_PIXELS) -> Tensor:
     """One image as (3, H, W) RGB, uint8, on the CPU; floats are rounded.
 
     Args:
-        image: a path (`read_image` says which kinds); a PIL image, whose EXIF rotation is applied and alpha dropped; a
-            numpy array, (H, W, 3) RGB, (H, W, 4) RGBA or (H, W) grey, uint8 or float in 0..255 (OpenCV's arrays are
-            BGR: give `array[..., ::-1]`); or a tensor as `Detector.forward` takes.
+        image: a path (`read_image` says which kinds); a PIL image, which is read as its file would be; a numpy array,
+            (H, W, 3) RGB, (H, W, 4) RGBA or (H, W) grey, uint8 or float in 0..255 (OpenCV's arrays are BGR: give
+            `array[..., ::-1]`); or a tensor as `Detector.forward` takes.
         name: how messages call it.
         max_pixels: larger files are refused.
 
@@ -44,7 +45,7 @@ def as_pixels(image: Any, name: str, max_pixels: int = MAX_PIXELS) -> Tensor:
     if isinstance(image, str | Path):
         return read_image(image, max_pixels=max_pixels)
     if isinstance(image, Image.Image):
-        image = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        image = _of_pil(image, name)
     if isinstance(image, np.ndarray):
         image = _of_array(image, name)
     if not isinstance(image, Tensor) or image.ndim != 3 or image.shape[0] != 3 or not image.numel():
@@ -60,6 +61,22 @@ def as_pixels(image: Any, name: str, max_pixels: int = MAX_PIXELS) -> Tensor:
             f"{name} holds values up to {high:g}, as if scaled to 0..1; wanted are pixels in 0..255"
         )
     return pixels.round().to(torch.uint8)
+
+
+def _of_pil(image: Image.Image, name: str) -> np.ndarray:
+    """What `read_image` makes of the image's file; floats as they are. The image itself stays as it is."""
+    if image.mode == "F":
+        return np.asarray(image)
+    if image.mode == "I" and image.format is None:
+        raise InputError(f"{name} is a PIL image of 32-bit integers; scale it to 8 bits, 0..255")
+    try:
+        depth, (turn, _) = bit_depth(image), orientation(image)
+        image.load()
+        # Its tags say how the integers of a TIFF are meant.
+        pixels, _ = to_rgb(image if image.mode.startswith("I") else image.copy(), depth)
+    except Exception as error:  # of any type: Pillow's decoders meet what the file's author wrote
+        raise InputError(f"{name} is a PIL image that cannot be read ({error})") from None
+    return turned(pixels, turn)
 
 
 def _of_array(array: np.ndarray, name: str) -> Tensor:

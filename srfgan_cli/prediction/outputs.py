@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import csv
+import errno
+import fcntl
 import io
 import json
+import os
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -46,21 +50,52 @@ def parse_kinds(text: str) -> tuple[Kind, ...]:
     return tuple(kind for kind in KINDS if kind in asked)
 
 
-def new_folder(wanted: Path | None) -> Path:
+@contextmanager
+def new_folder(wanted: Path | None) -> Iterator[Path]:
     """The folder to write to, made: the one named, or the first that is free of predictions, predictions-2, ...
 
+    It is this process's own until the block ends: two that had found one empty would write over each other's files.
+
     Raises:
-        InputError: it holds something already, or cannot be made.
+        InputError: it holds something already, another process writes there, or it cannot be made.
     """
-    folder = wanted or next(path for path in map(Path, numbered("predictions")) if not path.exists())
+    folder = _first_free() if wanted is None else wanted
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        filled = any(folder.iterdir())
+        descriptor = os.open(folder, os.O_RDONLY)
     except OSError as error:
         raise InputError(f"--output {folder}: cannot be made a folder ({error.strerror}).") from None
-    if filled:
-        raise InputError(f"--output {folder}: holds files already; name a new folder.")
-    return folder
+    try:
+        _lock(descriptor, folder)
+        if any(folder.iterdir()):
+            raise InputError(f"--output {folder}: holds files already; name a new folder.")
+        yield folder
+    finally:
+        os.close(descriptor)
+
+
+def _first_free() -> Path:
+    """The first of predictions, predictions-2, ... that this process could make."""
+    for path in map(Path, numbered("predictions")):
+        try:
+            path.mkdir()
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise InputError(f"--output {path}: cannot be made a folder ({error.strerror}).") from None
+        return path
+    raise AssertionError("names are endless")
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    """Lock an open folder; on a file system that knows no locks there is none."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            raise InputError(
+                f"--output {folder}: another srfgan predict writes there; name a new folder."
+            ) from None
 
 
 class Outputs:

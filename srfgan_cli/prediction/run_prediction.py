@@ -92,7 +92,14 @@ def run_prediction(predictor: Predictor, sources: Sources, request: Request) -> 
             read; what was found before is written.
     """
     wanted = _labels(request.classes, predictor.categories)
-    summary = Summary(new_folder(request.output))
+    with new_folder(request.output) as folder:
+        return _into(folder, predictor, sources, request, wanted)
+
+
+def _into(
+    folder: Path, predictor: Predictor, sources: Sources, request: Request, wanted: Tensor | None
+) -> Summary:
+    summary = Summary(folder)
     outputs = Outputs(summary.output, request.kinds, predictor.categories, request.score_threshold)
     started = time.perf_counter()
     bar = progress_bar()

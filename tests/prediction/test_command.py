@@ -1,8 +1,10 @@
 """`srfgan predict`: files of all kinds in, results, table, pictures and crops out; one bad file costs only itself."""
 
 import csv
+import fcntl
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -175,3 +177,18 @@ def test_an_image_may_have_the_longest_name(srfgan, run, picture, tmp_path):
         "visualize", "detections", "--weights", run, "--image", folder / names[0], "--output", "shown"
     )
     assert drawn.code == 0 and len(list(Path("shown").iterdir())) == 1, drawn.err
+
+
+def test_a_folder_that_another_process_writes_to_is_not_written_to(srfgan, run, folder):
+    """Both would have found it empty."""
+    chosen = (folder / "000000000139.png", "--weights", run)
+    Path("mine").mkdir()
+    held = os.open("mine", os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    try:
+        done = srfgan("predict", *chosen, "--output", "mine")
+        assert done.code == 2 and "--output mine: another srfgan predict writes there" in done.err
+        assert not any(Path("mine").iterdir())
+    finally:
+        os.close(held)
+    assert srfgan("predict", *chosen, "--output", "mine").code == 0

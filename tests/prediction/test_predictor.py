@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 from pycocotools import mask as coco_mask
 from safetensors.torch import save_file
 from small_runs import preset, small_detector
@@ -13,8 +13,10 @@ from trained_runs import TEST_SIZE
 
 from srfgan import load_detector
 from srfgan.models.errors import InputError
+from srfgan_cli.data.images import read_image
 from srfgan_cli.data.open import policy
 from srfgan_cli.evaluation.encode import to_coco_results
+from srfgan_cli.prediction.given import as_pixels
 from srfgan_cli.presets.library import dump_yaml
 
 
@@ -71,6 +73,66 @@ def test_files_and_arrays_of_every_kind_are_one_image(detector, picture, tmp_pat
     assert same(*grey)
     batch = detector.predict(torch.stack([picture, picture]), score_threshold=0, batch_size=2)
     assert len(batch) == 2 and torch.allclose(batch[1].boxes, expected.boxes, atol=1e-3)
+
+
+def sixteen_bits(pixels):
+    return Image.fromarray(pixels[..., 0].astype(np.uint16) * 200)
+
+
+def from_zero_white(pixels):
+    """As radiographs are stored."""
+    image = Image.fromarray(65535 - pixels[..., 0].astype(np.uint16) * 257)
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[262] = 0
+    return image, {"tiffinfo": tags}
+
+
+@pytest.mark.parametrize(
+    ("suffix", "convert"),
+    [
+        (".png", Image.fromarray),
+        (".png", lambda pixels: Image.fromarray(pixels[..., 0])),
+        (".png", lambda pixels: Image.fromarray(pixels).convert("P")),
+        (".png", lambda pixels: Image.fromarray(pixels).convert("LA")),
+        (".jpg", lambda pixels: Image.fromarray(pixels).convert("CMYK")),
+        (".jpg", Image.fromarray),
+        (".png", sixteen_bits),
+        (".tif", sixteen_bits),
+        (".tif", lambda pixels: Image.fromarray(pixels[..., 0].astype(np.int32) * 200)),
+        (".tif", from_zero_white),
+    ],
+)
+@pytest.mark.parametrize("load", [False, True])
+def test_a_pil_image_is_what_its_file_is(suffix, convert, load, picture, tmp_path):
+    """Pillow's own conversion makes white of what is beyond 255."""
+    file = tmp_path / f"a{suffix}"
+    image = convert(picture.permute(1, 2, 0).numpy())
+    image, options = image if isinstance(image, tuple) else (image, {})
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.save(file, **options, **({"exif": exif} if suffix == ".jpg" else {}))
+    with Image.open(file) as opened:
+        if load:
+            opened.load()
+        mode = opened.mode
+        assert torch.equal(as_pixels(opened, "it"), read_image(file))
+        assert torch.equal(as_pixels(opened, "it"), read_image(file)) and opened.mode == mode
+
+
+def test_a_pil_image_of_any_exif_data_or_mode_is_read_or_refused(picture, tmp_path):
+    file, exif = tmp_path / "a.jpg", Image.Exif()
+    exif[0x0112], exif[0x9286], exif[0x010F] = 3, "text", 7
+    exif.get_ifd(0x8769)[0x9003] = 5
+    Image.fromarray(picture.permute(1, 2, 0).numpy()).save(file, exif=exif)
+    with Image.open(file) as opened:
+        assert torch.equal(as_pixels(opened, "it"), read_image(file))
+    wide = Image.fromarray(picture[0].numpy().astype(np.int32))
+    for image, message in ((wide, "32-bit integers"), (Image.new("La", (9, 9)), "cannot be read")):
+        with pytest.raises(InputError, match=f"it is a PIL image .*{message}"):
+            as_pixels(image, "it")
+    scaled = Image.fromarray(picture[0].numpy().astype(np.float32) / 255)
+    with pytest.raises(InputError, match=r"as if scaled to 0\.\.1"):
+        as_pixels(scaled, "it")
 
 
 def test_batches_change_nothing_but_rounding(detector, picture):
