@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from srfgan_cli.analysis.curves import class_curves, mean_ap
-from srfgan_cli.analysis.matches import Matches
-from srfgan_cli.evaluation.crowding import Group
-from srfgan_cli.evaluation.outcomes import Outcomes
+from srfgan_cli.evaluation.groups import ALL, Group
+from srfgan_cli.evaluation.outcomes import mean_over_classes
 
 RESAMPLES = 400
 """Draws of as many images as there are, with replacement."""
-_AT_ONCE = 50
+FEWEST = 10
+"""Images with such objects that an interval needs: draws of one image are all alike, whatever others would show."""
+_AT_ONCE = 200
 """Draws whose arrays are in memory together."""
+_AP50, _AP75 = 0, 5
+"""Their places in COCO's ten IoUs."""
 
 
 @dataclass(frozen=True)
@@ -24,76 +26,79 @@ class Change:
 
     Attributes:
         value: on all images.
-        low, high: its interval of 95 % over the choice of images (percentile bootstrap).
+        interval: its ends, 95 % over the choice of images (percentile bootstrap); None with fewer images than `FEWEST`.
     """
 
     value: float
-    low: float
-    high: float
+    interval: tuple[float, float] | None
+
+    @property
+    def surety(self) -> float:
+        """How far the interval is from zero, in points; below 0 where it is around it, 0 where there is none."""
+        return 0.0 if self.interval is None else max(self.interval[0], -self.interval[1])
+
+    @property
+    def sure(self) -> bool:
+        """Whether the interval leaves out zero."""
+        return self.surety > 0
 
 
 @dataclass(frozen=True)
 class Difference:
-    """AP50 of one run less that of another, in points.
+    """One run less another; None where there are no objects.
 
     Attributes:
-        overall: of the mean over classes.
-        per_class: of each class; None where it has no objects.
+        groups: of the AP of each group of objects, `groups.ALL` the first.
+        AP50, AP75: of all objects.
+        per_class: of each class's AP.
     """
 
-    overall: Change
-    per_class: list[float | None]
+    groups: dict[str, Change | None]
+    AP50: Change | None
+    AP75: Change | None
+    per_class: list[Change | None]
 
 
-def difference(new: Matches, old: Matches, images: int) -> Difference:
-    """Compare two runs' matches with the same data set of so many `images`."""
-    ours, theirs = class_curves(new), class_curves(old)
-    pairs = [(a.ap, b.ap) for a, b in zip(ours, theirs, strict=True)]
-    per_class = [None if a is None or b is None else a - b for a, b in pairs]
-    overall = (mean_ap(ours) or 0.0) - (mean_ap(theirs) or 0.0)
-    low, high = _interval(outcomes_at_half(new), outcomes_at_half(old), images)
-    return Difference(Change(overall, low, high), per_class)
-
-
-def crowding_changes(
-    new: Mapping[str, Group], old: Mapping[str, Group], images: int
-) -> dict[str, Change | None]:
-    """The same of each group's AP, on a data set of so many `images`; None where it has no objects."""
-    changes: dict[str, Change | None] = {}
-    for name, own in new.items():
-        other = old[name]
-        changes[name] = None
-        if own.AP is not None and other.AP is not None:
-            changes[name] = Change(own.AP - other.AP, *_interval(own.outcomes, other.outcomes, images))
-    return changes
-
-
-def outcomes_at_half(matches: Matches) -> Outcomes:
-    """What AP50 rests on."""
-    order = np.argsort(-matches.score, kind="stable")
-    right = matches.correct[order, None]
-    return Outcomes(
-        image=matches.image[order],
-        label=matches.label[order],
-        right=right,
-        wrong=~right & ~matches.ignored[order, None],
-        truth_image=matches.truth_image,
-        truth_label=matches.truth_label,
+def difference(new: Mapping[str, Group], old: Mapping[str, Group], images: int) -> Difference:
+    """Compare what `score` says of two runs' groups on the same data set of so many `images`."""
+    times = list(_draws(images))
+    ours, theirs = new[ALL].outcomes, old[ALL].outcomes
+    whole = np.concatenate([ours.by_class(one) - theirs.by_class(one) for one in times])
+    by_class = whole.mean(axis=2)
+    changes = {ALL: _change(mean_over_classes(by_class), ours.truth_image)}
+    for name in [name for name in new if name != ALL]:
+        own, other = new[name].outcomes, old[name].outcomes
+        changes[name] = _change(
+            np.concatenate([own.ap(one) - other.ap(one) for one in times]), own.truth_image
+        )
+    at_50, at_75 = (
+        _change(mean_over_classes(whole[..., place]), ours.truth_image) for place in (_AP50, _AP75)
     )
+    per_class = [
+        _change(values, ours.truth_image[ours.truth_label == label])
+        for label, values in enumerate(by_class.T)
+    ]
+    return Difference(changes, at_50, at_75, per_class)
 
 
-def _interval(new: Outcomes, old: Outcomes, images: int) -> tuple[float, float]:
-    """Of the difference in AP; draws of images without an object that counts have none, and stay out.
-
-    0 where no image has one.
-    """
-    if not len(new.truth_image):
-        return 0.0, 0.0
+def _draws(images: int) -> Iterator[np.ndarray]:
+    """How often each image is there, (I, R) int32: at first once, then in `RESAMPLES` draws."""
+    yield np.ones((images, 1), np.int32)
     draws = np.random.default_rng(0)
-    changes = []
     for _ in range(RESAMPLES // _AT_ONCE):
         drawn = draws.integers(images, size=(_AT_ONCE, images))
-        times = np.stack([np.bincount(one, minlength=images) for one in drawn]).astype(np.int32)
-        changes.append(new.ap(times) - old.ap(times))
-    low, high = np.nanpercentile(np.concatenate(changes), (2.5, 97.5))
-    return float(low), float(high)
+        yield np.stack([np.bincount(one, minlength=images) for one in drawn], axis=1).astype(np.int32)
+
+
+def _change(values: np.ndarray, truth_image: np.ndarray) -> Change | None:
+    """What differs where there are objects (G,), in these images.
+
+    Args:
+        values: (1 + R,) on all images and on draws of them; draws without an object have NaN, and stay out.
+    """
+    if not len(truth_image):
+        return None
+    if len(np.unique(truth_image)) < FEWEST:
+        return Change(float(values[0]), None)
+    low, high = np.nanpercentile(values[1:], (2.5, 97.5))
+    return Change(float(values[0]), (float(low), float(high)))

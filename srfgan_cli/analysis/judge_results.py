@@ -6,7 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from srfgan.models.errors import InputError
-from srfgan_cli.analysis.judgement import judge
+from srfgan_cli.analysis.judgement import Judgement, judge
 from srfgan_cli.analysis.write_report import write_report
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.evaluation.coco import REGIONS, Task
@@ -31,13 +31,13 @@ def run_to_compare(index: CocoIndex, against: Path | None) -> Run | None:
 
 def judge_results(
     index: CocoIndex, folder: Path, report: Report, results: list[Result] | None, other: Run | None
-) -> Path:
-    """Write report.html and report.json beside the results of an evaluation, and return the page.
+) -> tuple[Path, list[Judgement]]:
+    """Write report.html and report.json beside the results of an evaluation; returns the page and what it shows.
 
     Args:
         index: the data set that was scored.
         folder: of its images.
-        report: what came out, with its results file and its scores by crowding.
+        report: what came out, with its results file and its scores by group.
         results: what is in that file, where it has been read.
         other: of `run_to_compare`.
 
@@ -53,13 +53,14 @@ def judge_results(
             index,
             results,
             task,
-            scores.crowding,
+            scores,
             report.max_detections,
             other if task in compared else None,
         )
         for task, scores in report.scores.items()
     ]
-    return write_report(report, judgements, index, results, folder, report.results.parent)
+    page = write_report(report, judgements, index, results, folder, report.results.parent)
+    return page, judgements
 
 
 def _compared(scored: Collection[Task], other: Run | None) -> list[Task]:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from srfgan_cli.analysis.against import Change, Difference, crowding_changes, difference
+from srfgan_cli.analysis.against import Change, Difference, difference
 from srfgan_cli.analysis.curves import Curve, class_curves, mean_ap, pooled_curve
 from srfgan_cli.analysis.errors import Errors, errors
 from srfgan_cli.analysis.matches import Matches, match
 from srfgan_cli.analysis.slices import ImageScore, Slice, by_crowding, by_image, by_size, confusion
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.evaluation.coco import Task, TaskScores, score
-from srfgan_cli.evaluation.crowding import Group
-from srfgan_cli.evaluation.report import crowding_as_dict, scores_as_dict
+from srfgan_cli.evaluation.groups import ALL, SIZES
+from srfgan_cli.evaluation.report import METRICS, crowding_as_dict, scores_as_dict
 from srfgan_cli.evaluation.results import Result
 
 WORST = 12
@@ -29,11 +29,10 @@ class Other:
 
     Attributes:
         name: its results file.
-        difference: this run's AP50 less its.
+        difference: this run's AP less its.
         threshold: at which its F1 is highest.
         sizes, crowding: its recalls there.
         scores: COCO's.
-        groups: this run's AP of each group by crowding less its; None where there are no such objects.
         won, lost: images whose F1 is higher or lower than the other's, each at its own threshold.
     """
 
@@ -43,9 +42,36 @@ class Other:
     sizes: list[Slice]
     crowding: list[Slice]
     scores: TaskScores
-    groups: dict[str, Change | None]
     won: int
     lost: int
+
+    @property
+    def by_metric(self) -> dict[str, Change | None]:
+        """The difference in each of COCO's average precisions, by its name."""
+        whole, groups = self.difference, self.difference.groups
+        changes = [groups[ALL], whole.AP50, whole.AP75, *(groups[size] for size in SIZES)]
+        return dict(zip(METRICS, changes, strict=True))
+
+    def as_json(self, names: Sequence[str]) -> dict[str, Any]:
+        """Plain data, with the classes' names; precisions in percent, differences in points."""
+        differs = self.difference
+        return {
+            "results": self.name,
+            "differences": {metric: _change_as_json(change) for metric, change in self.by_metric.items()},
+            "per_class": [
+                {"name": name} | _change_as_json(change)
+                for name, change in zip(names, differs.per_class, strict=True)
+            ],
+            "recall_by_size": [_slice_as_json(one) for one in self.sizes],
+            "recall_by_crowding": [_slice_as_json(one) for one in self.crowding],
+            "scores": scores_as_dict(self.scores),
+            "crowding": {
+                name: group | _change_as_json(differs.groups[name])
+                for name, group in crowding_as_dict(self.scores).items()
+            },
+            "images_won": self.won,
+            "images_lost": self.lost,
+        }
 
 
 @dataclass(frozen=True)
@@ -100,7 +126,7 @@ class Judgement:
             ],
         }
         if self.other is not None:
-            document["against"] = _other_as_json(self.other, self.names)
+            document["against"] = self.other.as_json(self.names)
         return document
 
 
@@ -108,14 +134,14 @@ def judge(
     index: CocoIndex,
     results: Sequence[Result],
     task: Task,
-    crowding: Mapping[str, Group],
+    scores: TaskScores,
     max_detections: int,
     against: tuple[str, Sequence[Result]] | None = None,
 ) -> Judgement:
     """Judge checked results of an annotated data set, and compare them with another run's (name, results).
 
     Args:
-        crowding: what `score` says of them.
+        scores: what `score` says of them, with their groups.
     """
     matches = match(index, results, task, max_detections)
     pooled, found = pooled_curve(matches), errors(matches)
@@ -123,7 +149,7 @@ def judge(
     images = by_image(matches, len(index), threshold)
     other = None
     if against is not None:
-        other = _compare(index, matches, images, crowding, against, task, max_detections)
+        other = _compare(index, images, scores, against, task, max_detections)
     return Judgement(
         task=task,
         names=index.categories.names,
@@ -142,9 +168,8 @@ def judge(
 
 def _compare(
     index: CocoIndex,
-    ours: Matches,
     images: Sequence[ImageScore],
-    crowding: Mapping[str, Group],
+    ours: TaskScores,
     against: tuple[str, Sequence[Result]],
     task: Task,
     max_detections: int,
@@ -152,16 +177,15 @@ def _compare(
     name, results = against
     theirs = match(index, results, task, max_detections)
     threshold = _threshold(pooled_curve(theirs))
-    scores = score(index, results, tasks=[task], max_detections=max_detections, by_crowding=True)[task]
+    scores = score(index, results, tasks=[task], max_detections=max_detections, by_group=True)[task]
     pairs = list(zip(images, by_image(theirs, len(index), threshold), strict=True))
     return Other(
         name=name,
-        difference=difference(ours, theirs, len(index)),
+        difference=difference(ours.groups, scores.groups, len(index)),
         threshold=threshold,
         sizes=by_size(theirs, threshold),
         crowding=by_crowding(theirs, threshold),
         scores=scores,
-        groups=crowding_changes(crowding, scores.crowding, len(index)),
         won=sum(own.f1 > other.f1 for own, other in pairs),
         lost=sum(own.f1 < other.f1 for own, other in pairs),
     )
@@ -188,36 +212,11 @@ def _at_best(one: Curve) -> dict[str, float | None]:
     return {"score_threshold": _rounded(score)} | {name: _percent(value) for name, value in rates.items()}
 
 
-def _other_as_json(other: Other, names: Sequence[str]) -> dict[str, Any]:
-    differs = other.difference
-    return {
-        "results": other.name,
-        "AP50": _rounded(differs.overall.value),
-        "interval": _interval(differs.overall),
-        "per_class": [
-            {"name": name, "AP50": _rounded(value)}
-            for name, value in zip(names, differs.per_class, strict=True)
-        ],
-        "recall_by_size": [_slice_as_json(one) for one in other.sizes],
-        "recall_by_crowding": [_slice_as_json(one) for one in other.crowding],
-        "scores": scores_as_dict(other.scores),
-        "crowding": {
-            name: group | _change_as_json(other.groups[name])
-            for name, group in crowding_as_dict(other.scores).items()
-        },
-        "images_won": other.won,
-        "images_lost": other.lost,
-    }
-
-
 def _change_as_json(change: Change | None) -> dict[str, Any]:
     if change is None:
         return {"difference": None, "interval": None}
-    return {"difference": _rounded(change.value), "interval": _interval(change)}
-
-
-def _interval(change: Change) -> list[float | None]:
-    return [_rounded(change.low), _rounded(change.high)]
+    interval = None if change.interval is None else [round(end, 4) for end in change.interval]
+    return {"difference": _rounded(change.value), "interval": interval}
 
 
 def _slice_as_json(one: Slice) -> dict[str, Any]:

@@ -19,15 +19,15 @@ from torchvision.transforms.v2.functional import to_pil_image
 
 from srfgan.models.errors import InputError
 from srfgan.models.structures import Detections, Target
-from srfgan_cli.analysis.against import Change
+from srfgan_cli.analysis.against import FEWEST, Change
 from srfgan_cli.analysis.charts import confusion_chart, curves_chart, errors_chart
+from srfgan_cli.analysis.compared import CLASSES, Compared, by_class, by_group, direction, interval, verdict
 from srfgan_cli.analysis.errors import KINDS, MEANINGS
-from srfgan_cli.analysis.judgement import Judgement, Other
+from srfgan_cli.analysis.judgement import Judgement
 from srfgan_cli.analysis.slices import ImageScore
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.images import read_image
 from srfgan_cli.data.rle import with_bytes
-from srfgan_cli.data.tally import count_by_size
 from srfgan_cli.evaluation.coco import Task, TaskScores
 from srfgan_cli.evaluation.crowding import GROUPS
 from srfgan_cli.evaluation.report import METRICS, Report
@@ -46,9 +46,12 @@ _QUALITY = 85
 _FEW_CLASSES = 12
 """So many and fewer are readable on a telephone."""
 _TITLES: dict[Task, str] = {"box": "Boxes", "mask": "Masks"}
-_SIZES = {"APs": "under 32 px", "APm": "32 to 96 px", "APl": "96 px and more"}
+_SIZES = {"small": "small: to 32 px", "medium": "medium: to 96 px", "large": "large: from 96 px"}
 """COCO's areas, by their roots."""
-_BELOW = " Below a difference by crowding stands its interval of 95 % over the choice of images."
+_AGAINST = f"""<p class="note">A difference is this run's AP less the other's; below it, and as a line, is its interval
+of 95 % over the choice of images, the same for both runs; {FEWEST} images are the fewest for one. It is coloured where
+the interval leaves out zero; so does one in 20 by chance where nothing differs. Each run is one training: what another
+seed changes comes on top.</p>"""
 
 
 def write_report(
@@ -99,9 +102,8 @@ def _values(report: Report, judgements: Sequence[Judgement], worst: str) -> Mapp
         "score": f"{first.threshold:.2f}",
         "costs": _inline(errors_chart(list(judgements)), "png"),
         "errors": _errors(judgements),
-        "against": "".join(map(_against, judgements)) if any(one.other for one in judgements) else "",
-        "kinds": _kinds(report, judgements),
-        "below": _BELOW if any(one.other for one in judgements) else "",
+        "against": _comparisons(report, judgements) if any(one.other for one in judgements) else "",
+        "kinds": _kinds(report),
         "slices": _slices(first),
         "classes": _classes(first),
         "confusion": "" if confusion is None else _confusion(confusion, len(first.names)),
@@ -153,76 +155,78 @@ def _errors(judgements: Sequence[Judgement]) -> str:
     return _table(heads, rows, escaped=True)
 
 
-def _against(one: Judgement) -> str:
+def _comparisons(report: Report, judgements: Sequence[Judgement]) -> str:
+    return "".join(_against(one, report.scores[one.task]) for one in judgements) + _AGAINST
+
+
+def _against(one: Judgement, own: TaskScores) -> str:
+    """Whether this run or the other is better, where and by how much."""
     other, title = one.other, _TITLES[one.task]
     if other is None:
         return f'<p class="note">{title} are not compared: the other run has none.</p>'
-    overall = other.difference.overall
-    verdict = (
-        f"{one.task.capitalize()} AP50 differs by {signed(overall.value)} points ({_interval(overall)}: 95 % over the "
-        f"choice of images, for one training each). {other.won:,} images are better by their F1, {other.lost:,} worse."
-    )
-    ranked = sorted(
-        (
-            (value, name)
-            for name, value in zip(one.names, other.difference.per_class, strict=True)
-            if value is not None
-        ),
-        key=lambda pair: -abs(pair[0]),
-    )
-    rows = [[escape(name), _signed_cell(value)] for value, name in ranked[:20]]
-    table = _table(["class, largest differences first", f"{one.task} AP50"], rows, escaped=True)
-    return (
-        f"<section><h2>{title} against {escape(other.name)}</h2><p>{escape(verdict)}</p>"
-        f'<div class="scroll"><table class="steps">{table}</table></div></section>'
-    )
-
-
-def _signed_cell(value: float, interval: str = "") -> str:
-    kind = "up" if round(value, 1) > 0 else "down" if round(value, 1) < 0 else ""
-    below = f"<small>{interval}</small>" if interval else ""
-    return f'<td class="{kind}">{signed(value)}{below}</td>'
-
-
-def _interval(change: Change) -> str:
-    return f"{signed(change.low)} to {signed(change.high)}"
-
-
-def _kinds(report: Report, judgements: Sequence[Judgement]) -> str:
-    """AP by size and by crowding, of each task; and less the other run's, where that has the task."""
-    heads, columns = ["objects"], [[*_SIZES.values(), *GROUPS]]
-    for one in judgements:
-        own = report.scores[one.task]
-        heads += [f"{one.task}: how many", f"{one.task}: AP"]
-        columns += [_counts(one, own), list(map(_number, _aps(own)))]
-        if one.other is not None:
-            heads.append("less the other run's")
-            columns.append(_less(own, one.other))
-    return _table(heads, list(zip(*columns, strict=True)), escaped=True)
-
-
-def _counts(one: Judgement, own: TaskScores) -> list[str]:
-    sizes = count_by_size(one.matches.truth_area).values()
-    return [f"{count:,}" for count in (*sizes, *(group.objects for group in own.crowding.values()))]
-
-
-def _aps(scores: TaskScores) -> list[float | None]:
-    """By size and by crowding."""
-    return [*_sizes(scores), *(group.AP for group in scores.crowding.values())]
-
-
-def _sizes(scores: TaskScores) -> list[float | None]:
-    return [getattr(scores.overall, metric) for metric in _SIZES]
-
-
-def _less(own: TaskScores, other: Other) -> list[str]:
-    """Cells of the differences by size, and by crowding with their intervals."""
-    sizes = zip(_sizes(own), _sizes(other.scores), strict=True)
-    cells = ["<td></td>" if a is None or b is None else _signed_cell(a - b) for a, b in sizes]
-    return cells + [
-        "<td></td>" if change is None else _signed_cell(change.value, _interval(change))
-        for change in other.groups.values()
+    said = [
+        f"<h2>{title} against {escape(other.name)}</h2>",
+        f"<p>{escape(verdict(one.task, other))} {other.won:,} images are better by their F1, {other.lost:,} worse.</p>",
+        _compared("objects", by_group(own, other)),
     ]
+    if len(one.names) > 1:
+        rows = by_class(one, own, other)
+        said += [f"<h3>{_ranked(len(rows))}</h3>", _compared("class", rows[:CLASSES])]
+    return f"<section>{''.join(said)}</section>"
+
+
+def _ranked(classes: int) -> str:
+    """What the table of so many classes shows."""
+    some = "Classes" if classes <= CLASSES else f"{CLASSES} of {classes} classes"
+    return f"{some}, the surest differences first"
+
+
+def _compared(head: str, rows: Sequence[Compared]) -> str:
+    """A table of two runs' numbers, with the differences as bars of one scale around zero."""
+    changes = [row.change for row in rows if row.change is not None]
+    ends = [0.0, *(end for change in changes for end in (change.value, *(change.interval or ())))]
+    heads = [head, '<th class="count">how many</th>', "this run", "the other", "difference", ""]
+    cells = [
+        [f"<td>{escape(row.name)}</td>", f'<td class="count">{row.objects:,}</td>']
+        + [f"<td>{_number(value)}</td>" for value in (row.own, row.other)]
+        + ["<td></td>" if row.change is None else _signed_cell(row.change)]
+        + [
+            "<td></td>"
+            if row.change is None
+            else f'<td class="bar">{_bar(row.change, min(ends), max(ends))}</td>'
+        ]
+        for row in rows
+    ]
+    return f'<div class="scroll"><table class="steps compared">{_table(heads, cells)}</table></div>'
+
+
+def _signed_cell(change: Change) -> str:
+    """Coloured where the interval, which stands below it, leaves out zero."""
+    return f'<td class="{direction(change)}">{signed(change.value)}<small>{interval(change)}</small></td>'
+
+
+def _bar(change: Change, least: float, most: float) -> str:
+    """The interval as a line, the difference as a dot; a stroke at zero."""
+
+    def place(value: float) -> str:
+        return f"{4 + 92 * (value - least) / ((most - least) or 1):.1f}%"
+
+    zero, value = place(0.0), place(change.value)
+    low, high = map(place, change.interval or (change.value, change.value))
+    return (
+        f'<svg class="{direction(change)}" aria-hidden="true"><line class="zero" x1="{zero}" x2="{zero}" y2="100%"/>'
+        f'<line x1="{low}" x2="{high}" y1="50%" y2="50%"/><circle cx="{value}" cy="50%" r="3.5"/></svg>'
+    )
+
+
+def _kinds(report: Report) -> str:
+    """AP by size and by crowding, of each task."""
+    heads, columns = ["objects"], [[*_SIZES.values(), *GROUPS]]
+    for task, scores in report.scores.items():
+        groups = [scores.groups[name] for name in (*_SIZES, *GROUPS)]
+        heads += [f"{task}: how many", f"{task}: AP"]
+        columns += [[f"{group.objects:,}" for group in groups], [_number(group.AP) for group in groups]]
+    return _table(heads, list(zip(*columns, strict=True)))
 
 
 def _slices(one: Judgement) -> str:
@@ -330,7 +334,7 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[Any]], *, escaped: bool
     def cell(value: str) -> str:
         return value if value.startswith("<td") else f"<td>{value if escaped else escape(value)}</td>"
 
-    head = "".join(f"<th>{escape(one)}</th>" for one in heads)
+    head = "".join(one if one.startswith("<th") else f"<th>{escape(one)}</th>" for one in heads)
     body = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows)
     return f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
 

@@ -140,7 +140,7 @@ def evaluate(
             max_detections=config.evaluation.max_detections,
             reference=reference_of(config, split, published=False),
             tta=config.evaluation.tta.enabled,
-            by_crowding=judged,
+            by_group=judged,
         )
     else:
         from srfgan_cli.machine.devices import parse_devices
@@ -159,7 +159,7 @@ def evaluate(
             output_dir=output_dir,
             batch_size=batch_size or config.evaluation.batch_size,
             precision=precision or "fp32",
-            by_crowding=judged,
+            by_group=judged,
         )
         data = open_scored(config, options)
         index, folder = data.index, data.folder
@@ -167,24 +167,27 @@ def evaluate(
         scored = evaluate_preset(config, chosen, options, data)
     if scored is None:
         return
-    _show(scored, per_class=per_class, as_json=json)
-    if judged:
-        from srfgan_cli.analysis.judge_results import judge_results
-        from srfgan_cli.screen.console import stderr
+    from srfgan_cli.evaluation.table import report_table
+    from srfgan_cli.screen.console import print_json, stderr, stdout
 
-        stderr.print(f"Report: {judge_results(index, folder, scored, results, other)}")
+    screen = stderr if json else stdout
+    screen.print(report_table(scored, per_class=per_class))
+    document = scored.as_json(per_class=per_class)
+    if judged:
+        from srfgan_cli.analysis.compared import comparison_table
+        from srfgan_cli.analysis.judge_results import judge_results
+
+        page, judgements = judge_results(index, folder, scored, results, other)
+        compared = [(one, one.other) for one in judgements if one.other is not None]
+        if compared:
+            screen.print(comparison_table(scored.scores, compared))
+            document["against"] = {one.task: run.as_json(one.names) for one, run in compared}
+        stderr.print(f"Report: {page}")
+    if json:
+        print_json(document)
 
 
 def _run_to_compare(index: CocoIndex, against: Path | None) -> Run | None:
     from srfgan_cli.analysis.judge_results import run_to_compare
 
     return run_to_compare(index, against)
-
-
-def _show(scored: Scored, *, per_class: bool, as_json: bool) -> None:
-    from srfgan_cli.evaluation.table import report_table
-    from srfgan_cli.screen.console import print_json, stderr, stdout
-
-    (stderr if as_json else stdout).print(report_table(scored, per_class=per_class))
-    if as_json:
-        print_json(scored.as_json(per_class=per_class))

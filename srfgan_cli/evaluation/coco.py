@@ -20,7 +20,7 @@ from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.json_file import collector_paused
 from srfgan_cli.data.ragged import row_of
-from srfgan_cli.evaluation.crowding import Group, ap_by_crowding
+from srfgan_cli.evaluation.groups import Group, ap_by_group
 from srfgan_cli.evaluation.results import Result, only_masks
 from srfgan_cli.presets.facts import Scores
 
@@ -45,14 +45,13 @@ class TaskScores:
             `AR@10`, `AR@100`; at the most of small, medium and large objects, `ARs`, `ARm`, `ARl`. The most may
             be 10 or fewer, and then nothing above it is there.
         per_class: AP in percent by category name, in the order of the data set's ids.
-        crowding: of objects that stand alone or close together, by the names of `crowding.GROUPS`; empty where that
-            was not asked for.
+        groups: of all objects, by size and by crowding (`ap_by_group`); empty where that was not asked for.
     """
 
     overall: Scores
     recall: dict[str, float | None]
     per_class: dict[str, float | None]
-    crowding: dict[str, Group]
+    groups: dict[str, Group]
 
 
 @collector_paused()
@@ -62,7 +61,7 @@ def score(
     *,
     tasks: Sequence[Task] = ("box", "mask"),
     max_detections: int = 100,
-    by_crowding: bool = False,
+    by_group: bool = False,
 ) -> dict[Task, TaskScores]:
     """Score COCO results against the checked annotations that training would see.
 
@@ -72,13 +71,13 @@ def score(
         tasks: what to score; `box` needs a `bbox` in every result, `mask` a `segmentation`, and leaves out objects
             without one.
         max_detections: detections per image and category that count, best first (COCO: 100).
-        by_crowding: also of objects that stand alone or close together, which takes half as long again.
+        by_group: also of groups of objects, which takes three quarters as long again.
     """
-    return {task: _score_task(index, results, task, max_detections, by_crowding) for task in tasks}
+    return {task: _score_task(index, results, task, max_detections, by_group) for task in tasks}
 
 
 def _score_task(
-    index: CocoIndex, results: Sequence[Result], task: Task, max_detections: int, by_crowding: bool
+    index: CocoIndex, results: Sequence[Result], task: Task, max_detections: int, by_group: bool
 ) -> TaskScores:
     truth = COCO(ground_truth(index, task))
     found = truth.loadRes(_numbered(index, results, task))
@@ -98,7 +97,7 @@ def _score_task(
     names = _unique_names(index.categories)
     per_class = {name: _percent(precision[:, :, index, 0]) for index, name in enumerate(names)}
     recalls = _recalls(evaluator.eval["recall"], limits)
-    return TaskScores(overall, recalls, per_class, ap_by_crowding(evaluator) if by_crowding else {})
+    return TaskScores(overall, recalls, per_class, ap_by_group(evaluator) if by_group else {})
 
 
 def _recalls(recall: np.ndarray, limits: Sequence[int]) -> dict[str, float | None]:

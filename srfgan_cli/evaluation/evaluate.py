@@ -41,7 +41,7 @@ def evaluate(
     precision: Precision = "fp32",
     batch_size: int = 1,
     workers: int = 0,
-    by_crowding: bool = False,
+    by_group: bool = False,
     progress: bool = True,
 ) -> Report | None:
     """Run `model` over `dataset` and score what it finds. Every process of the run must call it.
@@ -59,7 +59,7 @@ def evaluate(
         precision: of the networks; the numbers of a table are fp32.
         batch_size: images at a time on each process.
         workers: data loading processes per process.
-        by_crowding: as for `score`.
+        by_group: as for `score`.
         progress: show a progress bar on stderr.
 
     Returns:
@@ -99,7 +99,7 @@ def evaluate(
         preset=preset,
         split=split or split_name(index),
         scores=(
-            score(index, found, tasks=tasks, max_detections=max_detections, by_crowding=by_crowding)
+            score(index, found, tasks=tasks, max_detections=max_detections, by_group=by_group)
             if index.annotated
             else {}
         ),

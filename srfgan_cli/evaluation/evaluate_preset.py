@@ -34,7 +34,7 @@ class EvaluationOptions:
     output_dir: Path | None = None
     batch_size: int = 1
     precision: Precision = "fp32"
-    by_crowding: bool = False
+    by_group: bool = False
 
 
 def open_scored(config: Config, options: EvaluationOptions) -> DetectionDataset:
@@ -85,6 +85,6 @@ def evaluate_preset(
             workers=config.data.workers,
             batch_size=options.batch_size,
             precision=options.precision,
-            by_crowding=options.by_crowding,
+            by_group=options.by_group,
             world=world,
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from srfgan_cli.evaluation.coco import Task, TaskScores
+from srfgan_cli.evaluation.crowding import GROUPS
 from srfgan_cli.presets.facts import Row
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
@@ -55,7 +56,7 @@ class Report:
             "left_out": self.left_out,
             "tta": self.tta,
         }
-        crowding = {task: crowding_as_dict(scores) for task, scores in self.scores.items() if scores.crowding}
+        crowding = {task: crowding_as_dict(scores) for task, scores in self.scores.items() if scores.groups}
         if crowding:
             document["crowding"] = crowding
         if self.results is not None:
@@ -80,9 +81,8 @@ def scores_as_dict(scores: TaskScores) -> dict[str, float | None]:
 
 def crowding_as_dict(scores: TaskScores) -> dict[str, dict[str, Any]]:
     """How many objects stand alone or close together, and their AP, rounded to 1/10000 percent."""
-    return {
-        name: {"objects": group.objects, "AP": _rounded(group.AP)} for name, group in scores.crowding.items()
-    }
+    groups = {name: scores.groups[name] for name in GROUPS}
+    return {name: {"objects": group.objects, "AP": _rounded(group.AP)} for name, group in groups.items()}
 
 
 def _rounded(value: float | None) -> float | None:

@@ -23,11 +23,11 @@ def evaluate_results(
     max_detections: int = 100,
     reference: Row | None = None,
     tta: bool = False,
-    by_crowding: bool = False,
+    by_group: bool = False,
 ) -> Report:
     """Score a results file without a model, as `evaluate` would; masks if it has them.
 
-    `found` is what is in it, where that has been read; `tta` is what the report says of them; `by_crowding` as for
+    `found` is what is in it, where that has been read; `tta` is what the report says of them; `by_group` as for
     `score`.
 
     Raises:
@@ -46,7 +46,7 @@ def evaluate_results(
     return Report(
         preset=preset,
         split=split or split_name(index),
-        scores=score(index, found, tasks=tasks, max_detections=max_detections, by_crowding=by_crowding),
+        scores=score(index, found, tasks=tasks, max_detections=max_detections, by_group=by_group),
         images=len(index),
         seconds=0.0,
         max_detections=max_detections,

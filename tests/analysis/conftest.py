@@ -10,8 +10,8 @@ from srfgan_cli.data.coco import CocoIndex
 
 @pytest.fixture
 def scene(tmp_path):
-    def open_scene(crowds=False):
-        document, results = make(crowds)
+    def open_scene(crowds=False, **options):
+        document, results = make(crowds, **options)
         path = tmp_path / "instances.json"
         path.write_text(json.dumps(document))
         return CocoIndex.load(path), results

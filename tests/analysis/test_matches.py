@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scenes import IMAGES
 
-from srfgan_cli.analysis.against import crowding_changes, difference, outcomes_at_half
+from srfgan_cli.analysis.against import FEWEST, Change, difference
 from srfgan_cli.analysis.curves import class_curves, mean_ap, pooled_curve
 from srfgan_cli.analysis.errors import KINDS, errors
 from srfgan_cli.analysis.matches import match
@@ -140,21 +140,25 @@ def test_every_object_is_in_one_slice_and_in_one_row(scene):
     assert curve.recall[at] == pytest.approx(found / len(matches.found))
 
 
-def crowding_of(index, *runs):
-    return [score(index, found, tasks=["box"], by_crowding=True)["box"].crowding for found in runs]
+MANY = 72
+"""Images, so that each class and group is in enough of them for an interval."""
+
+
+def groups_of(index, *runs):
+    return [score(index, found, tasks=["box"], by_group=True)["box"].groups for found in runs]
 
 
 def test_a_run_does_not_differ_from_itself_and_drawn_images_count_as_often(scene):
-    index, results = scene()
-    matches = match(index, results)
-    none = difference(matches, matches, IMAGES).overall
-    assert (none.value, none.low, none.high) == (0, 0, 0)
-    (groups,) = crowding_of(index, results)
-    for change in crowding_changes(groups, groups, IMAGES).values():
-        assert (change.value, change.low, change.high) == (0, 0, 0)
+    index, results = scene(number=MANY)
+    (groups,) = groups_of(index, results)
+    none = difference(groups, groups, MANY)
+    assert list(none.groups) == ["all", "small", "medium", "large", "alone", "touching", "crowded"]
+    assert groups.pop("large").objects == 0 and none.groups.pop("large") is None
+    for change in (*none.groups.values(), none.AP50, none.AP75, *none.per_class):
+        assert change == Change(0.0, (0.0, 0.0)) and not change.sure
     # AP of drawn images is that of a data set in which they stand so often.
-    drawn = np.random.default_rng(1).integers(IMAGES, size=IMAGES)
-    times = np.bincount(drawn, minlength=IMAGES).astype(np.int32)[None]
+    drawn = np.random.default_rng(1).integers(MANY, size=MANY)
+    times = np.bincount(drawn, minlength=MANY).astype(np.int32)[:, None]
     copies = [(int(image), 1000 + number) for number, image in enumerate(index.image_ids[np.sort(drawn)])]
     document = json.loads(index.path.read_text())
     for key, name in (("images", "id"), ("annotations", "image_id")):
@@ -166,14 +170,16 @@ def test_a_run_does_not_differ_from_itself_and_drawn_images_count_as_often(scene
     index.path.write_text(json.dumps(document))
     again = CocoIndex.load(index.path)
     found = [one | {"image_id": new} for old, new in copies for one in results if one["image_id"] == old]
-    expected = score(again, found, tasks=["box"], by_crowding=True)["box"]
-    assert outcomes_at_half(matches).ap(times) == pytest.approx(expected.overall.AP50)
+    expected = score(again, found, tasks=["box"], by_group=True)["box"]
+    assert groups["all"].outcomes.by_class(times)[0, :, 0].mean() == pytest.approx(expected.overall.AP50)
     for name, group in groups.items():
-        assert group.outcomes.ap(times) == pytest.approx(expected.crowding[name].AP) != group.AP
+        assert group.outcomes.ap(times) == pytest.approx(expected.groups[name].AP) != group.AP
+    by_class = groups["all"].outcomes.by_class(times)[0].mean(axis=1)
+    assert by_class.tolist() == pytest.approx(list(expected.per_class.values()))
 
 
 def test_a_better_run_is_better_by_an_interval_without_zero(scene):
-    index, results = scene()
+    index, results = scene(number=MANY)
     truth = [
         {
             "image_id": int(index.image_ids[image]),
@@ -181,44 +187,63 @@ def test_a_better_run_is_better_by_an_interval_without_zero(scene):
             "bbox": index.truth_boxes[row].tolist(),
             "score": 0.5,
         }
-        for image in range(IMAGES)
+        for image in range(MANY)
         for row in index.rows(image)
     ]
-    differs = difference(match(index, truth), match(index, results), IMAGES)
-    overall = differs.overall
-    assert 0 < overall.low < overall.value < overall.high <= 100 and min(differs.per_class) > 0
+    differs = difference(*groups_of(index, truth, results), MANY)
+    assert differs.groups.pop("large") is None
+    changes = [*differs.groups.values(), differs.AP50, differs.AP75, *differs.per_class]
+    for better in changes:
+        low, high = better.interval
+        assert 0 < low < better.value < high <= 100 and better.sure
+    worse = difference(*groups_of(index, results, truth), MANY).groups["all"]
+    assert (
+        worse.sure and worse.value == -changes[0].value and worse.surety == pytest.approx(changes[0].surety)
+    )
 
 
 def test_a_run_that_is_better_on_crowded_objects_is_so_there_and_nowhere_else(scene):
-    index, results = scene()
+    index, results = scene(number=MANY)
     truth = match(index, [])
     right = [
         {"image_id": int(index.image_ids[truth.truth_image[row]]), "score": 1.0}
         | {"category_id": index.categories.ids[truth.truth_label[row]], "bbox": truth.truth_box[row].tolist()}
         for row in np.flatnonzero(truth.nearest >= CROWDED)
     ]
-    old, new = crowding_of(index, results, [*right, *results])
-    changes = crowding_changes(new, old, IMAGES)
+    old, new = groups_of(index, results, [*right, *results])
+    changes = difference(new, old, MANY).groups
     better = changes["crowded"]
-    assert 0 < better.low < better.value == new["crowded"].AP - old["crowded"].AP < better.high <= 100
+    ends = better.interval
+    assert 0 < ends[0] < better.value == new["crowded"].AP - old["crowded"].AP < ends[1] <= 100
     for name in ("alone", "touching"):
-        assert changes[name].low <= 0 <= changes[name].high
+        low, high = changes[name].interval
+        assert low <= 0 <= high and not changes[name].sure
     # More draws, of another generator, give nearly the same.
-    draws = np.random.default_rng(2).multinomial(IMAGES, [1 / IMAGES] * IMAGES, size=2000).astype(np.int32)
+    draws = np.random.default_rng(2).multinomial(MANY, [1 / MANY] * MANY, size=2000).T.astype(np.int32)
     drawn = new["crowded"].outcomes.ap(draws) - old["crowded"].outcomes.ap(draws)
     low, high = np.nanpercentile(drawn, (2.5, 97.5))
-    assert (better.low, better.high) == pytest.approx((low, high), abs=0.15 * (high - low))
+    assert ends == pytest.approx((low, high), abs=0.15 * (high - low))
 
 
-def test_a_group_without_objects_has_no_interval(tmp_path):
+@pytest.mark.parametrize(("images", "interval"), [(FEWEST - 1, None), (FEWEST, (50, 50))])
+def test_what_is_in_few_images_has_no_interval_and_what_is_in_none_no_difference(tmp_path, images, interval):
+    """Cats and dogs, of which one run finds the cats: each image says the same, which a few say of no others."""
     index, results = few(tmp_path, [CAT, DOG], [(1, CAT[1], 0.9)])
-    none, half = crowding_of(index, [], results)
-    changes = crowding_changes(half, none, 1)
-    assert (changes["alone"].low, changes["alone"].high) == (50, 50)
-    assert changes["touching"] is changes["crowded"] is None
+    document = json.loads(index.path.read_text())
+    for key, name in (("images", "id"), ("annotations", "image_id")):
+        document[key] = [one | {name: number} for number in range(1, images + 1) for one in document[key]]
+    for number, one in enumerate(document["annotations"], start=1):
+        one["id"] = number
+    index.path.write_text(json.dumps(document))
+    found = [one | {"image_id": number} for number in range(1, images + 1) for one in results]
+    differs = difference(*groups_of(CocoIndex.load(index.path), found, []), images)
+    assert differs.groups["alone"] == differs.groups["all"] == differs.AP50 == Change(50.0, interval)
+    assert differs.groups["touching"] is differs.groups["crowded"] is differs.groups["small"] is None
+    assert [change.value for change in differs.per_class] == [100, 0]
+    assert differs.groups["all"].sure == (interval is not None)
 
 
 def test_without_any_object_nothing_differs(tmp_path):
     index, results = few(tmp_path, [], [(1, CAT[1], 0.9)])
-    overall = difference(match(index, results), match(index, []), 1).overall
-    assert (overall.value, overall.low, overall.high) == (0, 0, 0)
+    differs = difference(*groups_of(index, results, []), 1)
+    assert not any([*differs.groups.values(), differs.AP50, differs.AP75, *differs.per_class])

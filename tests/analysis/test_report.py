@@ -54,7 +54,18 @@ def test_the_page_and_its_numbers(srfgan, data, tmp_path):
     assert [one["name"] for one in box["per_class"]] == ["cat", "dog", "größe"]
     assert box["errors"]["missed"]["AP50"] == pytest.approx(4.3344, abs=1e-3)
     assert box["against"]["results"] == "other.json"
-    assert box["against"]["interval"][0] <= box["against"]["AP50"] <= box["against"]["interval"][1]
+    assert scores["against"] == {"box": box["against"]}
+    differences = box["against"]["differences"]
+    assert differences.pop("APl") == {"difference": None, "interval": None}
+    assert list(differences) == ["AP", "AP50", "AP75", "APs", "APm"]
+    for metric, change in differences.items():
+        less = scores["box"][metric] - box["against"]["scores"][metric]
+        assert change["difference"] == pytest.approx(less, abs=2e-4)
+        assert change["interval"][0] < change["difference"] < change["interval"][1]
+    assert [one["interval"] is None for one in box["against"]["per_class"]] == [True, False, False]
+    of_classes = [one["difference"] for one in box["against"]["per_class"]]
+    assert sum(of_classes) / 3 == pytest.approx(differences["AP"]["difference"], abs=2e-4)
+    assert "This run is better. Box AP differs by +" in done.err
     assert told["crowding"] == scores["crowding"] and list(told["crowding"]) == ["box", "mask"]
     sliced, theirs = box["recall_by_crowding"], box["against"]["crowding"]
     assert {one["name"]: one["objects"] for one in sliced} == {
@@ -64,12 +75,17 @@ def test_the_page_and_its_numbers(srfgan, data, tmp_path):
     for name, group in theirs.items():
         less = told["crowding"]["box"][name]["AP"] - group["AP"]
         assert group["difference"] == pytest.approx(less, abs=2e-4)
-        assert group["interval"][0] < group["difference"] < group["interval"][1]
+    low, high = theirs["alone"]["interval"]
+    assert low < theirs["alone"]["difference"] < high
+    assert theirs["touching"]["interval"] is theirs["crowded"]["interval"] is None
     assert box["against"]["scores"]["AP"] < told["box"]["AP"] and "against" not in told["analysis"]["mask"]
     assert len(box["worst_images"]) == 12 and box["worst_images"][0]["missed"] > 0
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert not re.search(r"\$\w", page) and "größe" in page and "Boxes against other.json" in page
     assert "Masks are not compared: the other run has none." in page
+    assert (
+        "This run is better. Box AP differs by +" in page and page.count("<small>too few images</small>") == 3
+    )
     assert page.count("precision over recall, and F1 over the score") == 2
     assert all(link.startswith("data:") for link in re.findall(r'(?:src|href)="([^"]{0,12})', page))
     assert page.count("data:image/jpeg") == 12

@@ -253,13 +253,58 @@ def test_crowding_is_scored_as_pycocotools_scores_areas(task, iou_type, limit, i
     evaluator.accumulate()
     precision = evaluator.eval["precision"][..., -1]
     expected = [100 * part[part > -1].mean() for part in np.moveaxis(precision, -1, 0)]
-    scored = score(index_of(truth), results, tasks=[task], max_detections=limit, by_crowding=True)
-    measured = scored[task].crowding
-    assert list(measured) == ["alone", "touching", "crowded"]
+    scored = score(index_of(truth), results, tasks=[task], max_detections=limit, by_group=True)
+    measured = {name: scored[task].groups[name] for name in ("alone", "touching", "crowded")}
     assert [group.AP for group in measured.values()] == pytest.approx(expected, abs=1e-9)
     counted = [one["area"] for one in placed["annotations"] if not one["iscrowd"]]
     assert [group.objects for group in measured.values()] == [counted.count(group) for group in range(3)]
     assert min(counted.count(group) for group in range(3)) > 5
+
+
+def drawn_images(truth, results, times):
+    """The data set and results where each image stands so often (I,), which may be never."""
+    copies = [
+        (image["id"], image["id"] + 100 * copy)
+        for image, count in zip(truth["images"], times, strict=True)
+        for copy in range(count)
+    ]
+
+    def copied(entries, key):
+        return [one | {key: new} for old, new in copies for one in entries if one[key] == old]
+
+    annotations = copied(truth["annotations"], "image_id")
+    drawn = {
+        "images": copied(truth["images"], "id"),
+        "annotations": [one | {"id": number} for number, one in enumerate(annotations, start=1)],
+    }
+    return truth | drawn, copied(results, "image_id")
+
+
+@pytest.mark.parametrize("limit", [2, 100])
+@pytest.mark.parametrize(("task", "iou_type"), [("box", "bbox"), ("mask", "segm")])
+def test_of_images_drawn_at_will_every_precision_is_that_of_pycocotools(task, iou_type, limit, index_of):
+    """Over all, at IoUs of 0.5 and 0.75, and small, medium and large; areas at the ends of ranges count in both."""
+    truth, results = random_scene(6, images=12)
+    for one, side in zip(
+        [one for one in truth["annotations"] if not one["iscrowd"]], (32, 96, 32, 96), strict=False
+    ):
+        one["area"] = side**2
+    truth["annotations"][-1]["area"] = 0.0
+    scored = score(index_of(truth), results, tasks=[task], max_detections=limit, by_group=True)[task]
+    whole = scored.groups["all"]
+    objects = [one for one in truth["annotations"] if not one["iscrowd"]]
+    sizes = [scored.groups[name] for name in ("small", "medium", "large")]
+    assert whole.objects == len(objects) < sum(one.objects for one in sizes)
+    draws = np.random.default_rng(0).multinomial(12, [1 / 12] * 12, size=5)
+    draws = np.concatenate([np.ones((1, 12), np.int64), draws]).astype(np.int32)
+    by_class = whole.outcomes.by_class(draws.T)
+    measured = [whole.outcomes.ap(draws.T), *(np.nanmean(by_class[..., place], axis=1) for place in (0, 5))]
+    measured += [one.outcomes.ap(draws.T) for one in sizes]
+    for number, times in enumerate(draws):
+        expected = pycocotools_scores(*drawn_images(truth, results, times), iou_type, limit)[: len(METRICS)]
+        assert [one[number] for one in measured] == pytest.approx(expected, abs=1e-9)
+    alone = [one.AP for one in (whole, *sizes)]
+    assert alone == pytest.approx([one[0] for one in (measured[0], *measured[3:])], abs=1e-9)
 
 
 def test_what_counts_with_lone_and_what_with_crowded_objects(index_of):
@@ -276,7 +321,7 @@ def test_what_counts_with_lone_and_what_with_crowded_objects(index_of):
 
     def scored(*more):
         extra = [found[0] | {"bbox": box, "score": 0.9} for box in more]
-        groups = score(index, [*found, *extra], tasks=["box"], by_crowding=True)["box"].crowding
+        groups = score(index, [*found, *extra], tasks=["box"], by_group=True)["box"].groups
         return [
             (groups[name].objects, round(groups[name].AP, 1)) for name in ("alone", "touching", "crowded")
         ]

@@ -73,7 +73,7 @@ def test_ground_truth_through_a_detector_is_perfect(open_tiny, tmp_path):
         world=ALONE,
         results_path=path,
         batch_size=3,
-        by_crowding=True,
+        by_group=True,
     )
     assert report.as_json(per_class=True) == {
         "preset": "tiny",
@@ -92,7 +92,7 @@ def test_ground_truth_through_a_detector_is_perfect(open_tiny, tmp_path):
     }
     results = json.loads(path.read_text())
     assert {(r["image_id"], r["category_id"]) for r in results} == {(4, 2), (4, 70), (9, 70), (10, 2)}
-    again = evaluate_results(path, dataset.index, preset="tiny", by_crowding=True)
+    again = evaluate_results(path, dataset.index, preset="tiny", by_group=True)
     assert again.scores == report.scores
     assert "crowding" not in evaluate_results(path, dataset.index, preset="tiny").as_json()
 

@@ -6,10 +6,10 @@ CATEGORIES = [{"id": 3, "name": "cat"}, {"id": 7, "name": "dog"}, {"id": 9, "nam
 IMAGES = 24
 
 
-def make(crowds, seed=5):
+def make(crowds, seed=5, number=IMAGES):
     """The annotations, and results that move, mistake, repeat, miss and invent objects."""
     draw = random.Random(seed)
-    images = [{"id": 10 + 2 * n, "file_name": f"{n}.png", "height": 200, "width": 240} for n in range(IMAGES)]
+    images = [{"id": 10 + 2 * n, "file_name": f"{n}.png", "height": 200, "width": 240} for n in range(number)]
     annotations, results = [], []
 
     def add(image, category, box):
