@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from srfgan.models.errors import InputError
+from srfgan_cli.runs.given import is_exported
 from srfgan_cli.screen.options import (
     NOTHING_NAMED,
     DataRoot,
@@ -107,14 +108,21 @@ def evaluate(
     overrides = data_overrides(
         data_root, dataset, train=(train_json, train_images), val=(val_json, val_images)
     )
-    if max_detections is not None:
+    if max_detections is not None and not is_exported(weights):
         overrides += [f"evaluation.max_detections={max_detections}"]
         overrides += [f"model.inference.detections_per_image={max_detections}"]
     if tta:
         overrides += ["evaluation.tta.enabled=true"]
     overrides += set_ or []
+    if is_exported(weights):
+        devices = _for_exported(weights, devices, changed=bool(preset or set_ or tta or precision))
     if preset is not None:
         config = load_preset(preset, overrides)  # without torch: a launcher may follow
+    elif is_exported(weights):
+        from srfgan_cli.prediction.evaluate_exported import config_of_exported
+
+        assert weights is not None
+        config = config_of_exported(weights, overrides, max_detections)
     else:
         from srfgan_cli.runs.trained import config_of
 
@@ -164,7 +172,13 @@ def evaluate(
         data = open_scored(config, options)
         index, folder = data.index, data.folder
         other, results = _run_to_compare(index, against) if judged else None, None
-        scored = evaluate_preset(config, chosen, options, data)
+        if is_exported(weights):
+            from srfgan_cli.prediction.evaluate_exported import evaluate_exported
+
+            assert weights is not None
+            scored = evaluate_exported(weights, config, chosen, options, data)
+        else:
+            scored = evaluate_preset(config, chosen, options, data)
     if scored is None:
         return
     from srfgan_cli.evaluation.table import report_table
@@ -185,6 +199,17 @@ def evaluate(
         stderr.print(f"Report: {page}")
     if json:
         print_json(document)
+
+
+def _for_exported(weights: Path | None, devices: str, *, changed: bool) -> str:
+    """The `--devices` on which an exported file runs."""
+    if changed:
+        raise InputError(
+            f"{weights}: an exported file is used as it is; --preset, --set, --tta and --precision need a checkpoint."
+        )
+    if devices != "auto" and not devices.startswith("cpu"):
+        raise InputError(f"{weights}: exported files run on the CPU here: leave --devices {devices} out.")
+    return "cpu" if devices == "auto" else devices
 
 
 def _run_to_compare(index: CocoIndex, against: Path | None) -> Run | None:

@@ -20,7 +20,7 @@ Weights = Annotated[
     Path | None,
     typer.Option(
         "--weights",
-        help="A checkpoint, a run's folder or an .onnx of srfgan export; default: the newest run.",
+        help="A checkpoint, a run's folder, an .onnx of srfgan export or OpenVINO's .xml; default: the newest run.",
         metavar="FILE|DIR",
         rich_help_panel="Recipe",
     ),

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Protocol
 
 import torch
 import torch.distributed as dist
+from torch import Tensor, nn
 
 from srfgan.models.detector import Detector, recorded
 from srfgan.models.modes import evaluating
+from srfgan.models.structures import Detections
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.dataset import DetectionDataset
 from srfgan_cli.data.loaders import Loader, build_test_loader
@@ -28,8 +31,26 @@ from srfgan_cli.presets.facts import Row
 from srfgan_cli.screen.progress import progress_bar
 
 
+class Exported(Protocol):
+    """A detector that is no module any more.
+
+    Attributes:
+        has_masks, has_mask_scores: whether its detections have those.
+    """
+
+    has_masks: bool
+    has_mask_scores: bool
+
+    def detect(self, images: Sequence[Tensor]) -> list[Detections]:
+        """As `Detector.detect`, of images on the CPU."""
+
+
+Scored = Detector | MultiScale | Exported
+"""What finds things in a data set."""
+
+
 def evaluate(
-    model: Detector | MultiScale,
+    model: Scored,
     dataset: DetectionDataset,
     *,
     preset: str,
@@ -47,7 +68,8 @@ def evaluate(
     """Run `model` over `dataset` and score what it finds. Every process of the run must call it.
 
     Args:
-        model: on the world's device; every module is left in the mode (training or not) it was in.
+        model: on the world's device, or an exported file, which is on the CPU; modules are left in the mode (training
+            or not) they were in.
         dataset: a split opened without training augmentation; for `MultiScale`, without resizing.
         preset: the preset's name, or the path of the user's own.
         world: this process among all; each detects on its share of the images.
@@ -88,13 +110,14 @@ def evaluate(
     seconds = time.perf_counter() - started
     if found is None:
         return None
+    gives = model.config if isinstance(model, nn.Module) else model
     if results_path is not None:
         write_results(results_path, found)
-        if model.config.has_mask_scores:
+        if gives.has_mask_scores:
             # By its old name, which COCO's server asks for, in a folder of its own.
             write_results(results_path.parent / "segm" / results_path.name, only_masks(found))
     index = dataset.index
-    tasks = tasks_of(index, has_boxes=True, has_masks=model.config.has_masks)
+    tasks = tasks_of(index, has_boxes=True, has_masks=gives.has_masks)
     return Report(
         preset=preset,
         split=split or split_name(index),
@@ -114,7 +137,7 @@ def evaluate(
 
 
 def predict(
-    model: Detector | MultiScale,
+    model: Scored,
     loader: Loader,
     *,
     category_ids: tuple[int, ...],
@@ -137,7 +160,7 @@ def predict(
     """
     results: list[Result] = []
     with (
-        evaluating(model),
+        evaluating(model) if isinstance(model, nn.Module) else nullcontext(),
         recorded(model),
         torch.inference_mode(),
         float32_products(precision),
@@ -189,7 +212,7 @@ def _gathered(results: list[Result], world: World) -> list[Result] | None:
     return [result for share in shares if share for result in share]
 
 
-def _views(model: Detector | MultiScale) -> str:
+def _views(model: Scored) -> str:
     """What the progress bar adds for many views of each image: why it moves so slowly."""
     return f" ({model.num_views} views of each image)" if isinstance(model, MultiScale) else ""
 

@@ -56,6 +56,8 @@ def contract(
         "input": json.dumps(given | _INPUT | {"smallest_side": smallest_side(config.model)}),
         "resize": json.dumps(resize),
         "score_threshold": f"{config.model.inference.score_threshold:g}",
+        "detections_per_image": str(config.model.inference.detections_per_image),
+        "max_detections": str(config.evaluation.max_detections),
         "outputs": json.dumps({name: _OUTPUTS[name] for name in outputs}),
         "categories": json.dumps(records, ensure_ascii=False),
     }

@@ -13,11 +13,11 @@ from srfgan_cli.data.coco_categories import COCO
 from srfgan_cli.data.open import policy
 from srfgan_cli.data.transforms import OriginalSize
 from srfgan_cli.evaluation.tta import MultiScale
+from srfgan_cli.export.exported_detector import ExportedDetector
 from srfgan_cli.machine.devices import parse_devices
-from srfgan_cli.prediction.onnx_detector import OnnxDetector
 from srfgan_cli.prediction.predictor import Predictor
 from srfgan_cli.presets.config import Precision
-from srfgan_cli.runs.given import weight_file
+from srfgan_cli.runs.given import is_exported, weight_file
 from srfgan_cli.runs.trained import config_of, load_trained, weights_of
 
 
@@ -34,8 +34,9 @@ def load_detector(
 
     Args:
         source: our checkpoint, the folder of a finished run or of `srfgan export --format hub`, a model on
-            Hugging Face's hub (`hf://OWNER/NAME`), or an ONNX file that `srfgan export` wrote; with `preset` also a
-            file of detectron2's or the authors', or `published`: theirs, fetched.
+            Hugging Face's hub (`hf://OWNER/NAME`), an ONNX file that `srfgan export` wrote, or the .xml that OpenVINO
+            has made of that; with `preset` also a file of detectron2's or the authors', or `published`: theirs,
+            fetched.
         preset: whose detector it is, and how images are resized; by default what the checkpoint says.
         overrides: changes to that, as `model.inference.nms_iou=0.6`.
         device: as `cuda:1`; by default the first GPU, or the CPU where there is none.
@@ -49,8 +50,8 @@ def load_detector(
         raise InputError(f"a detector is loaded from a path, not from {kind_of(source)}")
     path, overrides = weight_file(Path(source)), list(overrides)
     where = torch.device(device) if device is not None else parse_devices("auto").device()
-    if path.suffix == ".onnx":
-        return _from_onnx(path, tta=tta, changed=preset is not None or bool(overrides))
+    if is_exported(path):
+        return _from_exported(path, tta=tta, changed=preset is not None or bool(overrides))
     config = config_of(path, preset, overrides)
     trained = load_trained(config, weights_of(config, path))
     detector = trained.detector.to(where)
@@ -67,19 +68,15 @@ def load_detector(
     )
 
 
-def _from_onnx(path: Path, *, tta: bool, changed: bool) -> Predictor:
+def _from_exported(path: Path, *, tta: bool, changed: bool) -> Predictor:
     if tta or changed:
         raise InputError(
             f"{path}: an exported file is used as it is; --tta, presets and --set need a checkpoint."
         )
-    model = OnnxDetector(path)
-    if model.categories is None:
-        raise InputError(
-            f"{path}: does not say what its labels mean; export it from a checkpoint of a training here."
-        )
+    model = ExportedDetector(path)
     return Predictor(
         model,
-        model.categories,
+        model.required_categories,
         model.resize,
         torch.device("cpu"),
         model.lowest_score,

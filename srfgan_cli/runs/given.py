@@ -7,6 +7,13 @@ from pathlib import Path
 from srfgan.models.errors import InputError
 from srfgan_cli.downloads.hub import HUB_FILE, from_hub, is_on_hub
 
+_EXPORTED = (".onnx", ".xml")
+
+
+def is_exported(path: Path | None) -> bool:
+    """Whether the name is that of an exported file: ONNX, or what OpenVINO has made of it."""
+    return path is not None and path.suffix in _EXPORTED
+
 
 def weight_file(path: Path) -> Path:
     """The file with the weights; a path that names nothing is left for its reader to complain of.

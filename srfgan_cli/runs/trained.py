@@ -102,7 +102,7 @@ def load_trained(config: Config, path: Path, categories: CategoryMap | None = No
     if checkpoint.stage is not None:
         own = CategoryMap.from_records(checkpoint.categories, str(path))
     if own is not None and categories is not None:
-        _check_same_classes(own, categories, path)
+        check_same_classes(own, categories, path)
     detector = build_detector(_model_config(config, checkpoint, categories))
     report = load_weights(detector, checkpoint, warn=False)
     if report.missing or report.mismatched:
@@ -120,7 +120,12 @@ def _model_config(config: Config, checkpoint: Checkpoint, categories: CategoryMa
     return config.model.model_copy(update=classes)
 
 
-def _check_same_classes(own: CategoryMap, wanted: CategoryMap, path: Path) -> None:
+def check_same_classes(own: CategoryMap, wanted: CategoryMap, path: Path) -> None:
+    """A detector is scored on data of the classes that it knows, in their order.
+
+    Raises:
+        InputError: the data set's, `wanted`, are others than those of the weights in `path`.
+    """
     if own.names != wanted.names:
         raise InputError(
             f"{path} was trained on other categories ({few(own)}) than the data set's ({few(wanted)}). "

@@ -17,7 +17,7 @@ def presets(incomplete: str) -> list[str]:
 def weights(incomplete: str) -> list[str]:
     """Finished runs below `runs/`, `published`, and files of weights."""
     runs = (str(path.parent) for path in Path("runs").glob("**/model.pt"))
-    files = _files(incomplete, (".pt", ".pth", ".pkl", ".safetensors", ".onnx"))
+    files = _files(incomplete, (".pt", ".pth", ".pkl", ".safetensors", ".onnx", ".xml"))
     return list(dict.fromkeys([*_beginning(incomplete, [*runs, "published"]), *files]))
 
 

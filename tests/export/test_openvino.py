@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from srfgan_cli.export.check import FULL, compare
+from srfgan_cli.export.exported_detector import ExportedDetector
 
 openvino = pytest.importorskip("openvino")
 pytest.importorskip("onnxruntime")
@@ -24,3 +25,20 @@ def test_openvino_finds_what_pytorch_finds(srfgan, trained, pictures):
         one = compare(expected, found, "x", FULL)
         same, total = same + one.same, total + one.total
     assert total > 10 and same >= 0.95 * total
+
+
+@pytest.mark.slow
+def test_a_file_that_openvino_has_saved_says_what_it_is(srfgan, trained, pictures):
+    """With what the ONNX file said of itself, which is what `srfgan predict` and `eval` go by."""
+    made = trained("faster_rcnn_r18_fpn", "model.backbone.name=r10")
+    assert srfgan("export", *made.options).code == 0
+    onnx, xml = made.path.with_suffix(".onnx"), made.path.with_suffix(".xml")
+    openvino.save_model(openvino.Core().read_model(onnx), xml, compress_to_fp16=False)
+    ours, theirs = ExportedDetector(xml), ExportedDetector(onnx)
+    for name in ("preset", "batch", "categories", "resize", "lowest_score", "most", "counted", "has_masks"):
+        assert getattr(ours, name) == getattr(theirs, name)
+    for found, expected in zip(ours.detect(pictures), theirs.detect(pictures), strict=True):
+        torch.testing.assert_close(found.boxes, expected.boxes, atol=0.05, rtol=0)
+    xml.with_suffix(".bin").unlink()
+    done = srfgan("predict", made.path, "--weights", xml)
+    assert done.code == 2 and "model.bin: no such file" in done.err

@@ -1,9 +1,9 @@
-"""An exported ONNX file as a detector: `srfgan export` has written into it what its labels and sizes are."""
+"""An exported file as a detector: `srfgan export` has written into it what its labels and sizes are."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,41 +14,64 @@ from srfgan.models.errors import InputError
 from srfgan.models.structures import Detections
 from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.data.transforms import ResizePolicy
-from srfgan_cli.export.graph import split_batch
+from srfgan_cli.export.graph import Runtime, split_batch
 from srfgan_cli.export.onnx_file import open_session, require_onnx, runtime_of
+from srfgan_cli.export.openvino_file import open_openvino
 
 
-class OnnxDetector:
-    """A file's graph on onnxruntime.
+class ExportedDetector:
+    """A file's graph on onnxruntime or, of an .xml, on OpenVINO; on the CPU.
 
     Attributes:
+        path: the file.
+        preset: the name of that which it was exported from.
         batch: how many images of one size it takes at a time; None: one.
         categories: what its labels mean; None where the exported weights did not say.
         resize: how images are resized before.
         lowest_score: that it gives.
+        most: detections that it gives of an image.
+        counted: detections of an image that its preset's scores count.
+        has_masks, has_mask_scores: whether it gives those.
     """
 
     def __init__(self, path: Path) -> None:
         """Open the file `path`.
 
         Raises:
-            InputError: onnxruntime is missing, or the file is none of ours.
+            InputError: its runtime is missing, or the file is none of ours.
         """
-        require_onnx()
-        session = open_session(path)
-        stored = session.get_modelmeta().custom_metadata_map
+        self.path = path
+        stored, self._run = _opened(path)
+        self.preset = stored.get("preset", "")
         try:
             resize = json.loads(stored["resize"])
             records = json.loads(stored["categories"])
             given = json.loads(stored["input"])
+            outputs = json.loads(stored["outputs"])
             self._smallest = int(given["smallest_side"])
             self.batch = None if len(given["shape"]) == 3 else int(given["shape"][0])
             self.resize = ResizePolicy((int(resize["short_side"]),), int(resize["max_side"]))
             self.lowest_score = float(stored.get("score_threshold", 0))
+            # Files of older versions do not say: COCO's numbers.
+            self.most = int(stored.get("detections_per_image", 100))
+            self.counted = int(stored.get("max_detections", 100))
+            self.has_masks, self.has_mask_scores = (name in outputs for name in ("masks", "mask_scores"))
         except (KeyError, TypeError, ValueError):
-            raise InputError(f"{path}: an ONNX file, but not one that srfgan export has written") from None
+            raise InputError(f"{path}: holds a network, but not one that srfgan export has written") from None
         self.categories = None if records is None else CategoryMap.from_records(records, str(path))
-        self._run = runtime_of(session)
+
+    @property
+    def required_categories(self) -> CategoryMap:
+        """`categories`.
+
+        Raises:
+            InputError: the file does not say.
+        """
+        if self.categories is None:
+            raise InputError(
+                f"{self.path}: does not say what its labels mean; export it from a checkpoint of a training here."
+            )
+        return self.categories
 
     def detect(self, images: Sequence[Tensor]) -> list[Detections]:
         """As `Detector.detect`, on the CPU; images of one size go together, and black ones fill a batch up."""
@@ -72,6 +95,15 @@ class OnnxDetector:
         padded = image.new_zeros(3, max(height, self._smallest), max(width, self._smallest))
         padded[:, :height, :width] = image
         return padded
+
+
+def _opened(path: Path) -> tuple[Mapping[str, str], Runtime]:
+    """What the file says of itself, and its graph."""
+    if path.suffix == ".xml":
+        return open_openvino(path)
+    require_onnx()
+    session = open_session(path)
+    return session.get_modelmeta().custom_metadata_map, runtime_of(session)
 
 
 def _of_one_size(images: Sequence[Tensor], count: int) -> list[list[int]]:

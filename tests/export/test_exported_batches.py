@@ -5,13 +5,14 @@ from types import SimpleNamespace
 
 import torch
 
-from srfgan_cli.prediction import onnx_detector
-from srfgan_cli.prediction.onnx_detector import OnnxDetector
+from srfgan_cli.export import exported_detector
+from srfgan_cli.export.exported_detector import ExportedDetector
 
 
 def test_images_of_one_size_go_together_and_come_back_in_order(monkeypatch, tmp_path):
     given = {"shape": [2, 3, "height", "width"], "smallest_side": 3}
-    stored = {"resize": '{"short_side": 8, "max_side": 9}', "categories": "null", "input": json.dumps(given)}
+    stored = {"resize": '{"short_side": 8, "max_side": 9}', "categories": "null", "outputs": "{}"}
+    stored["input"] = json.dumps(given)
     session = SimpleNamespace(get_modelmeta=lambda: SimpleNamespace(custom_metadata_map=stored))
     batches = []
 
@@ -22,10 +23,10 @@ def test_images_of_one_size_go_together_and_come_back_in_order(monkeypatch, tmp_
         boxes = torch.full((len(index), 4), float(images.shape[-1]))
         return {"boxes": boxes, "scores": index.float(), "labels": index, "image_index": index}
 
-    monkeypatch.setattr(onnx_detector, "require_onnx", lambda: None)
-    monkeypatch.setattr(onnx_detector, "open_session", lambda path: session)
-    monkeypatch.setattr(onnx_detector, "runtime_of", lambda session: run)
-    detector = OnnxDetector(tmp_path)
+    monkeypatch.setattr(exported_detector, "require_onnx", lambda: None)
+    monkeypatch.setattr(exported_detector, "open_session", lambda path: session)
+    monkeypatch.setattr(exported_detector, "runtime_of", lambda session: run)
+    detector = ExportedDetector(tmp_path)
     assert detector.batch == 2
     sides = [(5, 4, 1), (5, 6, 2), (5, 4, 3), (1, 2, 4), (5, 4, 0)]
     images = [torch.full((3, height, width), count, dtype=torch.uint8) for height, width, count in sides]

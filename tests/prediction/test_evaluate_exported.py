@@ -1,0 +1,111 @@
+"""`srfgan eval --weights FILE.onnx`: scores of an exported file, by the runtime that it is for."""
+
+import json
+
+import numpy as np
+import pytest
+
+from srfgan_cli.data.categories import CategoryMap
+from srfgan_cli.data.shapes import ensure_shapes
+from srfgan_cli.export.contract import contract
+from srfgan_cli.presets import load_preset
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+COUNT = 20
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A COCO folder whose images have all the same objects, and those: boxes (N, 4) x0 y0 x1 y1, and labels."""
+    root = ensure_shapes(2, 3, 64)
+    truth = json.loads((root / "annotations" / "instances_val2017.json").read_text())
+    first = truth["images"][0]["id"]
+    objects = [one for one in truth["annotations"] if one["image_id"] == first]
+    truth["annotations"] = [
+        one | {"image_id": image["id"], "id": 1000 * at + number}
+        for at, image in enumerate(truth["images"])
+        for number, one in enumerate(objects)
+    ]
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    places = {category["id"]: at for at, category in enumerate(truth["categories"])}
+    boxes = np.array([one["bbox"] for one in objects], np.float32)
+    boxes[:, 2:] += boxes[:, :2]
+    labels = np.array([places[one["category_id"]] for one in objects])
+    return ["--val-json", tmp_path / "truth.json", "--val-images", root / "val2017"], boxes, labels, truth
+
+
+def write_detector(path, boxes, labels, records):
+    """A file of the contract that finds the same in every image, written by hand, which takes no minute."""
+    values = {"boxes": boxes, "scores": np.linspace(0.9, 0.5, len(boxes), dtype=np.float32), "labels": labels}
+    config = load_preset(
+        "faster_rcnn_r18_fpn",
+        ["data.test_short_side=64", "data.test_max_side=64", f"evaluation.max_detections={COUNT}"],
+    )
+    nodes = [
+        onnx.helper.make_node("Constant", [], [name], value=onnx.numpy_helper.from_array(value))
+        for name, value in values.items()
+    ]
+    pixels = onnx.helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, [3, "height", "width"])
+    outputs = [
+        onnx.helper.make_tensor_value_info(
+            name, onnx.helper.np_dtype_to_tensor_dtype(value.dtype), value.shape
+        )
+        for name, value in values.items()
+    ]
+    graph = onnx.helper.make_graph(nodes, "detector", [pixels], outputs)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
+    categories = CategoryMap.from_records(records, str(path))
+    onnx.helper.set_model_props(model, contract(config, categories, tuple(values)))
+    onnx.save(model, path)
+
+
+def test_a_file_that_finds_everything_scores_100(srfgan, data, tmp_path):
+    options, boxes, labels, truth = data
+    write_detector(tmp_path / "all.onnx", boxes, labels, truth["categories"])
+    done = srfgan("eval", "--weights", tmp_path / "all.onnx", *options, "--json")
+    assert done.code == 0, done.err
+    told = json.loads(done.out)
+    assert told["box"]["AP"] == pytest.approx(100) and f"AR@{COUNT}" in told["box"] and told["mask"] is None
+    found = json.loads((tmp_path / "all" / "results.json").read_text())
+    assert len(found) == len(truth["annotations"])
+
+    write_detector(tmp_path / "half.onnx", boxes[:1], labels[:1], truth["categories"])
+    half = srfgan("eval", "--weights", tmp_path / "half.onnx", *options, "--json", "--max-detections", 1)
+    assert half.code == 0, half.err
+    assert 0 < json.loads(half.out)["box"]["AP"] < 100
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (
+            ["--set", "data.test_short_side=100"],
+            "is used as it is; --preset, --set, --tta and --precision need",
+        ),
+        (["--precision", "bf16"], "is used as it is"),
+        (["--devices", "1"], "all.onnx: exported files run on the CPU here: leave --devices 1 out."),
+        (
+            ["--max-detections", "101"],
+            "all.onnx gives 100 detections of an image at most",
+        ),
+    ],
+)
+def test_what_a_file_cannot_do_is_said(more, message, srfgan, data, tmp_path):
+    options, boxes, labels, truth = data
+    write_detector(tmp_path / "all.onnx", boxes, labels, truth["categories"])
+    done = srfgan("eval", "--weights", tmp_path / "all.onnx", *options, *more)
+    assert done.code == 2 and message in done.err.replace("\n", " ")
+    assert not (tmp_path / "all").exists()
+
+
+def test_other_classes_and_other_files_are_refused(srfgan, data, tmp_path):
+    options, boxes, labels, truth = data
+    records = [record | {"name": record["name"] + "s"} for record in truth["categories"]]
+    write_detector(tmp_path / "other.onnx", boxes, labels, records)
+    done = srfgan("eval", "--weights", tmp_path / "other.onnx", *options)
+    assert done.code == 2 and "was trained on other categories" in done.err
+    for name in ("none.onnx", "none.xml"):
+        done = srfgan("eval", "--weights", tmp_path / name, *options)
+        assert done.code == 2 and name in done.err and "Traceback" not in done.err
