@@ -51,10 +51,16 @@ def _train(options: TrainOptions) -> None:
     from srfgan_cli.visualization.training_page import TrainingPage
 
     devices = parse_devices(options.devices)
-    if options.max_restarts and options.overwrite and not is_worker():
+    replacing = options.max_restarts > 0 and options.overwrite and not is_worker()
+    if replacing:
         with sole_use(plan.run.folder):
-            plan.run.clear()  # once, and not by every process that is started again
-    code = launch(devices, options.launcher, options.nnodes, options.rdzv_endpoint, options.max_restarts)
+            plan.run.set_aside()  # once, and not by every process that is started again
+    try:
+        code = launch(devices, options.launcher, options.nnodes, options.rdzv_endpoint, options.max_restarts)
+    finally:
+        if replacing:
+            with sole_use(plan.run.folder):
+                plan.run.bring_back()
     if code is not None:
         raise typer.Exit(code)
     try:

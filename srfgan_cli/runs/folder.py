@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -131,7 +132,7 @@ class Run:
             )
 
     def begin(self, config: Config, files: Mapping[str, Path], data: tuple[Path, str]) -> None:
-        """Make the folder, without what an old run left, and write the config and what the run starts from.
+        """Make the folder, an old run set aside, and write the config and what the run starts from.
 
         Args:
             files: checkpoints of other runs, by the options that name them.
@@ -142,9 +143,38 @@ class Run:
         """
         begun = _identified(files) | {"data": {"file": str(data[0]), "sha256": data[1]}}
         sources = json.dumps(begun, indent=2) + "\n"  # some may be the old run's own
-        self.clear()
+        self.set_aside()
         write_atomically(self.config, lambda file: file.write(dump_yaml(config).encode()))
         write_atomically(self.sources, lambda file: file.write(sources.encode()))
+
+    def set_aside(self) -> None:
+        """Move what an old run left into a folder of its own, until the new one has a checkpoint (`let_go`).
+
+        What a new run that was killed before that has left is removed; the old one is kept.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
+        if self._aside.is_dir() and not self.checkpoint.is_file() and not self.model.is_file():
+            self.clear()
+            return
+        self.let_go()
+        self._move(self.folder, self._aside)
+
+    def bring_back(self) -> None:
+        """Undo `set_aside` where the new run has come to nothing; does nothing where nothing is set aside.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
+        if self._aside.is_dir():
+            self.clear()
+            self._move(self._aside, self.folder)
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Remove what is set aside."""
+        shutil.rmtree(self._aside, ignore_errors=True)
 
     def clear(self) -> None:
         """Remove what an old run left, its place apart.
@@ -153,20 +183,32 @@ class Run:
             InputError: the folder cannot be written.
         """
         try:
-            for path in (
-                self.checkpoint,
-                self.model,
-                self.best,
-                self.sources,
-                self.metrics,
-                self.page,
-                self.results,
-                self.evaluation,
-                self.tracked,
-            ):
-                path.unlink(missing_ok=True)
-            for name in ("tensorboard", "training"):
-                shutil.rmtree(self.folder / name, ignore_errors=True)
+            for path in self._parts(self.folder):
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink()
+        except OSError as error:
+            raise InputError(f"Cannot write to {self.folder}: {error.filename}: {error.strerror}.") from None
+
+    @property
+    def _aside(self) -> Path:
+        return self.folder / "replaced"
+
+    def _parts(self, folder: Path) -> list[Path]:
+        """What a run leaves in its folder, if it were this one, and is there."""
+        files = (
+            *(self.checkpoint, self.model, self.best, self.config, self.sources, self.metrics),
+            *(self.page, self.results, self.evaluation, self.tracked),
+        )
+        names = [*(path.name for path in files), "tensorboard", "training"]
+        return [folder / name for name in names if os.path.lexists(folder / name)]
+
+    def _move(self, source: Path, target: Path) -> None:
+        try:
+            for path in self._parts(source):
+                target.mkdir(exist_ok=True)
+                path.replace(target / path.name)
         except OSError as error:
             raise InputError(f"Cannot write to {self.folder}: {error.filename}: {error.strerror}.") from None
 

@@ -83,7 +83,7 @@ class Measurements:
             raise InputError(
                 f"Training stopped: {problems[0]}. The last checkpoint is kept. A lower learning rate (--set "
                 "<stage>.solver.lr=...), a longer warm-up or solver.clip_norm usually helps; --resume continues "
-                "from the checkpoint."
+                "from the checkpoint, if there is one."
             )
 
 

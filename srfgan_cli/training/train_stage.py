@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ from srfgan_cli.evaluation.tta import MultiScale
 from srfgan_cli.machine.devices import Devices
 from srfgan_cli.machine.distributed import World, open_world
 from srfgan_cli.machine.files import first_line, write_atomically
+from srfgan_cli.machine.launcher import is_worker
 from srfgan_cli.presets.config import Config
 from srfgan_cli.presets.library import flatten
 from srfgan_cli.runs.folder import Run, logged
@@ -89,15 +90,31 @@ def train_stage(plan: Plan, devices: Devices, watch: Watch | None = None) -> Rep
         stage = build_stage(plan, config.model, splits.train.categories, world)
         torch.manual_seed(config.seed + 1 + world.rank)
         with sole_use(plan.run.folder) if world.is_main else nullcontext():
-            if world.is_main:
-                plan.run.check_free(plan.options.resume, plan.options.overwrite)
-            if world.is_main:
-                _take_up(plan, config, splits.train)
-            watch = watch if watch is not None and world.is_main else Nobody()
-            report = _run(plan, stage, splits, world, watch)
+            with _replacing(plan) if world.is_main else nullcontext():
+                if world.is_main:
+                    _take_up(plan, config, splits.train)
+                watch = watch if watch is not None and world.is_main else Nobody()
+                report = _run(plan, stage, splits, world, watch)
             if world.is_main:
                 _conclude(plan, report)
         return report
+
+
+@contextmanager
+def _replacing(plan: Plan) -> Iterator[None]:
+    """A run that comes to nothing, before it has a checkpoint, leaves the one that it was to replace.
+
+    Raises:
+        InputError: there is one, and it is not to be replaced.
+    """
+    plan.run.check_free(plan.options.resume, plan.options.overwrite)
+    try:
+        yield
+    except BaseException:
+        # Where all processes are started again, their launcher sees to it in the end.
+        if not plan.options.resume and not (plan.options.max_restarts and is_worker()):
+            plan.run.bring_back()
+        raise
 
 
 def _take_up(plan: Plan, config: Config, train: DetectionDataset) -> None:
@@ -292,6 +309,7 @@ def _hooks(
     def save(state: dict[str, Any]) -> None:
         if world.is_main:
             save_checkpoint(plan.run.checkpoint, said | state)
+            plan.run.let_go()
 
     def score(detector: nn.Module, iteration: int) -> Scored:
         report = _evaluate(plan, detector, splits, world)

@@ -11,6 +11,7 @@ from PIL import Image
 from srfgan.models import build_detector
 from srfgan.models.weights import load_weights
 from srfgan_cli.presets import load_preset
+from srfgan_cli.runs.folder import Run
 
 PRESET = "faster_rcnn_r18_fpn_nn"
 IMAGE = {"id": 7, "file_name": "a.png", "width": 64, "height": 64}
@@ -70,10 +71,73 @@ def test_broken_data_stops_before_training_and_keeps_an_old_run(content, text, m
     assert model.read_bytes() == before
 
 
+def spoil_image(root):
+    (root / "train2017" / "a.png").write_bytes(b"\x89PNG\r\n\x1a\nhalf of an image")
+
+
 def test_an_unreadable_image_is_named_while_training(train, data):
-    (data() / "train2017" / "a.png").write_bytes(b"\x89PNG\r\n\x1a\nhalf of an image")
+    spoil_image(data())
     done = train()
     assert done.code == 2 and "a.png" in done.err
+
+
+def content_of(folder):
+    """All files of a run, but what its lock says."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != ".lock"
+    }
+
+
+DIVERGING = [
+    f"--set=finetune.solver.{part}"
+    for part in ("lr=1000", "lr_batch_size=1", "optimizer=sgd", "warmup_iterations=0", "clip_norm=null")
+]
+DIVERGING += ["--iterations", "9"]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ([], "a.png"),
+        pytest.param(["--max-restarts", "1"], "ended with exit code 2", marks=pytest.mark.slow),
+        (DIVERGING, "solver.clip_norm usually helps"),
+    ],
+)
+def test_a_run_that_comes_to_nothing_leaves_the_one_that_it_was_to_replace(more, message, train, data):
+    assert train().code == 0
+    folder = Path(f"runs/finetune/{PRESET}")
+    before = content_of(folder)
+    assert {"model.pt", "checkpoint.pt", "config.yaml", "metrics.jsonl"} <= before.keys()
+    if more != DIVERGING:
+        spoil_image(data())
+    done = train("--overwrite", *more)
+    assert done.code != 0 and message in done.err and "Traceback" not in done.err
+    assert content_of(folder) == before
+
+
+def test_what_a_new_run_replaces_is_gone_with_its_first_checkpoint(train, data):
+    assert train().code == 0
+    folder = Path(f"runs/finetune/{PRESET}")
+    (folder / "replaced").mkdir()  # as a process that was killed has left it
+    (folder / "replaced" / "model.pt").write_bytes(b"older")
+    before = content_of(folder)
+    assert train("--overwrite", "--seed", "5").code == 0
+    after = content_of(folder)
+    assert not (folder / "replaced").exists() and after["model.pt"] != before["model.pt"]
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_has_replaced_nothing_yet(train, data):
+    assert train().code == 0
+    folder = Path(f"runs/finetune/{PRESET}")
+    before = content_of(folder)
+    run = Run(folder)
+    run.set_aside()
+    run.config.write_text("of the new run")
+    spoil_image(data())
+    assert train("--overwrite").code == 2
+    assert content_of(folder) == before
 
 
 class Malicious:
