@@ -76,6 +76,6 @@ def evaluate_exported(
             results_path=folder / results_name(dataset.index, config.name),
             workers=config.data.workers,
             batch_size=options.batch_size,
-            by_crowding=options.by_crowding,
+            by_group=options.by_group,
             world=world,
         )

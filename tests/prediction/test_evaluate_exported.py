@@ -72,9 +72,13 @@ def test_a_file_that_finds_everything_scores_100(srfgan, data, tmp_path):
     assert len(found) == len(truth["annotations"])
 
     write_detector(tmp_path / "half.onnx", boxes[:1], labels[:1], truth["categories"])
-    half = srfgan("eval", "--weights", tmp_path / "half.onnx", *options, "--json", "--max-detections", 1)
+    against = ("--report", "--against", tmp_path / "all" / "results.json")
+    half = srfgan(
+        "eval", "--weights", tmp_path / "half.onnx", *options, "--json", "--max-detections", 1, *against
+    )
     assert half.code == 0, half.err
     assert 0 < json.loads(half.out)["box"]["AP"] < 100
+    assert (tmp_path / "half" / "report.html").is_file()
 
 
 @pytest.mark.parametrize(
