@@ -63,7 +63,9 @@ def draw(
     canvas = _enlarged(image, factor)
     colours = _colours(shown, single_class=len(class_names) == 1)
     crowded = len(shown) > CROWD
-    line = max(1, round(min(canvas.shape[1:]) / 250)) if not crowded else max(1, factor // 2)
+    line = max(1, round(min(canvas.shape[1:]) / 250))
+    if crowded:
+        line = max(1, min(line, factor // 2))
     if shown.masks is not None:
         canvas = with_masks(canvas, shown.masks, colours, factor, line)
     picture = Image.fromarray(canvas.permute(1, 2, 0).numpy())
@@ -152,8 +154,11 @@ def with_masks(
 def _outline(mask: Tensor, width: int) -> Tensor:
     """The pixels of a mask (H, W) within `width` pixels of its border."""
     padded = functional.pad(mask.float(), [width] * 4)[None, None]
-    core = -functional.max_pool2d(-padded, 2 * width + 1, stride=1)[0, 0]
-    return mask & (core < 0.5)
+    # Along rows, then along columns: the same as a square, in a time that grows with the width and not its square.
+    core = -padded
+    for window in ((1, 2 * width + 1), (2 * width + 1, 1)):
+        core = functional.max_pool2d(core, window, stride=1)
+    return mask & (-core[0, 0] < 0.5)
 
 
 def _scaled(box: Sequence[float], factor: int) -> tuple[float, float, float, float]:

@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 
 from srfgan.models.structures import Detections
 from srfgan_cli.visualization.colours import distinct_colour, text_colour
-from srfgan_cli.visualization.detections import draw
+from srfgan_cli.visualization.detections import _outline, draw
 from srfgan_cli.visualization.labels import Label, draw_labels
 from srfgan_cli.visualization.text import Lettering
 
@@ -119,3 +119,28 @@ def test_colours_are_distinct_bright_and_readable():
     assert (colours @ [0.299, 0.587, 0.114] > 110).all(), "visible on a black image"
     assert text_colour((255, 255, 255)) == (0, 0, 0)
     assert text_colour((0, 0, 90)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 4), (1, 5000)])
+def test_a_crowd_in_a_tiny_image_is_drawn(size):
+    """Enlarged by hundreds: lines as wide, by a window of their square, took hours."""
+    height, width = size
+    boxes = [[0, 0, width, height]] * 40
+    picture = draw(
+        torch.zeros(3, height, width, dtype=torch.uint8),
+        found(boxes, masks=torch.ones(40, height, width, dtype=torch.bool)),
+        ["thing", "other"],
+    )
+    factor = max(1, 640 // width)
+    shown = picture[:, : height * factor]
+    assert shown.shape[2] == width * factor and (shown.amax(0) > 0).float().mean() > 0.9
+
+
+@pytest.mark.parametrize("width", [1, 2, 5])
+def test_an_outline_is_what_is_within_its_width_of_the_border(width):
+    mask = torch.from_numpy(np.random.default_rng(width).random((30, 40)) < 0.97)
+    padded = torch.zeros(30 + 2 * width, 40 + 2 * width, dtype=torch.bool)
+    padded[width:-width, width:-width] = mask
+    side = 2 * width + 1
+    inner = padded.unfold(0, side, 1).unfold(1, side, 1).flatten(2).all(2)
+    assert torch.equal(_outline(mask, width), mask & ~inner)
