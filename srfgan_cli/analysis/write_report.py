@@ -51,7 +51,7 @@ _SIZES = {"small": "small: to 32 px", "medium": "medium: to 96 px", "large": "la
 _AGAINST = f"""<p class="note">A difference is this run's AP less the other's; below it, and as a line, is its interval
 of 95 % over the choice of images, the same for both runs; {FEWEST} images are the fewest for one. It is coloured where
 the interval leaves out zero; so does one in 20 by chance where nothing differs. Each run is one training: what another
-seed changes comes on top.</p>"""
+seed changes comes on top. Further down stands what is small, touching or crowded.</p>"""
 
 
 def write_report(
@@ -100,6 +100,9 @@ def _values(report: Report, judgements: Sequence[Judgement], worst: str) -> Mapp
         "scores": _scores(report),
         "curves": "".join(map(_curves, judgements)),
         "score": f"{first.threshold:.2f}",
+        "other_score": ""
+        if first.other is None
+        else f", the other run's from {first.other.threshold:.2f} on",
         "costs": _inline(errors_chart(list(judgements)), "png"),
         "errors": _errors(judgements),
         "against": _comparisons(report, judgements) if any(one.other for one in judgements) else "",
@@ -182,19 +185,15 @@ def _ranked(classes: int) -> str:
 
 
 def _compared(head: str, rows: Sequence[Compared]) -> str:
-    """A table of two runs' numbers, with the differences as bars of one scale around zero."""
-    changes = [row.change for row in rows if row.change is not None]
-    ends = [0.0, *(end for change in changes for end in (change.value, *(change.interval or ())))]
+    """A table of two runs' numbers, with the intervals as bars of one scale around zero."""
+    intervals = [row.change.interval for row in rows if row.change is not None and row.change.interval]
+    ends = [0.0, *(end for pair in intervals for end in pair)]
     heads = [head, '<th class="count">how many</th>', "this run", "the other", "difference", ""]
     cells = [
         [f"<td>{escape(row.name)}</td>", f'<td class="count">{row.objects:,}</td>']
         + [f"<td>{_number(value)}</td>" for value in (row.own, row.other)]
         + ["<td></td>" if row.change is None else _signed_cell(row.change)]
-        + [
-            "<td></td>"
-            if row.change is None
-            else f'<td class="bar">{_bar(row.change, min(ends), max(ends))}</td>'
-        ]
+        + [f'<td class="bar">{_bar(row.change, min(ends), max(ends))}</td>']
         for row in rows
     ]
     return f'<div class="scroll"><table class="steps compared">{_table(heads, cells)}</table></div>'
@@ -205,14 +204,15 @@ def _signed_cell(change: Change) -> str:
     return f'<td class="{direction(change)}">{signed(change.value)}<small>{interval(change)}</small></td>'
 
 
-def _bar(change: Change, least: float, most: float) -> str:
+def _bar(change: Change | None, least: float, most: float) -> str:
     """The interval as a line, the difference as a dot; a stroke at zero."""
+    if change is None or change.interval is None:
+        return ""
 
     def place(value: float) -> str:
         return f"{4 + 92 * (value - least) / ((most - least) or 1):.1f}%"
 
-    zero, value = place(0.0), place(change.value)
-    low, high = map(place, change.interval or (change.value, change.value))
+    zero, low, value, high = map(place, (0.0, change.interval[0], change.value, change.interval[1]))
     return (
         f'<svg class="{direction(change)}" aria-hidden="true"><line class="zero" x1="{zero}" x2="{zero}" y2="100%"/>'
         f'<line x1="{low}" x2="{high}" y1="50%" y2="50%"/><circle cx="{value}" cy="50%" r="3.5"/></svg>'

@@ -51,12 +51,12 @@ def page_values(fitted: Fitted) -> dict[str, str]:
 
 def verdict(fitted: Fitted) -> str:
     """Whether the method came out above the plain detector, plainly, and how far to trust it."""
-    gains = {task: gain(fitted, task, "AP") or 0.0 for task in fitted.tasks}
+    gains = {task: round(gain(fitted, task, "AP") or 0.0, 1) for task in fitted.tasks}  # as they are shown
     by = ", ".join(f"{signed(value)} {task} AP" for task, value in gains.items())
     if all(value > 0 for value in gains.values()):
         result = f"The detector with the generator is ahead: {by}."
     elif any(value > 0 for value in gains.values()):
-        result = f"In this run neither detector is ahead in both: the generator's has {by}."
+        result = f"In this run neither detector is ahead in both: {by} with the generator."
     else:
         result = (
             f"In this run the detector with the generator is <strong>not</strong> above the baseline: {by}."

@@ -95,7 +95,8 @@ def _frame(title: str, place: _Scale) -> list[str]:
         y = round(place.height(tick), 1)
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y}" y2="{y}"/>')
         parts.append(f'<text x="{_LEFT - 6}" y="{y + 4}" text-anchor="end">{_number(tick)}</text>')
-    for x, anchor, value in ((_LEFT, "start", place.first), (_WIDTH - _RIGHT, "end", place.last)):
+    ends = [(_LEFT, "start", place.first), (_WIDTH - _RIGHT, "end", place.last)]
+    for x, anchor, value in ends if place.last > place.first else ends[:1]:
         parts.append(f'<text x="{x}" y="{_HEIGHT - 6}" text-anchor="{anchor}">{value:,.0f}</text>')
     return parts
 

@@ -100,7 +100,8 @@ class TrainingPage:
         records = logged(self.run.metrics)
         solver = getattr(self.config, self.stage).solver
         reached = max((int(record["iteration"]) for record in records), default=0)
-        state = _state(reached, solver, without_gain(records))
+        since = without_gain(records)
+        state = _state(reached, solver, since)
         series = _series(records)
         charts = [
             line_chart("losses", series["losses"], smooth=True),
@@ -113,6 +114,9 @@ class TrainingPage:
             "head": head(),
             "title": f"{self.stage} {escape(self.config.name)}",
             "state": state,
+            "again": ""
+            if _ended(reached, solver, since)
+            else " Load this page again for what has come since.",
             "images": f"{solver.images:,}",
             "schedule": f"{solver.iterations:,} iterations of {solver.batch_size} images, {solver.optimizer}, "
             f"learning rate {solver.scaled_lr:.3g}, {solver.precision}",
@@ -140,9 +144,14 @@ def _state(reached: int, solver: SolverConfig, since: int) -> str:
     if reached >= solver.iterations:
         return "Done"
     place = f"iteration {reached:,} of {solver.iterations:,}"
-    if solver.patience is not None and since >= solver.patience:
+    if _ended(reached, solver, since):
         return f"Stopped early, at {place}: no better AP in {since} evaluation(s)"
     return place.capitalize()
+
+
+def _ended(reached: int, solver: SolverConfig, since: int) -> bool:
+    """Whether a run goes no further."""
+    return reached >= solver.iterations or (solver.patience is not None and since >= solver.patience)
 
 
 def _examples(val: DetectionDataset) -> list[Sample]:

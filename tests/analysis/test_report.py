@@ -83,6 +83,11 @@ def test_the_page_and_its_numbers(srfgan, data, tmp_path):
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert not re.search(r"\$\w", page) and "größe" in page and "Boxes against other.json" in page
     assert "Masks are not compared: the other run has none." in page
+    table = page[page.index("steps compared") :].split("<tbody>")[1].split("</tbody>")[0]
+    assert table.count("<tr>") == 9 and table.count("<svg") == 6, (
+        "none of large, touching and crowded objects"
+    )
+    assert re.search(r"Detections from a score of 0\.\d\d on, the other run's from 0\.\d\d on\.", page)
     assert (
         "This run is better. Box AP differs by +" in page and page.count("<small>too few images</small>") == 3
     )

@@ -217,7 +217,8 @@ def test_the_verdict_is_honest():
 
     assert "is ahead: +2.0 box AP, +1.5 mask AP" in said(2.0, 1.5)
     assert "<strong>not</strong> above the baseline: \N{MINUS SIGN}2.0 box AP" in said(-2.0, 0.0)
-    assert "neither" in said(1.0, -0.5)
+    assert "neither detector is ahead in both: +1.0 box AP, \N{MINUS SIGN}0.5 mask AP with" in said(1.0, -0.5)
+    assert "<strong>not</strong> above the baseline: 0.0 box AP, 0.0 mask AP" in said(0.04, 0.01)
     assert "scored on 80 images" in said(0.0, 0.0)
     assert (duration(47.6), duration(312)) == ("48 s", "5 min 12 s")
 

@@ -36,6 +36,7 @@ def test_a_chart_of_next_to_nothing(values):
         assert "nan" not in text and "inf" not in text
         ElementTree.fromstring(text)
     assert line_chart("x", {"a": [(1, float("nan"))]}) == ""
+    assert line_chart("x", {"a": [(77, 0.5)]}, from_zero=True).count(">77</text>") == 1
 
 
 def test_a_training_draws_its_page_keeps_its_best_and_stops_when_it_gets_no_better(srfgan, tiny, tmp_path):
@@ -76,6 +77,7 @@ def test_a_training_draws_its_page_keeps_its_best_and_stops_when_it_gets_no_bett
         if last == 4
         else f"Stopped early, at iteration {evaluated[-1]} of 9: no better AP in 1 evaluation"
     )
+    assert "Load this page again" not in text, "nothing comes any more"
     assert f"<h1>{headline}" in text and not re.search(r"https?://(?!www.w3)|<script", text)
     assert all(f"<h3>Iteration {iteration}</h3>" in text for iteration in evaluated)
     assert text.count("<img ") == 1 + 1 + len(evaluated), "samples, truth, evaluations"
