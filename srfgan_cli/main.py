@@ -100,6 +100,7 @@ def run() -> None:
 
     Exit codes: 0 done, 1 failed while running, 2 bad usage, config or data, 130 interrupted, 141 nobody reads stdout.
     """
+    _open_what_is_closed()
     from srfgan_cli.machine.interrupt import end_on_signals
 
     end_on_signals()
@@ -127,6 +128,19 @@ def run() -> None:
         told = as_input_error(error)
         _fail(told or error, 2 if told else 1)
     sys.exit(code)
+
+
+def _open_what_is_closed() -> None:
+    """A stream that the caller has closed, as by `2>&-`, goes nowhere.
+
+    The next file to be opened would get its number else, and with it whatever a library prints there.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123 - as long as the process
 
 
 def _end_output() -> None:

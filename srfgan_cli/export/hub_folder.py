@@ -65,12 +65,17 @@ def export_hub(config: Config, weights: Path | None, output: Path | None) -> Hub
         output: the folder; None: `hub/` beside the weights.
 
     Raises:
-        InputError: weights that cannot be read or do not know their classes, or a folder that cannot be written.
+        InputError: weights that cannot be read or do not know their classes, or a folder that cannot be written or is
+            something else's.
     """
     source = weights_of(config, weights)
     output = output or folder_beside(config, weights, source) / "hub"
     if output.exists() and not output.is_dir():
         raise InputError(f"--output {output} is a file; --format hub writes a folder.")
+    if (output / CONFIG).exists() and not (output / HUB_FILE).is_file():
+        raise InputError(
+            f"--output {output} holds a {CONFIG} of something else, as of a run; name another folder."
+        )
     trained = load_trained(config, source)
     if trained.categories is None:
         raise InputError(

@@ -3,7 +3,10 @@
 import errno
 import os
 import resource
+import shlex
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -12,6 +15,7 @@ import pytest
 import torch
 
 from srfgan.models.errors import InputError
+from srfgan_cli.data.shapes import ensure_shapes
 from srfgan_cli.screen.failures import as_input_error
 from srfgan_cli.training.metrics import MetricsLog
 
@@ -131,3 +135,19 @@ def test_a_closed_terminal_takes_no_checkpoint(tmp_path):
     os.close(terminal)
     os.kill(child, signal.SIGHUP)
     assert os.waitpid(child, 0)[1] == 0 and (tmp_path / "saved").exists()
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_change_no_exit_code_and_no_file(closed, tmp_path):
+    """`data convert` opens files, of which none may get a stream's number, and prints what it could not express."""
+    coco = ensure_shapes(2, 2, 64)
+    command = f"{shlex.quote(sys.executable)} -m srfgan_cli data"
+    for arguments, code in ((f"convert {coco} yolo --to yolo", 0), ("check nothing", 2)):
+        done = subprocess.run(["sh", "-c", f"{command} {arguments} {closed}"], cwd=tmp_path, timeout=120)
+        assert done.returncode == code
+    whole = subprocess.run(
+        ["sh", "-c", f"{command} convert {coco} open --to yolo"], cwd=tmp_path, timeout=120
+    )
+    assert whole.returncode == 0
+    for file in (tmp_path / "open").rglob("*.*"):
+        assert file.read_bytes() == (tmp_path / "yolo" / file.relative_to(tmp_path / "open")).read_bytes()

@@ -129,3 +129,8 @@ def test_what_is_no_shared_detector(srfgan, run, tmp_path):
     (tmp_path / "taken").touch()
     taken = srfgan("export", "--weights", run, "--format", "hub", "--output", "taken")
     assert taken.code == 2 and "is a file" in taken.err
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.yaml").write_text("mine")
+    taken = srfgan("export", "--weights", run, "--format", "hub", "--output", "other")
+    assert taken.code == 2 and "holds a config.yaml of something else" in taken.err
+    assert [path.name for path in (tmp_path / "other").iterdir()] == ["config.yaml"]
