@@ -193,16 +193,25 @@ class Run:
 
     @property
     def _aside(self) -> Path:
-        return self.folder / "replaced"
+        return self.folder / ".srfgan-replaced"
 
     def _parts(self, folder: Path) -> list[Path]:
-        """What a run leaves in its folder, if it were this one, and is there."""
+        """What a run leaves in its folder, if it were this one, and is there.
+
+        Raises:
+            InputError: a folder in a file's place, or a file in a folder's, which no run has left.
+        """
         files = (
             *(self.checkpoint, self.model, self.best, self.config, self.sources, self.metrics),
             *(self.page, self.results, self.evaluation, self.tracked),
         )
-        names = [*(path.name for path in files), "tensorboard", "training"]
-        return [folder / name for name in names if os.path.lexists(folder / name)]
+        kinds = dict.fromkeys((path.name for path in files), False) | {"tensorboard": True, "training": True}
+        parts = {folder / name: kind for name, kind in kinds.items() if os.path.lexists(folder / name)}
+        for path, is_folder in parts.items():
+            if path.is_dir() != is_folder:
+                there, wanted = ("file", "folder") if is_folder else ("folder", "file")
+                raise InputError(f"{path}: there is a {there} where a run has a {wanted}; move it away.")
+        return list(parts)
 
     def _move(self, source: Path, target: Path) -> None:
         try:

@@ -120,12 +120,12 @@ def test_a_run_that_comes_to_nothing_leaves_the_one_that_it_was_to_replace(more,
 def test_what_a_new_run_replaces_is_gone_with_its_first_checkpoint(train, data):
     assert train().code == 0
     folder = Path(f"runs/finetune/{PRESET}")
-    (folder / "replaced").mkdir()  # as a process that was killed has left it
-    (folder / "replaced" / "model.pt").write_bytes(b"older")
+    (folder / ".srfgan-replaced").mkdir()  # as a process that was killed has left it
+    (folder / ".srfgan-replaced" / "model.pt").write_bytes(b"older")
     before = content_of(folder)
     assert train("--overwrite", "--seed", "5").code == 0
     after = content_of(folder)
-    assert not (folder / "replaced").exists() and after["model.pt"] != before["model.pt"]
+    assert not (folder / ".srfgan-replaced").exists() and after["model.pt"] != before["model.pt"]
 
 
 def test_a_run_that_was_killed_before_its_first_checkpoint_has_replaced_nothing_yet(train, data):
