@@ -42,6 +42,12 @@ class Errors:
     of: np.ndarray
     missed: np.ndarray
 
+    def as_json(self) -> dict[str, dict[str, float]]:
+        """By kind: how many, and the cost in points."""
+        return {
+            kind: {"count": self.counts[kind], "AP50": round(cost, 4)} for kind, cost in self.cost.items()
+        }
+
 
 def errors(matches: Matches) -> Errors:
     """Tell the kinds apart and mend each by itself.

@@ -31,7 +31,8 @@ class Other:
         name: its results file.
         difference: this run's AP less its.
         threshold: at which its F1 is highest.
-        sizes, crowding: its recalls there.
+        errors: their kinds and costs.
+        sizes, crowding: its recalls at the threshold.
         scores: COCO's.
         won, lost: images whose F1 is higher or lower than the other's, each at its own threshold.
     """
@@ -39,6 +40,7 @@ class Other:
     name: str
     difference: Difference
     threshold: float
+    errors: Errors
     sizes: list[Slice]
     crowding: list[Slice]
     scores: TaskScores
@@ -62,6 +64,7 @@ class Other:
                 {"name": name} | _change_as_json(change)
                 for name, change in zip(names, differs.per_class, strict=True)
             ],
+            "errors": self.errors.as_json(),
             "recall_by_size": [_slice_as_json(one) for one in self.sizes],
             "recall_by_crowding": [_slice_as_json(one) for one in self.crowding],
             "scores": scores_as_dict(self.scores),
@@ -109,10 +112,7 @@ class Judgement:
             "iou": 0.5,
             "AP50": _rounded(mean_ap(self.classes)),
             **_at_best(self.pooled),
-            "errors": {
-                kind: {"count": self.errors.counts[kind], "AP50": _rounded(cost)}
-                for kind, cost in self.errors.cost.items()
-            },
+            "errors": self.errors.as_json(),
             "per_class": [
                 _class_as_json(name, one) for name, one in zip(self.names, self.classes, strict=True)
             ],
@@ -183,6 +183,7 @@ def _compare(
         name=name,
         difference=difference(ours.groups, scores.groups, len(index)),
         threshold=threshold,
+        errors=errors(theirs),
         sizes=by_size(theirs, threshold),
         crowding=by_crowding(theirs, threshold),
         scores=scores,

@@ -22,7 +22,7 @@ from srfgan.models.structures import Detections, Target
 from srfgan_cli.analysis.against import FEWEST, Change
 from srfgan_cli.analysis.charts import confusion_chart, curves_chart, errors_chart
 from srfgan_cli.analysis.compared import CLASSES, Compared, by_class, by_group, direction, interval, verdict
-from srfgan_cli.analysis.errors import KINDS, MEANINGS
+from srfgan_cli.analysis.errors import KINDS, MEANINGS, Errors
 from srfgan_cli.analysis.judgement import Judgement
 from srfgan_cli.analysis.slices import ImageScore
 from srfgan_cli.data.coco import CocoIndex
@@ -175,7 +175,19 @@ def _against(one: Judgement, own: TaskScores) -> str:
     if len(one.names) > 1:
         rows = by_class(one, own, other)
         said += [f"<h3>{_ranked(len(rows))}</h3>", _compared("class", rows[:CLASSES])]
+    said += ["<h3>What they get wrong</h3>", _both_errors(one.errors, other.errors)]
     return f"<section>{''.join(said)}</section>"
+
+
+def _both_errors(own: Errors, other: Errors) -> str:
+    """How many errors of each kind two runs make, and what they cost."""
+    heads = ["error", "this run: how many", "the other", "this run: cost in AP50", "the other", "difference"]
+    rows = []
+    for kind in KINDS:
+        counts = [f"{one.counts[kind]:,}" for one in (own, other)]
+        costs = [f"{one.cost[kind]:.1f}" for one in (own, other)]
+        rows.append([kind, *counts, *costs, signed(own.cost[kind] - other.cost[kind])])
+    return f'<div class="scroll"><table class="steps">{_table(heads, rows)}</table></div>'
 
 
 def _ranked(classes: int) -> str:

@@ -96,6 +96,20 @@ def test_the_page_and_its_numbers(srfgan, data, tmp_path):
     assert page.count("data:image/jpeg") == 12
 
 
+def test_the_other_runs_errors_are_those_of_its_own_report(srfgan, data, tmp_path):
+    assert srfgan(*EVAL, "out/results.json", "--against", "other.json", "--report").code == 0
+    assert srfgan(*EVAL, "other.json", "--report").code == 0
+    told, alone = (
+        json.loads((place / "report.json").read_text())["analysis"]["box"]
+        for place in (tmp_path / "out", tmp_path)
+    )
+    assert told["against"]["errors"] == alone["errors"] != told["errors"]
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    table = page[page.index("What they get wrong") :].split("<tbody>")[1].split("</tbody>")[0]
+    missed = [one["errors"]["missed"]["count"] for one in (told, alone)]
+    assert "<td>missed</td><td>{:,}</td><td>{:,}</td>".format(*missed) in table
+
+
 def test_an_image_that_cannot_be_read_costs_its_picture_only(srfgan, data, tmp_path):
     told = (*EVAL, "out/masks.json", "--report")
     assert srfgan(*told).code == 0
