@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import posixpath
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -17,7 +19,7 @@ from srfgan_cli.data.images import Decoded, ImageError, decode
 from srfgan_cli.data.layout import present_splits
 from srfgan_cli.data.places import file_kinds
 from srfgan_cli.data.records import Records
-from srfgan_cli.data.split_files import Layout
+from srfgan_cli.data.split_files import Layout, Split
 from srfgan_cli.data.tally import tally
 from srfgan_cli.presets.config import DataConfig
 from srfgan_cli.screen.console import stderr
@@ -28,6 +30,8 @@ _LARGE = 10_000_000
 
 Finding = tuple[str, Fate, str]
 """What is wrong with an image, what happens, and how it shows."""
+Seen = dict[bytes, tuple[Split, str]]
+"""By the hash of a file's content, the split and the name in it under which it came first."""
 
 
 def check_root(root: Path, config: DataConfig | None = None) -> list[Report]:
@@ -50,9 +54,10 @@ def check_layout(layout: Layout, config: DataConfig | None = None) -> list[Repor
     """
     config = config or DataConfig()
     reports = []
+    seen: Seen = {}
     for split, lacking in layout.absent.items():
         stderr.print(f"not checked: {split}, {lacking}")
-    for files in layout.splits.values():
+    for split, files in layout.splits.items():
         records = files.read()  # which may show a bar of its own
         with progress_bar() as progress:
             kinds = file_kinds(
@@ -65,44 +70,77 @@ def check_layout(layout: Layout, config: DataConfig | None = None) -> list[Repor
             checked = check_records(records, kinds)
             task = progress.add_task(f"reading {files.images.name}", total=checked.report.images)
             stopped = {int(row) for _, _, found in kinds for row in found.nonzero()[0]}
-            unusable = check_images(records, files.images, partial(progress.advance, task), stopped)
+            advance = partial(progress.advance, task)
+            unusable = check_images(records, split, files.images, advance, stopped, seen)
             report = checked.report.extended(unusable)
             reports.append(replace(report, overview=tally(records, checked)))
     return reports
 
 
 def check_images(
-    records: Records, folder: Path, advance: Callable[[], object], without: Collection[int]
+    records: Records,
+    split: Split,
+    folder: Path,
+    advance: Callable[[], object],
+    without: Collection[int],
+    seen: Seen,
 ) -> list[Problem]:
     """Read every image in threads.
 
     Args:
         records: the parsed json.
+        split: whose they are.
         folder: the image folder.
         advance: called once per image, for a progress bar.
         without: rows of images that are not opened, as other problems stop them.
+        seen: the images of the splits before, to which this one's are added.
 
     Returns:
         One problem per kind found.
     """
     large = Lock()
 
-    def findings_of(row: int) -> list[Finding]:
+    def findings_of(row: int) -> tuple[list[Finding], bytes | None]:
         if row in without:
-            return []
+            return [], None
         height, width = records.sizes[row].tolist()
+        path = folder / records.file_names[row]
         with large if height * width > _LARGE else nullcontext():
-            return list(_findings(folder / records.file_names[row], (height, width)))
+            return list(_findings(path, (height, width))), _digest(path)
 
     found: dict[tuple[str, Fate], list[str]] = {}
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as threads:
-        for row, findings in enumerate(threads.map(findings_of, range(len(records.file_names)))):
+        for row, (findings, digest) in enumerate(threads.map(findings_of, range(len(records.file_names)))):
             advance()
+            if digest is not None:
+                findings += _again(seen, digest, split, posixpath.normpath(records.file_names[row]))
             for kind, fate, how in findings:
                 found.setdefault((kind, fate), []).append(f"{describe_image(records, row)}: {how}")
     return [
         Problem(kind, fate, len(names), tuple(names[:SHOWN])) for (kind, fate), names in sorted(found.items())
     ]
+
+
+def _digest(path: Path) -> bytes | None:
+    """Of the file's content; None where it cannot be read, which `decode` says."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "blake2b").digest()
+    except OSError:
+        return None
+
+
+def _again(seen: Seen, digest: bytes, split: Split, name: str) -> Iterator[Finding]:
+    """Whether a picture has come before: what is trained on scores too well, and what is there twice counts twice."""
+    before, called = seen.setdefault(digest, (split, name))
+    if before != split:
+        yield (
+            "picture that another split has too: its scores will be too good",
+            "used as it is",
+            f"the same file as {called} of {before}",
+        )
+    elif called != name:  # one name under two ids is found without opening it
+        yield "picture that the split has twice", "used as it is", f"the same file as {called}"
 
 
 def _findings(path: Path, size: tuple[int, int]) -> Iterator[Finding]:

@@ -27,6 +27,31 @@ def test_a_sound_data_set_has_no_problems(tiny):
     assert str(report.table()) == f"{tiny.json}: 3 images, 3 annotations, no problems"
 
 
+def test_pictures_of_two_splits_and_pictures_that_are_there_twice_are_named(tiny):
+    """By their bytes: names, folders and links do not matter."""
+    tiny.write()
+    (train,) = check_root(tiny.root)
+    assert train.problems == ()
+    first, second, _ = tiny.content["images"]
+    tiny.content["images"] = [first | {"file_name": "renamed.png"}, second]
+    tiny.write("val")
+    place = tiny.root / "val2017" / second["file_name"]
+    place.unlink()
+    place.symlink_to("renamed.png")
+    second |= {"height": first["height"], "width": first["width"]}
+    tiny.json.with_name("instances_val2017.json").write_text(json.dumps(tiny.content))
+    train, val = check_root(tiny.root)
+    assert train.problems == ()
+    (shared,) = (one for one in val.problems if one.kind.startswith("picture that another split has too"))
+    assert shared.count == 2 and not val.fatal
+    assert f"renamed.png): the same file as {first['file_name']} of train" in shared.first[0]
+
+    (tiny.root / "annotations" / "instances_train2017.json").unlink()
+    (val,) = check_root(tiny.root)
+    (twice,) = (one for one in val.problems if one.kind == "picture that the split has twice")
+    assert twice.count == 1 and "the same file as renamed.png" in twice.first[0]
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
