@@ -44,7 +44,13 @@ def main() -> None:
             detector.neck.upsample = module
             detector.to(world.device)
             with torch.inference_mode():
-                report = evaluate(detector, dataset, preset=name, world=world)
+                report = evaluate(
+                    detector,
+                    dataset,
+                    preset=name,
+                    world=world,
+                    max_detections=config.evaluation.max_detections,
+                )
             scores[name] = {key: getattr(report.scores["box"].overall, key) for key in SHOWN}
     table = Table("upsampling", *SHOWN, title=f"{given.weights.name}, {len(dataset)} images")
     for name, row in scores.items():
