@@ -25,7 +25,6 @@ from srfgan.models.weights.generator import load_generator
 from srfgan_cli.data.images import list_images, read_image
 from srfgan_cli.machine.distributed import World
 from srfgan_cli.prediction.load import load_detector
-from srfgan_cli.prediction.predictor import Predictor
 from srfgan_cli.presets.config import Config
 from srfgan_cli.training.adversarial import Adversary, Maps
 from srfgan_cli.training.pairs import halve
@@ -83,12 +82,6 @@ def _share(right: list[Tensor]) -> float:
     return float(torch.stack([level.float().mean() for level in right]).mean())
 
 
-def _image(path: Path, predictor: Predictor) -> Tensor:
-    """(3, H, W), uint8, of the size that the detector is tested at."""
-    image = read_image(path)
-    return predictor.resize.draw((image.shape[1], image.shape[2]), torch.Generator()).image(image)
-
-
 def main() -> None:
     """Print the table, and write it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -111,7 +104,8 @@ def main() -> None:
     paths = list_images(given.images)[: given.count]
     for first in range(0, len(paths), given.batch_size):
         images = [
-            _image(path, predictor).to(given.device) for path in paths[first : first + given.batch_size]
+            predictor.resized(read_image(path)).to(given.device)
+            for path in paths[first : first + given.batch_size]
         ]
         for name, one in opponents.items():
             levels = one.config.pretrain.adversarial.levels

@@ -115,8 +115,7 @@ def main() -> None:
     }
     found: dict[str, list] = {}
     for path in list_images(given.images)[: given.count]:
-        image = read_image(path)
-        image = predictor.resize.draw((image.shape[1], image.shape[2]), torch.Generator()).image(image)
+        image = predictor.resized(read_image(path))
         for name, one in measured(guide, made, image.to(given.device), given.level).items():
             found.setdefault(name, []).append(one)
     curves = {name: np.mean([one.power for one, _ in each], axis=0) for name, each in found.items()}

@@ -108,21 +108,24 @@ def evaluate(
     overrides = data_overrides(
         data_root, dataset, train=(train_json, train_images), val=(val_json, val_images)
     )
-    if max_detections is not None and not is_exported(weights):
+    exported = is_exported(weights)
+    if max_detections is not None and not exported:
         overrides += [f"evaluation.max_detections={max_detections}"]
         overrides += [f"model.inference.detections_per_image={max_detections}"]
     if tta:
         overrides += ["evaluation.tta.enabled=true"]
     overrides += set_ or []
-    if is_exported(weights):
+    if exported:
         devices = _for_exported(weights, devices, changed=bool(preset or set_ or tta or precision))
     if preset is not None:
         config = load_preset(preset, overrides)  # without torch: a launcher may follow
-    elif is_exported(weights):
+    elif exported:
+        from srfgan_cli.export.exported_detector import ExportedDetector
         from srfgan_cli.prediction.evaluate_exported import config_of_exported
 
         assert weights is not None
-        config = config_of_exported(weights, overrides, max_detections)
+        detector = ExportedDetector(weights)
+        config = config_of_exported(detector, overrides, max_detections)
     else:
         from srfgan_cli.runs.trained import config_of
 
@@ -172,11 +175,10 @@ def evaluate(
         data = open_scored(config, options)
         index, folder = data.index, data.folder
         other, results = _run_to_compare(index, against) if judged else None, None
-        if is_exported(weights):
+        if exported:
             from srfgan_cli.prediction.evaluate_exported import evaluate_exported
 
-            assert weights is not None
-            scored = evaluate_exported(weights, config, chosen, options, data)
+            scored = evaluate_exported(detector, config, chosen, options, data)
         else:
             scored = evaluate_preset(config, chosen, options, data)
     if scored is None:

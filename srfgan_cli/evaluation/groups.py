@@ -60,9 +60,8 @@ def _outcomes(evaluated: COCOeval_faster) -> Iterator[Outcomes]:
     groups = np.arange(len(GROUPS))[:, None]
     counts = np.zeros((len(areas) + len(GROUPS), len(truth.image)), bool)  # objects, in each group
     counts[: len(areas)] = _inside(truth.area, areas) & (truth.value == 0)
-    near = np.zeros(
-        len(found.image), np.int64
-    )  # the group by crowding where a detection counts that is no object
+    # The group by crowding where a detection counts that is no object.
+    near = np.zeros(len(found.image), np.int64)
     kind = np.zeros((len(near), len(counts), len(params.iouThrs)), np.int8)
     for of_truth, of_found in truth.pairs_with(found):
         crowd = truth.value[of_truth] > 0

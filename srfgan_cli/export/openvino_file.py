@@ -30,10 +30,11 @@ def open_openvino(path: Path) -> tuple[Mapping[str, str], Runtime]:
     for file in (path, path.with_suffix(".bin")):
         if not file.is_file():
             raise InputError(f"{file}: no such file")
+    core = openvino.Core()
     settings = _SETTINGS | {"INFERENCE_NUM_THREADS": torch.get_num_threads()}
     try:
-        model = openvino.Core().read_model(path)
-        compiled = openvino.compile_model(model, "CPU", settings)
+        model = core.read_model(path)
+        compiled = core.compile_model(model, "CPU", settings)
         said = model.get_rt_info(["framework"]).value if model.has_rt_info(["framework"]) else {}
     except RuntimeError as error:
         raise InputError(f"{path}: not a file that OpenVINO can run ({first_line(error)})") from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from srfgan.models.errors import InputError
 from srfgan_cli.data.dataset import DetectionDataset
@@ -18,23 +17,24 @@ from srfgan_cli.presets.library import stored_config
 from srfgan_cli.runs.trained import check_same_classes
 
 
-def config_of_exported(path: Path, overrides: Iterable[str], max_detections: int | None = None) -> Config:
+def config_of_exported(
+    detector: ExportedDetector, overrides: Iterable[str], max_detections: int | None = None
+) -> Config:
     """What an exported file says of how it is scored: sizes of images, detections that it gives and that count.
 
     Args:
-        path: the file.
+        detector: the file, opened.
         overrides: where the data is, and the like.
         max_detections: of an image, that count; None: as many as the scores of the file's preset.
 
     Raises:
-        InputError: it cannot be run or gives fewer detections, or the overrides are not valid.
+        InputError: it gives fewer detections, or the overrides are not valid.
     """
-    detector = ExportedDetector(path)
     counted = max_detections or detector.counted
     if counted > detector.most:
         raise InputError(
-            f"--max-detections {counted}: {path} gives {detector.most} detections of an image at most; export it with "
-            f"--set model.inference.detections_per_image={counted}."
+            f"--max-detections {counted}: {detector.path} gives {detector.most} detections of an image at most; export "
+            f"it with --set model.inference.detections_per_image={counted}."
         )
     values = {
         "name": detector.preset,
@@ -46,11 +46,15 @@ def config_of_exported(path: Path, overrides: Iterable[str], max_detections: int
         "model": {"inference": {"detections_per_image": detector.most}},
         "evaluation": {"max_detections": counted, "batch_size": detector.batch or 1},
     }
-    return stored_config(values, path, overrides)
+    return stored_config(values, detector.path, overrides)
 
 
 def evaluate_exported(
-    path: Path, config: Config, devices: Devices, options: EvaluationOptions, dataset: DetectionDataset
+    detector: ExportedDetector,
+    config: Config,
+    devices: Devices,
+    options: EvaluationOptions,
+    dataset: DetectionDataset,
 ) -> Report | None:
     """Score an exported file on what `open_scored` gave; every process of the run calls it.
 
@@ -60,9 +64,9 @@ def evaluate_exported(
         The report on the main process, None on the others.
 
     Raises:
-        InputError: the file cannot be run or knows other classes than the data set's, or the output cannot be written.
+        InputError: the file knows other classes than the data set's, or the output cannot be written.
     """
-    detector = ExportedDetector(path)
+    path = detector.path
     check_same_classes(detector.required_categories, dataset.categories, path)
     folder = options.output_dir or path.parent / path.stem
     with open_world(devices) as world:

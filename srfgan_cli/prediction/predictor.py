@@ -109,7 +109,7 @@ class Predictor:
 
     def whole(self, images: Sequence[Tensor], score_threshold: float) -> list[Prediction]:
         """Detections in a batch of images, (3, H, W) RGB in 0..255, of any sizes."""
-        resized = [self._resized(image) for image in images]
+        resized = [self.resized(image) for image in images]
         with (
             torch.inference_mode(),
             float32_products(self.precision),
@@ -134,7 +134,8 @@ class Predictor:
             found += zip(batch, seen, strict=True)
         return joined(found, size, self.nms_iou)
 
-    def _resized(self, image: Tensor) -> Tensor:
+    def resized(self, image: Tensor) -> Tensor:
+        """An image (3, H, W) at the size that `model` sees it."""
         place = self.resize.draw((image.shape[1], image.shape[2]), torch.Generator())
         return place.image(image)
 
