@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from srfgan_cli.evaluation.groups import ALL, Group
+from srfgan_cli.evaluation.groups import ALL, SIZES, Group
 from srfgan_cli.evaluation.outcomes import mean_over_classes
+from srfgan_cli.evaluation.report import METRICS
 
 RESAMPLES = 400
 """Draws of as many images as there are, with replacement."""
@@ -57,6 +58,12 @@ class Difference:
     AP50: Change | None
     AP75: Change | None
     per_class: list[Change | None]
+
+    @property
+    def by_metric(self) -> dict[str, Change | None]:
+        """Of each of COCO's average precisions, by its name."""
+        changes = [self.groups[ALL], self.AP50, self.AP75, *(self.groups[size] for size in SIZES)]
+        return dict(zip(METRICS, changes, strict=True))
 
 
 def difference(new: Mapping[str, Group], old: Mapping[str, Group], images: int) -> Difference:

@@ -19,6 +19,8 @@ from srfgan_cli.screen.pages import signed
 
 CLASSES = 20
 """Rows of classes."""
+COLOURS = {"": "", "up": "green", "down": "red"}
+"""Of a difference in a terminal, by its direction."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def by_group(own: TaskScores, other: Other) -> list[Compared]:
             groups[of_metric[metric]].objects,
             getattr(own.overall, metric),
             getattr(theirs.overall, metric),
-            other.by_metric[metric],
+            other.difference.by_metric[metric],
         )
         for metric, name in names.items()
     ]
@@ -116,13 +118,10 @@ def comparison_table(
         for head in ("objects", "this run", "the other", "difference", "interval"):
             table.add_column(head, justify="right")
         for row in by_group(scores[one.task], other):
-            table.add_row(row.name, f"{row.objects:,}", *_cells(row), style=_STYLES[direction(row.change)])
+            table.add_row(row.name, f"{row.objects:,}", *_cells(row), style=COLOURS[direction(row.change)])
         title = styled((f"{one.task} against {other.name}", "table.title"))
         parts += [title, table, styled((verdict(one.task, other), "bold"))]
     return Group(*parts)
-
-
-_STYLES = {"": "", "up": "green", "down": "red"}
 
 
 def _cells(row: Compared) -> list[str]:

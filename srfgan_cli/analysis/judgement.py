@@ -15,8 +15,7 @@ from srfgan_cli.analysis.matches import Matches, match
 from srfgan_cli.analysis.slices import ImageScore, Slice, by_crowding, by_image, by_size, confusion
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.evaluation.coco import Task, TaskScores, score
-from srfgan_cli.evaluation.groups import ALL, SIZES
-from srfgan_cli.evaluation.report import METRICS, crowding_as_dict, scores_as_dict
+from srfgan_cli.evaluation.report import crowding_as_dict, scores_as_dict
 from srfgan_cli.evaluation.results import Result
 
 WORST = 12
@@ -47,19 +46,12 @@ class Other:
     won: int
     lost: int
 
-    @property
-    def by_metric(self) -> dict[str, Change | None]:
-        """The difference in each of COCO's average precisions, by its name."""
-        whole, groups = self.difference, self.difference.groups
-        changes = [groups[ALL], whole.AP50, whole.AP75, *(groups[size] for size in SIZES)]
-        return dict(zip(METRICS, changes, strict=True))
-
     def as_json(self, names: Sequence[str]) -> dict[str, Any]:
         """Plain data, with the classes' names; precisions in percent, differences in points."""
         differs = self.difference
         return {
             "results": self.name,
-            "differences": {metric: _change_as_json(change) for metric, change in self.by_metric.items()},
+            "differences": {metric: _change_as_json(change) for metric, change in differs.by_metric.items()},
             "per_class": [
                 {"name": name} | _change_as_json(change)
                 for name, change in zip(names, differs.per_class, strict=True)

@@ -144,19 +144,15 @@ def _run(
 ) -> None:
     from srfgan_cli.fit.documents import comparison_table, write_report
     from srfgan_cli.fit.numbers import summarize
-    from srfgan_cli.fit.run_fit import RunFailed, run_fit
+    from srfgan_cli.fit.run_fit import Unfinished, run_fit
     from srfgan_cli.machine.launcher import INTERRUPTED
-    from srfgan_cli.reproduction.run_jobs import Stopped
     from srfgan_cli.screen.console import print_json, print_path, stderr
 
     try:
         fitted = run_fit(experiment, settings, machine, folder, overwrite=overwrite)
-    except Stopped:
-        stderr.print("Interrupted; everything is kept. The same command continues.")
-        raise typer.Exit(INTERRUPTED) from None
-    except RunFailed:
-        stderr.print("What was done is kept; the same command tries again.")
-        raise typer.Exit(1) from None
+    except Unfinished as ended:
+        stderr.print(str(ended), soft_wrap=True)
+        raise typer.Exit(INTERRUPTED if ended.interrupted else 1) from None
     page = write_report(fitted, folder)
     if json:
         print_json(summarize(fitted))

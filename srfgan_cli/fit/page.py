@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from html import escape
 
-from srfgan_cli.fit.numbers import gain, price
+from srfgan_cli.analysis.against import Change
+from srfgan_cli.analysis.compared import direction, interval
+from srfgan_cli.fit.numbers import price
 from srfgan_cli.fit.pictures import SCORE_THRESHOLD
 from srfgan_cli.fit.run_fit import Fitted
 from srfgan_cli.screen.pages import duration, figure, head, inlined, signed, versions
@@ -51,7 +54,8 @@ def page_values(fitted: Fitted) -> dict[str, str]:
 
 def verdict(fitted: Fitted) -> str:
     """Whether the method came out above the plain detector, plainly, and how far to trust it."""
-    gains = {task: round(gain(fitted, task, "AP") or 0.0, 1) for task in fitted.tasks}  # as they are shown
+    changes = {task: fitted.changes[task]["AP"] for task in fitted.tasks}
+    gains = {task: round(change.value, 1) if change else 0.0 for task, change in changes.items()}  # as shown
     by = ", ".join(f"{signed(value)} {task} AP" for task, value in gains.items())
     if all(value > 0 for value in gains.values()):
         result = f"The detector with the generator is ahead: {by}."
@@ -61,11 +65,22 @@ def verdict(fitted: Fitted) -> str:
         result = (
             f"In this run the detector with the generator is <strong>not</strong> above the baseline: {by}."
         )
-    few = ": a point or two either way can be chance" if fitted.images < 1000 else ""
     return (
-        f"{result} It is one run, scored on {fitted.images:,} images{few}. Several seeds, with intervals, are "
-        "<code>srfgan reproduce</code>'s."
+        f"{result} {_chance(changes)} It is one training of each: what another seed would give, "
+        "<code>srfgan reproduce</code> tells."
     )
+
+
+def _chance(changes: Mapping[str, Change | None]) -> str:
+    """How much of the gains the choice of val images may be."""
+    if any(change is None or change.interval is None for change in changes.values()):
+        return "There are too few validation images to say how much of it is chance."
+    sure = [task for task, change in changes.items() if direction(change)]
+    if not sure:
+        return "The choice of validation images may explain it."
+    if len(sure) == len(changes):
+        return "The choice of validation images does not explain it."
+    return f"The choice of validation images does not explain that of the {sure[0]} AP; the other it may."
 
 
 def _fairness(fitted: Fitted) -> str:
@@ -121,8 +136,11 @@ def _scores_table(fitted: Fitted) -> str:
     for row, name in names.items():
         cells = "".join(_cell(fitted.scores[row][task].get(metric), metric) for task, metric in columns)
         lines.append(f"<tr><td>{name}</td>{cells}</tr>")
-    cells = "".join(_difference(gain(fitted, task, metric), metric) for task, metric in columns)
-    return "\n".join([*lines, f'<tr class="difference"><td>gain</td>{cells}</tr>', "</tbody>"])
+    changes = [(fitted.changes[task][metric], metric) for task, metric in columns]
+    gains = "".join(_difference(*pair) for pair in changes)
+    ends = "".join(_interval(*pair) for pair in changes)
+    lines.append(f'<tr class="difference"><td>gain</td>{gains}</tr>')
+    return "\n".join([*lines, f'<tr class="interval"><td>95 % over the images</td>{ends}</tr>', "</tbody>"])
 
 
 def _classes(metric: str) -> str:
@@ -133,12 +151,16 @@ def _cell(value: float | None, metric: str) -> str:
     return f'<td class="{_classes(metric)}">{"-" if value is None else f"{value:.1f}"}</td>'
 
 
-def _difference(change: float | None, metric: str) -> str:
+def _difference(change: Change | None, metric: str) -> str:
     if change is None:
         return _cell(None, metric)
-    rounded = round(change, 1)
-    direction = "up" if rounded > 0 else "down" if rounded < 0 else ""
-    return f'<td class="{_classes(metric)} {direction}">{signed(change)}</td>'
+    return f'<td class="{_classes(metric)} {direction(change)}">{signed(change.value)}</td>'
+
+
+def _interval(change: Change | None, metric: str) -> str:
+    """Of AP alone: there is no room for all."""
+    shown = interval(change) if metric == "AP" and change is not None else ""
+    return f'<td class="{_classes(metric)}">{shown}</td>'
 
 
 def _price_table(fitted: Fitted) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,10 @@ from srfgan_cli.reproduction.jobs import JobFolder
 from srfgan_cli.runs.lock import require_idle
 
 NAME = "fit.json"
+SUMMARY = "summary.json"
+"""Written last: a folder that has it holds a whole fit."""
+_OWN = ("index.html", "costs.json", NAME, SUMMARY)
+_ASIDE = ".srfgan-replaced"
 
 
 def recorded(output_dir: Path) -> dict[str, Any]:
@@ -40,7 +45,7 @@ def claim(
     *,
     overwrite: bool,
 ) -> None:
-    """Make a folder this fit's: a new one, one that was begun with the same, or an old one's to be replaced.
+    """Make a folder this fit's: a new one, one that was begun with the same, or an old one's, which is set aside.
 
     Args:
         given: what the fit is known by beside its runs' configs.
@@ -48,21 +53,79 @@ def claim(
     Raises:
         InputError: another fit's, which is to stay; one that is at work; or a folder that cannot be written.
     """
-    if output_dir.exists() and not output_dir.is_dir():
-        raise InputError(f"--output-dir {output_dir} is a file; name a folder.")
     if overwrite:
         for folder in folders.values():
             require_idle(folder.path)
-        for folder in folders.values():
-            folder.run.clear()
-            folder.failure.unlink(missing_ok=True)
+        _set_aside(output_dir, folders)
     else:
         _check_same(output_dir, given)
         for key, folder in folders.items():
             if folder.state(jobs[key]) != "new" and folder.run.config.is_file():
                 folder.run.check_same(jobs[key].config)
     document = json.dumps(dict(given), indent=2) + "\n"
-    write_atomically(output_dir / NAME, lambda file: file.write(document.encode()))
+    try:
+        write_atomically(output_dir / NAME, lambda file: file.write(document.encode()))
+    except InputError:
+        bring_back(output_dir, folders)
+        raise
+
+
+def bring_back(output_dir: Path, folders: Mapping[str, JobFolder]) -> bool:
+    """Put what is set aside into its place where the new fit has trained nothing that could be gone on with.
+
+    Returns:
+        Whether the old fit is back.
+
+    Raises:
+        InputError: a folder cannot be written.
+    """
+    trained = any(
+        one.run.checkpoint.is_file() or one.run.model.is_file() or one.run.evaluation.is_file()
+        for one in folders.values()
+    )
+    if trained or not (output_dir / _ASIDE).is_dir():
+        return False
+    _clear(folders)
+    _move(output_dir / _ASIDE, output_dir, folders)
+    let_go(output_dir)
+    return True
+
+
+def let_go(output_dir: Path) -> None:
+    """Remove what is set aside."""
+    shutil.rmtree(output_dir / _ASIDE, ignore_errors=True)
+
+
+def _set_aside(output_dir: Path, folders: Mapping[str, JobFolder]) -> None:
+    """Keep an old fit until the new one is whole; of one that has not come so far, what it was to replace."""
+    aside = output_dir / _ASIDE
+    if aside.is_dir() and not (output_dir / SUMMARY).is_file():
+        _clear(folders)
+        return
+    try:
+        _move(output_dir, aside, folders)
+    except BaseException:
+        _move(aside, output_dir, folders)
+        raise
+
+
+def _clear(folders: Mapping[str, JobFolder]) -> None:
+    for folder in folders.values():
+        folder.run.clear()
+        folder.failure.unlink(missing_ok=True)
+
+
+def _move(source: Path, target: Path, folders: Mapping[str, JobFolder]) -> None:
+    """What a fit has made, its summary last."""
+    for folder in folders.values():
+        JobFolder(source / folder.path.name).move_to(target / folder.path.name)
+    try:
+        for name in _OWN:
+            if (source / name).is_file():
+                target.mkdir(parents=True, exist_ok=True)
+                (source / name).replace(target / name)
+    except OSError as error:
+        raise InputError(f"Cannot write to {target}: {error.filename}: {error.strerror}.") from None
 
 
 def _check_same(output_dir: Path, given: Mapping[str, Any]) -> None:

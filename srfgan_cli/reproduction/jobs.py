@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from srfgan.models.errors import InputError
 from srfgan_cli.machine.files import write_atomically
 from srfgan_cli.presets.config import Config, DataConfig
 from srfgan_cli.presets.library import dump_yaml, load_preset
@@ -92,10 +93,33 @@ class JobFolder:
         kept = self.run.checkpoint.is_file() or self.run.model.is_file()
         return load_preset(self.run.config) if kept else None
 
+    def evaluation(self) -> dict[str, Any]:
+        """The document of `srfgan eval --json`; empty where nothing was scored."""
+        return _read_json(self.run.evaluation)
+
     def scores(self) -> dict[str, dict[str, float | None]]:
         """`{"box": {"AP": ...}, "mask": {...}}` in percent; empty where nothing was scored."""
-        found = _read_json(self.run.evaluation)
+        found = self.evaluation()
         return {task: found[task] for task in ("box", "mask") if found.get(task)}
+
+    @property
+    def results(self) -> Path:
+        """The file of results that its scores are of."""
+        return self.path / Path(self.evaluation().get("results", self.run.results)).name
+
+    def move_to(self, target: Path) -> None:
+        """Move what the job has made into another folder of the same disk, over what is there; its log stays.
+
+        Raises:
+            InputError: a folder cannot be written.
+        """
+        self.run.move_to(target)
+        try:
+            if self.preset.is_file():
+                self.preset.replace(JobFolder(target).preset)
+            self.failure.unlink(missing_ok=True)
+        except OSError as error:
+            raise InputError(f"Cannot write to {target}: {error.filename}: {error.strerror}.") from None
 
     def records(self) -> list[dict[str, Any]]:
         """What the run has logged."""

@@ -58,19 +58,16 @@ def run_jobs(
     Args:
         folders: by job, below `output_dir`, which is kept to this process.
         machines: as `deal_out` gives them.
-        begin: called once `output_dir` is this process's own.
+        begin: called once `output_dir` is this process's own, before anything in it is looked at.
 
     Raises:
         InputError: a folder that cannot be written, or another reproduction at work in it.
         Stopped: by SIGINT, SIGTERM or SIGHUP; the running jobs have ended in order.
     """
-    with (
-        _locked(output_dir) as lock,
-        overall_progress(graph, folders) as overall,
-        _signals() as received,
-    ):
+    with _locked(output_dir) as lock:
         begin()
-        return _Schedule(graph, folders, overall, lock).run(machines, received)
+        with overall_progress(graph, folders) as overall, _signals() as received:
+            return _Schedule(graph, folders, overall, lock).run(machines, received)
 
 
 class _Schedule:
@@ -171,6 +168,8 @@ def _locked(output_dir: Path) -> Iterator[int]:
     Raises:
         InputError: another process has it, or the folder cannot be written.
     """
+    if output_dir.exists() and not output_dir.is_dir():
+        raise InputError(f"--output-dir {output_dir} is a file; name a folder.")
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(output_dir / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
@@ -181,8 +180,8 @@ def _locked(output_dir: Path) -> Iterator[int]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise InputError(
-                f"{output_dir}: another `srfgan reproduce`, or a job that one has left behind, is still running there. "
-                "Wait for it, or choose another --output-dir."
+                f"{output_dir}: another `srfgan reproduce` or `fit`, or a job that one has left behind, is still "
+                "running there. Wait for it, or choose another --output-dir."
             ) from None
         yield descriptor
     finally:

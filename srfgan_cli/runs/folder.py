@@ -159,7 +159,7 @@ class Run:
             self.clear()
             return
         self.let_go()
-        self._move(self.folder, self._aside)
+        self.move_to(self._aside)
 
     def bring_back(self) -> None:
         """Undo `set_aside` where the new run has come to nothing; does nothing where nothing is set aside.
@@ -169,12 +169,27 @@ class Run:
         """
         if self._aside.is_dir():
             self.clear()
-            self._move(self._aside, self.folder)
+            Run(self._aside).move_to(self.folder)
             self.let_go()
 
     def let_go(self) -> None:
         """Remove what is set aside."""
         shutil.rmtree(self._aside, ignore_errors=True)
+
+    def move_to(self, target: Path) -> None:
+        """Move what a run has left, and nothing else, into another folder of the same disk, over what is there.
+
+        Raises:
+            InputError: a folder cannot be written.
+        """
+        try:
+            for path in self._parts():
+                target.mkdir(parents=True, exist_ok=True)
+                if path.is_dir():
+                    shutil.rmtree(target / path.name, ignore_errors=True)
+                path.replace(target / path.name)
+        except OSError as error:
+            raise InputError(f"Cannot write to {target}: {error.filename}: {error.strerror}.") from None
 
     def clear(self) -> None:
         """Remove what an old run left, its place apart.
@@ -183,7 +198,7 @@ class Run:
             InputError: the folder cannot be written.
         """
         try:
-            for path in self._parts(self.folder):
+            for path in self._parts():
                 if path.is_dir() and not path.is_symlink():
                     shutil.rmtree(path, ignore_errors=True)
                 else:
@@ -195,8 +210,8 @@ class Run:
     def _aside(self) -> Path:
         return self.folder / ".srfgan-replaced"
 
-    def _parts(self, folder: Path) -> list[Path]:
-        """What a run leaves in its folder, if it were this one, and is there.
+    def _parts(self) -> list[Path]:
+        """What a run has left in the folder.
 
         Raises:
             InputError: a folder in a file's place, or a file in a folder's, which no run has left.
@@ -206,20 +221,13 @@ class Run:
             *(self.page, self.results, self.evaluation, self.tracked),
         )
         kinds = dict.fromkeys((path.name for path in files), False) | {"tensorboard": True, "training": True}
-        parts = {folder / name: kind for name, kind in kinds.items() if os.path.lexists(folder / name)}
+        paths = {self.folder / name: kind for name, kind in kinds.items()}
+        parts = {path: kind for path, kind in paths.items() if os.path.lexists(path)}
         for path, is_folder in parts.items():
             if path.is_dir() != is_folder:
                 there, wanted = ("file", "folder") if is_folder else ("folder", "file")
                 raise InputError(f"{path}: there is a {there} where a run has a {wanted}; move it away.")
         return list(parts)
-
-    def _move(self, source: Path, target: Path) -> None:
-        try:
-            for path in self._parts(source):
-                target.mkdir(exist_ok=True)
-                path.replace(target / path.name)
-        except OSError as error:
-            raise InputError(f"Cannot write to {self.folder}: {error.filename}: {error.strerror}.") from None
 
     def check_same(self, config: Config) -> None:
         """Whether this is the config that the run in the folder was started with.

@@ -13,15 +13,17 @@ from PIL import Image
 
 from srfgan.models.errors import InputError
 from srfgan.models.instance_masks import MaskPatch, Polygons
+from srfgan_cli.analysis.against import Change
 from srfgan_cli.data.drawn import whole_mask
 from srfgan_cli.fit import pace
 from srfgan_cli.fit.experiment import plan_experiment, titled
 from srfgan_cli.fit.page import verdict
+from srfgan_cli.fit.record import bring_back, claim, let_go
+from srfgan_cli.fit.run_fit import Unfinished
 from srfgan_cli.machine.devices import Devices
 from srfgan_cli.presets import load_preset
 from srfgan_cli.presets.library import flatten, plain_twin
 from srfgan_cli.reproduction.graph import Settings, detector_job
-from srfgan_cli.reproduction.run_jobs import Stopped
 from srfgan_cli.screen.pages import duration
 
 SHORT = [
@@ -73,6 +75,7 @@ def test_the_whole_method(tmp_path, tiny, srfgan):
     assert list(summary["seconds"]) == [*STEPS, "total"] and all(s > 0 for s in summary["seconds"].values())
     assert summary["iterations"] == dict.fromkeys(STEPS, 2)
     assert summary["images_seen"] == dict.fromkeys(STEPS, 4)
+    assert summary["gain"].keys() == summary["interval"].keys() == {"box", "mask"}
     assert summary["costs"]["method"]["parameters"] > summary["costs"]["plain"]["parameters"]
     for which, step in (("plain", "baseline"), ("method", "finetune")):
         scored = json.loads((folder / step / "evaluation.json").read_text())
@@ -91,6 +94,17 @@ def test_the_whole_method(tmp_path, tiny, srfgan):
     assert other.code == 2 and "finetune.solver.lr" in other.err and "--overwrite" in other.err
     shorter = srfgan("fit", *options, "--scale", "0.5")
     assert shorter.code == 2 and "scale: 1.0 -> 0.5" in shorter.err
+
+    def kept():
+        paths = [
+            path for path in folder.rglob("*") if path.is_file() and path.name not in ("log.txt", ".lock")
+        ]
+        return {path.relative_to(folder): path.read_bytes() for path in paths}
+
+    whole = kept()
+    failed = srfgan("fit", *options, "--overwrite", "--set", "initial_weights=missing.pt")
+    assert failed.code == 1 and "is there again" in failed.err, failed.err
+    assert kept() == whole
 
 
 @pytest.mark.slow
@@ -126,6 +140,57 @@ def test_data_without_masks_gets_its_page(tmp_path, tiny, srfgan):
     assert done.code == 0, done.err
     page = Page((tmp_path / "runs/fit/faster_rcnn_r18_fpn/index.html").read_text())
     assert len(page.images) == 1 + 2 + 2  # the panel, both images, and curves
+
+
+def test_a_fit_is_kept_until_another_is_whole(tmp_path):
+    experiment = plan_experiment("demo", Settings(evaluations=1))
+    jobs, folders = experiment.graph.jobs, experiment.folders(tmp_path)
+    own = tmp_path / "baseline/notes.txt"  # the user's, in a folder of ours
+
+    def made(text, *names):
+        for name in names:
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text(text)
+
+    def left():
+        return {
+            str(path.relative_to(tmp_path)): path.read_text()
+            for path in tmp_path.rglob("*")
+            if path.is_file()
+        }
+
+    def begin(overwrite=True):
+        claim(tmp_path, {"preset": "demo"}, jobs, folders, overwrite=overwrite)
+
+    made("old", "index.html", "fit.json", "summary.json", "costs.json", "baseline/notes.txt")
+    made(
+        "old",
+        *(f"{step}/{name}" for step in STEPS for name in ("model.pt", "metrics.jsonl", "training/1.jpg")),
+    )
+    old = left()
+    begin()
+    assert not (tmp_path / "baseline/model.pt").exists() and own.read_text() == "old"
+    made("new", "baseline/metrics.jsonl", "baseline/failed.json", "baseline/training/1.jpg")
+    assert bring_back(tmp_path, folders) and left() == old
+
+    begin()
+    made("new", "baseline/model.pt", "pretrain/checkpoint.pt")
+    assert not bring_back(tmp_path, folders)  # there is something to go on with
+    begin()  # once more from the start: it is the old one that is kept, not what has come to nothing
+    assert not (tmp_path / "baseline/model.pt").exists()
+    assert bring_back(tmp_path, folders) and left() == old
+
+    (tmp_path / "finetune/model.pt").unlink()
+    (tmp_path / "finetune/model.pt").mkdir()
+    with pytest.raises(InputError, match="there is a folder where a run has a file"):
+        begin()
+    (tmp_path / "finetune/model.pt").rmdir()
+    assert left() == {name: text for name, text in old.items() if name != "finetune/model.pt"}
+
+    begin()
+    made("new", "summary.json")
+    let_go(tmp_path)
+    assert set(left()) == {"baseline/notes.txt", "fit.json", "summary.json"}
 
 
 def _check_page(text):
@@ -184,12 +249,12 @@ def test_a_demo_goes_on_with_the_length_that_it_began_with(srfgan, monkeypatch, 
 
     def stopped(experiment, settings, *arguments, **named):
         asked.append(settings.scale)
-        raise Stopped
+        raise Unfinished("stopped", interrupted=True)
 
     monkeypatch.setattr("srfgan_cli.fit.run_fit.run_fit", stopped)
     monkeypatch.setattr(pace, "_seconds_per_step", lambda: 2 * pace.BUDGET / (pace.FIXED + pace.WHOLE))
     done = srfgan("demo", "--devices", "cpu")
-    assert done.code == 130 and "The same command continues" in done.err and "six minutes" in done.err
+    assert done.code == 130 and "stopped" in done.err and "six minutes" in done.err
     assert 0.3 < asked[0] < 0.5
     (tmp_path / "srfgan-demo").mkdir()
     (tmp_path / "srfgan-demo/fit.json").write_text('{"scale": 0.25}')
@@ -209,17 +274,23 @@ def test_the_demo_is_shortened_only_where_the_machine_is_slow(monkeypatch):
 
 
 def test_the_verdict_is_honest():
-    def said(*gains):
-        scores = {"plain": {}, "method": {}}
-        for task, gain in zip(("box", "mask"), gains, strict=True):
-            scores["plain"][task], scores["method"][task] = {"AP": 20.0}, {"AP": 20.0 + gain}
-        return verdict(SimpleNamespace(scores=scores, tasks=["box", "mask"], images=80))
+    def said(*changes):
+        tasks = ["box", "mask"]
+        changes = {task: {"AP": change} for task, change in zip(tasks, changes, strict=True)}
+        return verdict(SimpleNamespace(changes=changes, tasks=tasks))
 
-    assert "is ahead: +2.0 box AP, +1.5 mask AP" in said(2.0, 1.5)
-    assert "<strong>not</strong> above the baseline: \N{MINUS SIGN}2.0 box AP" in said(-2.0, 0.0)
-    assert "neither detector is ahead in both: +1.0 box AP, \N{MINUS SIGN}0.5 mask AP with" in said(1.0, -0.5)
-    assert "<strong>not</strong> above the baseline: 0.0 box AP, 0.0 mask AP" in said(0.04, 0.01)
-    assert "scored on 80 images" in said(0.0, 0.0)
+    sure, less = Change(2.0, (0.5, 3.5)), Change(-2.0, (-3.0, -1.0))
+    chance, nothing = Change(1.5, (-0.5, 3.5)), Change(0.04, (-1.0, 1.0))
+    both = said(sure, Change(1.949, (0.1, 3.0)))  # 1.95 by two digits, 2.0 by one of these
+    assert "is ahead: +2.0 box AP, +1.9 mask AP" in both and "does not explain it" in both
+    assert "<strong>not</strong> above the baseline: \N{MINUS SIGN}2.0 box AP" in said(less, nothing)
+    assert "neither detector is ahead in both: +1.5 box AP, \N{MINUS SIGN}2.0 mask AP with" in said(
+        chance, less
+    )
+    assert "does not explain that of the mask AP; the other it may" in said(chance, less)
+    assert "<strong>not</strong> above the baseline: 0.0 box AP, 0.0 mask AP" in said(nothing, nothing)
+    assert "images may explain it" in said(nothing, nothing) and "one training of each" in said(sure, sure)
+    assert "too few validation images" in said(sure, Change(1.0, None))
     assert (duration(47.6), duration(312)) == ("48 s", "5 min 12 s")
 
 
