@@ -34,7 +34,7 @@ class Conv2d(nn.Conv2d):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._transformed = Remembered[Tensor]()
+        self._transformed = Remembered[tuple[Tensor, Tensor | None]]()
 
     def forward(self, input: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C', H', W')."""
@@ -43,9 +43,8 @@ class Conv2d(nn.Conv2d):
                 input, self.weight, self.bias, self.stride[0], int(self.padding[0]), False
             )
             return result
-        if self.winograd and _winograd_pays(input, self, (3, 1, 1)):
-            weight = self._transformed.of((self.weight,), lambda: winograd.transformed(self.weight))
-            return winograd.convolved(input, weight, self.bias)
+        if goes_by_winograd(input, self):
+            return winograd.convolved(input, *transformed(self))
         return super().forward(input)
 
 
@@ -60,7 +59,7 @@ class ConvTranspose2d(nn.ConvTranspose2d):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._transformed = Remembered[Tensor]()
+        self._transformed = Remembered[tuple[Tensor, Tensor | None]]()
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """(N, C, H, W) to (N, C', H', W')."""
@@ -71,11 +70,8 @@ class ConvTranspose2d(nn.ConvTranspose2d):
                 input, self.weight, self.bias, self.stride[0], int(self.padding[0]), True
             )
             return result
-        if self.winograd and _winograd_pays(input, self, (6, 2, 2)):
-            weight = self._transformed.of(
-                (self.weight,), lambda: winograd.transformed(winograd.as_3x3(self.weight))
-            )
-            return winograd.convolved(input, weight, self.bias, step=2)
+        if goes_by_winograd(input, self):
+            return winograd.convolved(input, *transformed(self))
         return super().forward(input)
 
 
@@ -84,6 +80,54 @@ def use_winograd(network: nn.Module, use: bool) -> None:
     for layer in network.modules():
         if isinstance(layer, Conv2d | ConvTranspose2d):
             layer.winograd = use
+
+
+def goes_by_winograd(x: Tensor, layer: Conv2d | ConvTranspose2d, norm: nn.BatchNorm2d | None = None) -> bool:
+    """Whether a layer may go by Winograd's algorithm and is faster so, and whether its norm can be folded into it.
+
+    Args:
+        x: maps (N, C, H, W) as large as the layer's.
+        layer: of a generator.
+        norm: after it.
+    """
+    form = (3, 1, 1) if isinstance(layer, Conv2d) else (6, 2, 2)
+    return (
+        layer.winograd
+        and x.device.type == "cpu"
+        and not torch.is_grad_enabled()
+        and not layer.training
+        and layer.in_channels * layer.out_channels * form[1] ** 2 >= _PAIRS
+        and x.shape[0] * x.shape[2] * x.shape[3] >= _MANY
+        and (layer.kernel_size, layer.stride, layer.padding) == tuple((size, size) for size in form)
+        and layer.groups == 1
+        and layer.dilation == (1, 1)
+        and x.dtype == layer.weight.dtype == torch.float32
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+        and type(x) is Tensor  # and no stand-in, as an exporter's
+        and not layer.weight.is_inference()  # of which nothing can be kept
+        and (norm is None or (type(norm) is nn.BatchNorm2d and not norm.training))
+    )
+
+
+def transformed(
+    layer: Conv2d | ConvTranspose2d, norm: nn.BatchNorm2d | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias that `winograd.convolved` takes for a layer and the norm after it, which are kept."""
+
+    def compute() -> tuple[Tensor, Tensor | None]:
+        transposed = isinstance(layer, ConvTranspose2d)
+        weight = winograd.as_3x3(layer.weight) if transposed else layer.weight
+        made = winograd.transformed(weight, 2 if transposed else 1)
+        if norm is None:
+            return made, layer.bias
+        assert norm.running_mean is not None and norm.running_var is not None
+        scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+        before = norm.running_mean if layer.bias is None else norm.running_mean - layer.bias
+        return made * scale, norm.bias - before * scale
+
+    sources = (layer.weight, layer.bias, *(() if norm is None else (*norm.parameters(), *norm.buffers())))
+    return layer._transformed.of([x for x in sources if x is not None], compute)
 
 
 def convolved(
@@ -108,25 +152,6 @@ def _pays(x: Tensor, weight: Tensor, groups: int) -> bool:
         and not x.is_contiguous()
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
-    )
-
-
-def _winograd_pays(x: Tensor, layer: nn.Conv2d | nn.ConvTranspose2d, form: tuple[int, int, int]) -> bool:
-    """Whether a layer of this kernel, stride and padding is faster by Winograd's algorithm, and may be."""
-    return (
-        x.device.type == "cpu"
-        and not torch.is_grad_enabled()
-        and not layer.training
-        and layer.in_channels * layer.out_channels * form[1] ** 2 >= _PAIRS
-        and x.shape[0] * x.shape[2] * x.shape[3] >= _MANY
-        and (layer.kernel_size, layer.stride, layer.padding) == tuple((size, size) for size in form)
-        and layer.groups == 1
-        and layer.dilation == (1, 1)
-        and x.dtype == layer.weight.dtype == torch.float32
-        and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
-        and type(x) is Tensor  # and no stand-in, as an exporter's
-        and not layer.weight.is_inference()  # of which nothing can be kept
     )
 
 

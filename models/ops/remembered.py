@@ -37,6 +37,8 @@ class Remembered(Generic[Values]):
         return self._values
 
     def _unchanged(self, sources: Sequence[Tensor]) -> bool:
+        if len(sources) != len(self._sources):
+            return False
         for now, (before, _, version, address) in zip(sources, self._sources, strict=True):
             if now is not before or now._version != version or now.data_ptr() != address:
                 return False

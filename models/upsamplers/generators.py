@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from srfgan.models.ops.convolution import Conv2d, ConvTranspose2d
+from srfgan.models.ops import winograd
+from srfgan.models.ops.convolution import Conv2d, ConvTranspose2d, goes_by_winograd, transformed
 from srfgan.models.ops.recomputation import in_parts
 
 SLOPE = 0.2
@@ -48,9 +51,40 @@ class SRFGenerator(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C, 2H, 2W)."""
+        if all(goes_by_winograd(x, *layer) for layer in self._layers()):
+            return self._by_tiles(x)
         y = _leaky(self.head(self.down(x)))
         y = in_parts(self, [self.blocks, self._enlarged], y, recompute=self.recompute)
         return torch.add(y, _bilinear(x))
+
+    def _layers(self) -> Iterator[tuple[Conv2d | ConvTranspose2d, nn.BatchNorm2d | None]]:
+        """The large convolutions and the norm after each."""
+        yield self.head, None
+        for block in self.blocks:
+            assert isinstance(block, ResidualBlock)
+            yield block.conv1, block.norm1
+            yield block.conv2, block.norm2
+        yield self.trunk, self.trunk_norm
+        yield self.up, self.up_norm
+
+    def _by_tiles(self, x: Tensor) -> Tensor:
+        """The same by Winograd's algorithm, in two maps cut into tiles, with the norms folded into the weights."""
+        y = winograd.cut(self.down(x))
+        other = y.like()
+        head, *middle, trunk, up = (transformed(*layer) for layer in self._layers())
+        winograd.convolve(y, *head, other, slope=SLOPE)
+        for first, second in zip(middle[::2], middle[1::2], strict=True):
+            winograd.convolve(other, *first, y, slope=SLOPE)
+            winograd.convolve(y, *second, other, add=True)
+        winograd.convolve(other, *trunk, y, slope=SLOPE)
+        assert self.tail.bias is not None
+        # A bias passes through the interpolation as it is, over a quarter of the pixels.
+        result = _bilinear(x + self.tail.bias.view(-1, 1, 1)).permute(0, 2, 3, 1).contiguous()
+        last = self.tail.weight.flatten(1).T
+        for block, place in winograd.blocks(y, *up, result):
+            for pixels, where in winograd.pixels_of(_leaky(block) @ last, place):
+                where += pixels
+        return result.permute(0, 3, 1, 2)
 
     def _enlarged(self, y: Tensor) -> Tensor:
         y = _leaky(self.trunk_norm(self.trunk(y)))

@@ -25,10 +25,10 @@ def test_it_is_the_convolution(size):
             kernel = winograd.as_3x3(layer.weight) if step == 2 else layer.weight
             expected = layer(maps)
             for x in (maps, maps.contiguous(memory_format=torch.channels_last)):
-                found = winograd.convolved(x, winograd.transformed(kernel), layer.bias, step)
+                found = winograd.convolved(x, winograd.transformed(kernel, step), layer.bias)
                 assert found.is_contiguous(memory_format=torch.channels_last)
                 assert (found - expected).abs().max() < 1e-5 * expected.abs().max()
-            plain = winograd.convolved(maps, winograd.transformed(kernel), None, step)
+            plain = winograd.convolved(maps, winograd.transformed(kernel, step), None)
             torch.testing.assert_close(plain + layer.bias.view(1, -1, 1, 1), found)
 
 
@@ -44,17 +44,20 @@ def test_the_transposed_convolution_as_an_ordinary_one_is_exact():
 def taken(monkeypatch):
     """How many layers went by it."""
     calls = []
-    plain = winograd.convolved
-    monkeypatch.setattr(
-        winograd, "convolved", lambda *given, **named: calls.append(1) or plain(*given, **named)
-    )
+    plain = winograd._products
+    monkeypatch.setattr(winograd, "_products", lambda *given: calls.append(1) or plain(*given))
     return calls
 
 
 def wide(channels=256):
+    """A generator whose norms have seen maps, and maps of several strips."""
     generator = build_generator("srf", channels, GeneratorConfig(blocks=1)).eval()
+    for norm in generator.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            for values in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
+                values.data = torch.rand(channels) + 0.5
     use_winograd(generator, True)
-    return generator, torch.randn(1, channels, 23, 24)  # more than 512 pixels
+    return generator, torch.randn(2, channels, 57, 58)
 
 
 def test_a_generators_large_convolutions_go_by_it_in_inference_alone(taken):
@@ -66,19 +69,24 @@ def test_a_generators_large_convolutions_go_by_it_in_inference_alone(taken):
         assert len(taken) == 5, "head, the block's two, trunk and the doubling one"
         use_winograd(generator, False)
         direct = generator(maps)
+        generator.trunk_norm.running_mean += 1
+        generator.tail.bias += 1
+        changed = generator(maps)
+        use_winograd(generator, True)
+        assert (generator(maps) - changed).abs().max() < 1e-5 * changed.abs().max()
+        assert len(taken) == 10
     assert 0 < (fast - direct).abs().max() < 1e-5 * direct.abs().max()
-    use_winograd(generator, True)
     layer, narrow = generator.head, wide(120)[0].up
     layer(maps)  # with gradients
     torch.export.export(layer, (maps,))
     with torch.no_grad():
-        layer(maps[..., :20])
+        layer(maps[:1, :, :20, :20])
         narrow(maps[:, :120])
         copy.deepcopy(layer).double()(maps.double())
         with torch.autocast("cpu", torch.bfloat16):
             layer(maps)
         layer.train()(maps)
-    assert len(taken) == 5
+    assert len(taken) == 10
 
 
 def test_new_weights_are_noticed(taken):
