@@ -3,11 +3,64 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
+from pydantic import BaseModel, Field, Json, ValidationError
+
+from srfgan.models.errors import InputError
 from srfgan_cli import __version__
 from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.export.graph import BATCH_NAME, BATCH_OUTPUT, INPUT_NAME, smallest_side
 from srfgan_cli.presets.config import Config
+
+Count = Annotated[int, Field(ge=1, le=100_000)]
+Side = Annotated[int, Field(ge=1, le=32_768)]
+
+
+class Input(BaseModel):
+    """`input`: `(3, H, W)`, or `(N, 3, H, W)` with N images at a time; H and W are names."""
+
+    shape: tuple[Literal[3], str, str] | tuple[Count, Literal[3], str, str]
+    smallest_side: Annotated[int, Field(ge=1, le=1024)]
+
+
+class Resize(BaseModel):
+    """`resize`, in pixels."""
+
+    short_side: Side
+    max_side: Side
+
+
+class Contract(BaseModel):
+    """What `contract` wrote; files of older versions lack what has a default here: COCO's numbers."""
+
+    preset: str = ""
+    input: Json[Input]
+    resize: Json[Resize]
+    outputs: Json[dict[str, Any]]
+    categories: Json[Any]
+    score_threshold: Annotated[float, Field(ge=0, le=1)] = 0.0
+    detections_per_image: Count = 100
+    max_detections: Count = 100
+
+
+def read_contract(said: Mapping[str, str], path: Path) -> Contract:
+    """The metadata of an exported file, checked.
+
+    Raises:
+        InputError: it is not what `contract` writes; names the file and the first key.
+    """
+    try:
+        return Contract.model_validate(dict(said))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise InputError(
+            f"{path}: holds a network, but not one that srfgan export has written ({key}: {first['msg']})"
+        ) from None
+
 
 _INPUT = {
     "dtype": "float32",

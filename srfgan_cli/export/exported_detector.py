@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,13 @@ from srfgan.models.errors import InputError
 from srfgan.models.structures import Detections
 from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.data.transforms import ResizePolicy
-from srfgan_cli.export.graph import Runtime, split_batch
+from srfgan_cli.export.contract import read_contract
+from srfgan_cli.export.graph import BATCH_OUTPUT, OUTPUT_NAMES, Runtime, split_batch
 from srfgan_cli.export.onnx_file import open_session, require_onnx, runtime_of
 from srfgan_cli.export.openvino_file import open_openvino
+from srfgan_cli.machine.files import in_one_line
+
+_OUTPUTS = OUTPUT_NAMES[:3]
 
 
 class ExportedDetector:
@@ -41,23 +44,17 @@ class ExportedDetector:
             InputError: its runtime is missing, or the file is none of ours.
         """
         self.path = path
-        stored, self._run = _opened(path)
-        self.preset = stored.get("preset", "")
-        try:
-            resize = json.loads(stored["resize"])
-            records = json.loads(stored["categories"])
-            given = json.loads(stored["input"])
-            outputs = json.loads(stored["outputs"])
-            self._smallest = int(given["smallest_side"])
-            self.batch = None if len(given["shape"]) == 3 else int(given["shape"][0])
-            self.resize = ResizePolicy((int(resize["short_side"]),), int(resize["max_side"]))
-            self.lowest_score = float(stored.get("score_threshold", 0))
-            # Files of older versions do not say: COCO's numbers.
-            self.most = int(stored.get("detections_per_image", 100))
-            self.counted = int(stored.get("max_detections", 100))
-            self.has_masks, self.has_mask_scores = (name in outputs for name in ("masks", "mask_scores"))
-        except (KeyError, TypeError, ValueError):
-            raise InputError(f"{path}: holds a network, but not one that srfgan export has written") from None
+        said, self._run = _opened(path)
+        stored = read_contract(said, path)
+        self.preset = stored.preset
+        self._outputs = {*_OUTPUTS, *stored.outputs}
+        self._smallest = stored.input.smallest_side
+        self.batch = None if len(stored.input.shape) == 3 else stored.input.shape[0]
+        self.resize = ResizePolicy((stored.resize.short_side,), stored.resize.max_side)
+        self.lowest_score = stored.score_threshold
+        self.most, self.counted = stored.detections_per_image, stored.max_detections
+        self.has_masks, self.has_mask_scores = (name in stored.outputs for name in ("masks", "mask_scores"))
+        records = stored.categories
         self.categories = None if records is None else CategoryMap.from_records(records, str(path))
 
     @property
@@ -74,18 +71,38 @@ class ExportedDetector:
         return self.categories
 
     def detect(self, images: Sequence[Tensor]) -> list[Detections]:
-        """As `Detector.detect`, on the CPU; images of one size go together, and black ones fill a batch up."""
+        """As `Detector.detect`, on the CPU; images of one size go together, and black ones fill a batch up.
+
+        Raises:
+            InputError: the graph cannot be run, or gives something else than the file says.
+        """
         given = [self._large_enough(image).to(torch.float32) for image in images]
         if self.batch is None:
-            return [_detections(self._run(image)) for image in given]
+            return [_detections(self._found(image)) for image in given]
         found: dict[int, Detections] = {}
         for places in _of_one_size(given, self.batch):
             together = torch.zeros(self.batch, *given[places[0]].shape)
             for at, place in enumerate(places):
                 together[at] = given[place]
-            parts = split_batch(self._run(together), len(places))
+            parts = split_batch(self._found(together), len(places))
             found |= dict(zip(places, map(_detections, parts), strict=True))
         return [found[place] for place in range(len(given))]
+
+    def _found(self, image: Tensor) -> dict[str, Tensor]:
+        """What the graph gives of an image (3, H, W) or a batch of them, checked."""
+        try:
+            found = self._run(image)
+        except MemoryError:
+            raise
+        except Exception as error:  # of types that onnxruntime does not name
+            shape = " x ".join(map(str, image.shape))
+            raise InputError(
+                f"{self.path}: cannot be run on a float32 image of {shape} ({in_one_line(error)}); export it anew"
+            ) from None
+        problem = _problem(found, self._outputs, self.categories)
+        if problem:
+            raise InputError(f"{self.path}: {problem}")
+        return found
 
     def _large_enough(self, image: Tensor) -> Tensor:
         height, width = image.shape[-2:]
@@ -104,6 +121,33 @@ def _opened(path: Path) -> tuple[Mapping[str, str], Runtime]:
     require_onnx()
     session = open_session(path)
     return session.get_modelmeta().custom_metadata_map, runtime_of(session)
+
+
+def _problem(found: Mapping[str, Tensor], names: set[str], categories: CategoryMap | None) -> str | None:
+    """What is wrong with a graph's outputs, or None: others may have changed the graph, or how it computes."""
+    lacking = sorted(names - found.keys())
+    if lacking:
+        return f"the graph gives no {lacking[0]}, but {', '.join(found)}; export it anew"
+    count = len(found["scores"]) if found["scores"].ndim else 0
+    cells = found["masks"].shape[-1] if "masks" in names else 0
+    for name in sorted(names):
+        value, shape = found[name], {"boxes": (count, 4), "masks": (count, cells, cells)}.get(name, (count,))
+        whole = name in ("labels", BATCH_OUTPUT)
+        if tuple(value.shape) != shape or value.is_floating_point() == whole:
+            kind = "whole numbers" if whole else "floating-point numbers"
+            return f"the graph's {name} are {tuple(value.shape)} {value.dtype}, not {shape} {kind}; export it anew"
+        if not value.isfinite().all():
+            return (
+                f"the graph's {name} are not finite numbers: networks in INT8 or float16 can overflow; export it in "
+                "float32, or calibrate it again"
+            )
+    labels = found["labels"]
+    if categories is not None and len(labels) and not 0 <= labels.min() <= labels.max() < len(categories):
+        return (
+            f"the graph gives labels from {int(labels.min())} to {int(labels.max())}, but the file names "
+            f"{len(categories)} categories; export it anew"
+        )
+    return None
 
 
 def _of_one_size(images: Sequence[Tensor], count: int) -> list[list[int]]:

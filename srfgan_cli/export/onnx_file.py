@@ -100,10 +100,15 @@ def open_session(path: Path) -> Any:
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # of types that onnxruntime does not name
         told = str(error).splitlines()[0][:200]
         raise InputError(f"{path}: not an ONNX file that can be run ({told})") from None
+    if (count := len(session.get_inputs())) != 1:
+        raise InputError(
+            f"{path}: a network of {count} inputs; those of srfgan export take one image or batch"
+        )
+    return session
 
 
 def runtime_of(session: Any) -> Runtime:

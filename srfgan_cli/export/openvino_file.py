@@ -11,10 +11,13 @@ from torch import Tensor
 
 from srfgan.models.errors import InputError
 from srfgan_cli.export.graph import Runtime
-from srfgan_cli.machine.files import first_line
+from srfgan_cli.machine.files import in_one_line
 
 _SETTINGS = {"INFERENCE_PRECISION_HINT": "f32"}
 """Else a CPU that can computes in bfloat16; what is quantised stays so."""
+
+_HEAD = 4096
+"""Bytes that the beginning of an .xml is in."""
 
 
 def open_openvino(path: Path) -> tuple[Mapping[str, str], Runtime]:
@@ -30,6 +33,10 @@ def open_openvino(path: Path) -> tuple[Mapping[str, str], Runtime]:
     for file in (path, path.with_suffix(".bin")):
         if not file.is_file():
             raise InputError(f"{file}: no such file")
+    # Of other files OpenVINO asks the readers of other formats, which complain to stderr.
+    with path.open("rb") as opened:
+        if b"<net" not in opened.read(_HEAD):
+            raise InputError(f"{path}: not a file that OpenVINO can run (it does not begin with a network)")
     core = openvino.Core()
     settings = _SETTINGS | {"INFERENCE_NUM_THREADS": torch.get_num_threads()}
     try:
@@ -37,7 +44,7 @@ def open_openvino(path: Path) -> tuple[Mapping[str, str], Runtime]:
         compiled = core.compile_model(model, "CPU", settings)
         said = model.get_rt_info(["framework"]).value if model.has_rt_info(["framework"]) else {}
     except RuntimeError as error:
-        raise InputError(f"{path}: not a file that OpenVINO can run ({first_line(error)})") from None
+        raise InputError(f"{path}: not a file that OpenVINO can run ({in_one_line(error)})") from None
     names = [output.any_name for output in compiled.outputs]
     request = compiled.create_infer_request()
 
@@ -45,4 +52,5 @@ def open_openvino(path: Path) -> tuple[Mapping[str, str], Runtime]:
         found = request.infer([image.contiguous().numpy()])
         return {name: torch.from_numpy(found[name].copy()) for name in names}
 
-    return {name: str(value) for name, value in said.items()}, run
+    # A text where somebody has written one.
+    return {name: str(value) for name, value in said.items()} if isinstance(said, Mapping) else {}, run

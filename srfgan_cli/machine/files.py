@@ -76,3 +76,10 @@ def _reason(error: BaseException) -> str:
 def first_line(error: BaseException) -> str:
     """The first line of an error's text, or its type where it has none."""
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def in_one_line(error: BaseException) -> str:
+    """An error's text, shortened, without the lines that say where in a runtime's own code it is from."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    told = [line for line in lines if line and not line.startswith(("Exception from ", "Check '"))]
+    return " ".join(told)[:300] or type(error).__name__

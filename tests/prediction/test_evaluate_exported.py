@@ -36,9 +36,13 @@ def data(tmp_path):
     return ["--val-json", tmp_path / "truth.json", "--val-images", root / "val2017"], boxes, labels, truth
 
 
-def write_detector(path, boxes, labels, records):
-    """A file of the contract that finds the same in every image, written by hand, which takes no minute."""
+def write_detector(path, boxes, labels, records, given=(), **said):
+    """A file of the contract that finds the same in every image, written by hand, which takes no minute.
+
+    `given` are other outputs, and `said` other metadata, than the contract's.
+    """
     values = {"boxes": boxes, "scores": np.linspace(0.9, 0.5, len(boxes), dtype=np.float32), "labels": labels}
+    values |= dict(given)
     config = load_preset(
         "faster_rcnn_r18_fpn",
         ["data.test_short_side=64", "data.test_max_side=64", f"evaluation.max_detections={COUNT}"],
@@ -57,7 +61,7 @@ def write_detector(path, boxes, labels, records):
     graph = onnx.helper.make_graph(nodes, "detector", [pixels], outputs)
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
     categories = CategoryMap.from_records(records, str(path))
-    onnx.helper.set_model_props(model, contract(config, categories, tuple(values)))
+    onnx.helper.set_model_props(model, contract(config, categories, tuple(values)) | said)
     onnx.save(model, path)
 
 
@@ -113,3 +117,49 @@ def test_other_classes_and_other_files_are_refused(srfgan, data, tmp_path):
     for name in ("none.onnx", "none.xml"):
         done = srfgan("eval", "--weights", tmp_path / name, *options)
         assert done.code == 2 and name in done.err and "Traceback" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        (
+            {"resize": '{"short_side": Infinity, "max_side": 3}'},
+            "srfgan export has written (resize.short_side",
+        ),
+        ({"resize": '{"short_side": 64.7, "max_side": 64}'}, "srfgan export has written (resize.short_side"),
+        ({"input": '{"shape": [], "smallest_side": 65}'}, "srfgan export has written (input.shape"),
+        ({"score_threshold": "nan"}, "srfgan export has written (score_threshold"),
+        ({"input": '{"shape": [4, 3, "h", "w"], "smallest_side": 65}'}, "of 4 x 3 x 65 x 65"),
+        ({"outputs": '{"masks": ""}'}, "the graph gives no masks, but boxes, scores, labels"),
+    ],
+)
+def test_what_a_file_says_of_itself_is_checked(said, message, srfgan, data, tmp_path):
+    """Where it is not what was exported, as after an edit: in the file, and against its graph."""
+    options, boxes, labels, truth = data
+    write_detector(tmp_path / "a.onnx", boxes, labels, truth["categories"], **said)
+    done = srfgan("eval", "--weights", tmp_path / "a.onnx", *options)
+    assert done.code == 2 and "a.onnx: " in done.err and message in done.err.replace("\n", " ")
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (lambda boxes, labels: {"labels": labels + 99}, "but the file names 6 categories"),
+        (lambda boxes, labels: {"labels": labels * 0 - 1}, "labels from -1 to -1"),
+        (lambda boxes, labels: {"labels": labels.astype(np.float32)}, "not (9,) whole numbers"),
+        (lambda boxes, labels: {"boxes": boxes[None]}, "not (9, 4) floating-point numbers"),
+        (lambda boxes, labels: {"boxes": boxes * np.nan}, "the graph's boxes are not finite numbers"),
+    ],
+)
+def test_what_a_graph_gives_is_checked(given, message, srfgan, data, tmp_path):
+    """Where another tool has changed it, or numbers overflow: not a traceback, and not a score of zero."""
+    options, boxes, labels, truth = data
+    assert len(boxes) == 9
+    write_detector(tmp_path / "a.onnx", boxes, labels, truth["categories"], given(boxes, labels))
+    for command in (
+        ["eval", "--weights", tmp_path / "a.onnx", *options],
+        ["predict", options[-1], "--weights", tmp_path / "a.onnx", "--output", tmp_path / "out"],
+    ):
+        done = srfgan(*command)
+        assert done.code == 2 and "a.onnx: " in done.err and message in done.err.replace("\n", " ")
