@@ -42,7 +42,8 @@ def load_weights(
 
     Raises:
         InputError: if the arguments are of other types, if the file cannot be read, if it fits less than half of
-            the (parts of the) module, or with `strict` if anything does not fit. The module is then unchanged.
+            the (parts of the) module, if weights are whole or not finite numbers, or with `strict` if anything does
+            not fit. The module is then unchanged.
     """
     _check_arguments(module, source, parts)
     checkpoint = source if isinstance(source, Checkpoint) else read_checkpoint(source)
@@ -109,7 +110,8 @@ def load_tensors(
         source: what messages call them; the rest is as of `load_weights`.
 
     Raises:
-        InputError: they fit less than half of the (parts of the) module, or with `strict` not in every tensor.
+        InputError: they fit less than half of the (parts of the) module, or with `strict` not in every tensor; or
+            weights are whole or not finite numbers.
     """
     inside = tuple(f"{part}." for part in parts)
     given = {name: value for name, value in tensors.items() if not parts or name.startswith(inside)}
@@ -128,5 +130,19 @@ def load_tensors(
             f"{source} does not fit {what} ({len(fitting)} of {needed} tensors). Give the preset that these "
             f"weights belong to.\n{report.summary()}"
         )
+    for name, value in fitting.items():
+        if problem := _problem(value, wanted[name]):
+            raise InputError(f"{source}: {name} {problem}")
     module.load_state_dict(fitting, strict=False)
     return report
+
+
+def _problem(value: Tensor, wanted: Tensor) -> str | None:
+    """Why a tensor cannot stand where a network has `wanted`, of its shape; None where it can."""
+    if not wanted.is_floating_point():
+        return None
+    if not value.is_floating_point():  # rounded, nearly every weight is 0
+        return f"holds whole numbers ({value.dtype}), not weights; give a file that is not quantised"
+    if not value.float().isfinite().all():
+        return "is not all finite numbers, as of a training that diverged; give an earlier checkpoint"
+    return None

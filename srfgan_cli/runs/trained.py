@@ -93,7 +93,7 @@ def load_trained(config: Config, path: Path, categories: CategoryMap | None = No
         categories: the data set's, which the detector must fit.
 
     Raises:
-        InputError: unreadable, another architecture, or other classes than the data set's.
+        InputError: unreadable, another architecture, or other classes than the data set's or its own categories.
     """
     checkpoint = read_checkpoint(path)
     if checkpoint.stage is not None and checkpoint.model is None:
@@ -104,6 +104,11 @@ def load_trained(config: Config, path: Path, categories: CategoryMap | None = No
     if own is not None and categories is not None:
         check_same_classes(own, categories, path)
     detector = build_detector(_model_config(config, checkpoint, categories))
+    if own is not None and len(own) != detector.config.num_classes:
+        raise InputError(
+            f"{path}: names {len(own)} categories ({few(own)}), but is a detector of {detector.config.num_classes}; it "
+            "was changed after it was written: export it anew."
+        )
     report = load_weights(detector, checkpoint, warn=False)
     if report.missing or report.mismatched:
         raise InputError(f"{path} does not fit this detector and data set.\n{report.summary()}")

@@ -126,6 +126,16 @@ def test_what_is_no_shared_detector(srfgan, run, tmp_path):
         safetensors.torch.save_file({"a": torch.zeros(1)}, damaged, {"srfgan": said})
         refused = srfgan("eval", "--weights", damaged, "--dataset", "shapes")
         assert refused.code == 2 and "damaged.safetensors" in refused.err and "Traceback" not in refused.err
+    kept = read_checkpoint(run / "model.pt")
+    said = {
+        "stage": "finetune",
+        "config": kept.config,
+        "model": kept.model,
+        "categories": kept.categories[:1],
+    }
+    safetensors.torch.save_file(kept.tensors, damaged, {"srfgan": json.dumps(said)})
+    with pytest.raises(InputError, match=r"names 1 categories \(.*\), but is a detector of \d"):
+        load_detector(damaged)
     (tmp_path / "taken").touch()
     taken = srfgan("export", "--weights", run, "--format", "hub", "--output", "taken")
     assert taken.code == 2 and "is a file" in taken.err

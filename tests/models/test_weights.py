@@ -231,6 +231,27 @@ def test_other_architecture_is_refused_and_changes_nothing(tmp_path):
     assert equal(model.state_dict(), before)
 
 
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda value: value.astype(np.int8), "holds whole numbers (torch.int8), not weights"),
+        (lambda value: value > 0, "holds whole numbers (torch.bool), not weights"),
+        (lambda value: value * np.nan, "is not all finite numbers, as of a training that diverged"),
+        (lambda value: value.astype(np.float64) + 1e300, "is not all finite numbers"),
+    ],
+)
+def test_numbers_that_are_no_weights_are_refused_and_change_nothing(tmp_path, spoil, message):
+    """A detector would load them, and find nothing without a word."""
+    content = as_detectron2(tiny())
+    content["backbone.fpn_output3.bias"] = spoil(content["backbone.fpn_output3.bias"] + np.float32(0.1))
+    model = tiny()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(InputError) as told:
+        load_weights(model, save({"model": content}, tmp_path / "a.pth"))
+    assert f"a.pth: neck.output.p3.bias {message}" in str(told.value)
+    assert equal(model.state_dict(), before)
+
+
 class Malicious:
     def __init__(self, path):
         self.path = path
