@@ -1,6 +1,7 @@
 """`srfgan fit` and `demo` from end to end, tiny: what they run, go on with and refuse, and what their page says."""
 
 import base64
+import fcntl
 import io
 import json
 import re
@@ -242,6 +243,19 @@ def test_what_cannot_be_compared_is_refused(srfgan, tmp_path):
     (tmp_path / "taken").touch()
     taken = srfgan("fit", "--preset", "demo", "--output-dir", "taken")
     assert taken.code == 2 and "is a file" in taken.err
+
+
+def test_a_fit_at_work_keeps_the_runs_that_it_has_done(srfgan, tmp_path):
+    """They lie idle: a second fit with --overwrite took them away, and the first failed at its next run."""
+    folder = tmp_path / "runs/fit/demo"
+    done = folder / "baseline/model.pt"
+    done.parent.mkdir(parents=True)
+    done.touch()
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        refused = srfgan("fit", "--preset", "demo", "--devices", "cpu", "--overwrite")
+    assert refused.code == 2 and "still running there" in refused.err.replace("\n", " ")
+    assert done.is_file()
 
 
 def test_a_demo_goes_on_with_the_length_that_it_began_with(srfgan, monkeypatch, tmp_path):
