@@ -35,7 +35,8 @@ def curves_chart(judgement: Judgement) -> bytes:
     left.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
     # Where no curves are; "best" looks at each of their points.
     free = "lower left" if (judgement.pooled.ap or 0) > 50 else "upper right"
-    left.legend(prop={"size": 8, "family": chart_fonts(names)}, frameon=False, loc=free)
+    if left.lines:
+        left.legend(prop={"size": 8, "family": chart_fonts(names)}, frameon=False, loc=free)
     pooled = judgement.pooled
     for values, name, colour in (
         (pooled.precision, "precision", _SECOND),

@@ -305,11 +305,11 @@ def _found(
 ) -> Detections:
     image_id = int(index.image_ids[scored.image])
     own = [one for one in results if one["image_id"] == image_id and one["score"] >= threshold]
-    boxes = torch.tensor([_box(one) for one in own], dtype=torch.float32).reshape(-1, 4)
-    boxes[:, 2:] += boxes[:, :2]
+    boxes = torch.tensor([_box(one) for one in own], dtype=torch.float64).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]  # as 64 bits: infinite ones less as many would be no number
     scores = torch.tensor([one["score"] for one in own], dtype=torch.float32)
     return Detections(
-        boxes, scores, torch.tensor([labels[one["category_id"]] for one in own], dtype=torch.int64)
+        boxes.float(), scores, torch.tensor([labels[one["category_id"]] for one in own], dtype=torch.int64)
     )
 
 

@@ -58,7 +58,7 @@ def draw(
         the caption.
     """
     class_names = class_texts(class_names, range(len(class_names)))
-    shown = _above(detections, score_threshold)
+    shown = _near(_above(detections, score_threshold), image)
     factor = _enlargement(image, shown.boxes) if enlarge else 1
     canvas = _enlarged(image, factor)
     colours = _colours(shown, single_class=len(class_names) == 1)
@@ -92,6 +92,13 @@ def _above(detections: Detections, threshold: float) -> Detections:
     kept = order[detections.scores[order] >= threshold]
     masks = None if detections.masks is None else detections.masks[kept]
     return Detections(detections.boxes[kept], detections.scores[kept], detections.labels[kept], masks)
+
+
+def _near(detections: Detections, image: Tensor) -> Detections:
+    """The same with boxes that end as far outside as the image is large: a line's time grows with its length."""
+    size = torch.tensor([image.shape[2], image.shape[1]] * 2)
+    boxes = detections.boxes.clamp(-size, 2 * size)
+    return Detections(boxes, detections.scores, detections.labels, detections.masks)
 
 
 def _enlargement(image: Tensor, boxes: Tensor) -> int:

@@ -96,6 +96,17 @@ def test_the_page_and_its_numbers(srfgan, data, tmp_path):
     assert page.count("data:image/jpeg") == 12
 
 
+def test_boxes_that_end_anywhere_and_no_boxes_at_all_have_a_page(srfgan, data, tmp_path):
+    results = json.loads((tmp_path / "other.json").read_text())
+    for one, far in zip(results, ([1e300] * 4, [-1e308, 0, 1e308, 1e308]), strict=False):
+        one["bbox"] = far
+    for found in (results, []):
+        (tmp_path / "out" / "results.json").write_text(json.dumps(found))
+        done = srfgan(*EVAL, "out/results.json", "--report")
+        assert done.code == 0 and "Warning" not in done.err, done.err
+        assert "data:image/jpeg" in (tmp_path / "out" / "report.html").read_text()
+
+
 def test_the_other_runs_errors_are_those_of_its_own_report(srfgan, data, tmp_path):
     assert srfgan(*EVAL, "out/results.json", "--against", "other.json", "--report").code == 0
     assert srfgan(*EVAL, "other.json", "--report").code == 0

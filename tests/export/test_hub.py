@@ -133,7 +133,8 @@ def test_what_is_no_shared_detector(srfgan, run, tmp_path):
         "model": kept.model,
         "categories": kept.categories[:1],
     }
-    safetensors.torch.save_file(kept.tensors, damaged, {"srfgan": json.dumps(said)})
+    tensors = {name: value.contiguous() for name, value in kept.tensors.items()}
+    safetensors.torch.save_file(tensors, damaged, {"srfgan": json.dumps(said)})
     with pytest.raises(InputError, match=r"names 1 categories \(.*\), but is a detector of \d"):
         load_detector(damaged)
     (tmp_path / "taken").touch()

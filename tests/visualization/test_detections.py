@@ -136,6 +136,13 @@ def test_a_crowd_in_a_tiny_image_is_drawn(size):
     assert shown.shape[2] == width * factor and (shown.amax(0) > 0).float().mean() > 0.9
 
 
+def test_a_box_that_ends_anywhere_is_drawn_as_what_is_seen_of_it():
+    """Lines of billions of pixels took a minute each, and infinite ones ended in a traceback."""
+    far = draw(GREY, found([[50, 60, torch.inf, 300], [-torch.inf, -torch.inf, 500, 400]]), ["a", "b"])
+    near = draw(GREY, found([[50, 60, 1280, 300], [-640, -480, 500, 400]]), ["a", "b"])
+    assert torch.equal(far, near)
+
+
 @pytest.mark.parametrize("width", [1, 2, 5])
 def test_an_outline_is_what_is_within_its_width_of_the_border(width):
     mask = torch.from_numpy(np.random.default_rng(width).random((30, 40)) < 0.97)
