@@ -1,7 +1,8 @@
 """A split in YOLO's layout as records: one line of a text file for each object.
 
 A line is `class x y width height`, the centre of a box and its size, or `class x1 y1 x2 y2 x3 y3 ...`, an outline; all
-but the class in shares of the image's width and height.
+but the class in shares of the image's width and height. Lines of keypoints, a box and `x y visibility` of each point,
+are refused: an even number of points would pass for an outline.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def read_yolo(base: Path, places: Sequence[Path], folder: Path, classes: Classes
         classes: by number.
 
     Raises:
-        InputError: files that cannot be read, or no image.
+        InputError: files that cannot be read, lines that are mostly keypoints, or no image.
     """
     findings = Findings()
     paths = [path for place in places for path in _images_at(place)]
@@ -49,6 +50,8 @@ def read_yolo(base: Path, places: Sequence[Path], folder: Path, classes: Classes
         if place.is_dir():
             _find_orphans(place, base, paths, findings)
     images, beyond = [], []
+    posed: list[str] = []
+    lines = 0
     for path, size in zip(paths, image_sizes(paths, findings), strict=True):
         labels = labels_of(path, base)
         shown = _relative(labels, base)
@@ -56,11 +59,19 @@ def read_yolo(base: Path, places: Sequence[Path], folder: Path, classes: Classes
             continue
         objects: list[Labelled] = []
         if labels.is_file():
-            objects, far = _objects(read_text(labels), shown, size, findings)
+            text = read_text(labels)
+            objects, far = _objects(text, shown, size, findings)
             beyond += far
+            lines += sum(1 for line in text.splitlines() if line.strip())
+            posed += [f"{shown}:{at}" for at, line in enumerate(text.splitlines(), 1) if _of_keypoints(line)]
         else:
             findings.add(NO_LABELS, "used as it is", _relative(path, base))
         images.append(LabelledImage(_relative(path, folder), shown, size, objects))
+    if 2 * len(posed) > lines:
+        raise InputError(
+            f"{base / posed[0]}: most lines are a box and keypoints, `x y visibility` of each, whose labels are not "
+            "read here; export boxes or outlines"
+        )
     total = sum(len(image.objects) for image in images)
     if 2 * len(beyond) > total:
         for where in beyond:
@@ -102,6 +113,26 @@ def parse_line(text: str, size: tuple[int, int]) -> tuple[int, list[float], list
     across, down = outline[0::2], outline[1::2]
     left, top = min(across), min(down)
     return int(number), [left, top, max(across) - left, max(down) - top], outline
+
+
+def _of_keypoints(text: str) -> bool:
+    """Whether a line is `class x y width height` and `x y visibility` of each point: 0, 1 or 2, and near the box.
+
+    A point that is not there is at 0 0.
+    """
+    words = text.split()
+    if len(words) < 8 or (len(words) - 5) % 3:
+        return False
+    try:
+        if any(float(word) not in (0, 1, 2) for word in words[7::3]):
+            return False
+        x, y, w, h, *points = [float(word) for word in words[1:]]
+    except ValueError:
+        return False
+    return all(
+        (abs(px - x) <= w and abs(py - y) <= h) or px == py == 0
+        for px, py in zip(points[0::3], points[1::3], strict=True)
+    )
 
 
 def _objects(

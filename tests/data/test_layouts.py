@@ -91,6 +91,24 @@ def test_the_same_data_whatever_the_layout(write, named, tiny, tmp_path, make_bo
         torch.testing.assert_close(target.boxes, right_target.boxes)
 
 
+@pytest.mark.parametrize("points", [1, 4, 17])
+def test_keypoints_of_yolo_are_no_outlines(points, tiny, tmp_path):
+    """Without the `kpt_shape` that tells: even numbers of points were read as outlines, odd ones dropped."""
+    tiny.write_yolo(tmp_path / "yolo", "images/train")
+    pose = (
+        "".join(f" {0.4 + 0.01 * n:.2f} {0.6 - 0.01 * n:.2f} {2 - n % 2}" for n in range(points - 1))
+        + " 0 0 0"
+    )
+    for place in (labels := tmp_path / "yolo" / "labels" / "train").iterdir():
+        place.write_text(f"0 0.5 0.5 0.3 0.4{pose}\n\n1 0.5 0.5 0.3 0.4{pose}\n")
+    with pytest.raises(InputError, match=r"1\.txt:1: most lines are a box and keypoints"):
+        find_split(tmp_path / "yolo", "train").read()
+    for place in labels.iterdir():  # of five points, whose numbers at those places could be any
+        place.write_text(f"0 0.1 0.1 0.5 0.1 0.5 0.6 0.4 1 0.1 0.6\n0 0.5 0.5 0.3 0.4{pose}\n")
+    index = CocoIndex.of(find_split(tmp_path / "yolo", "train").read())
+    assert index.has_mask.sum() >= 3
+
+
 def test_outlines_of_yolo_and_difficult_objects_of_voc(tiny, tmp_path):
     tiny.write_yolo(tmp_path / "yolo", "images/train")
     labels = tmp_path / "yolo" / "labels" / "train"
