@@ -140,11 +140,9 @@ def spoiled(rng):
     document = copy.deepcopy(sound())  # of which no change may reach the values above
     for _ in range(rng.choice([1, 1, 2, 3, 5])):
         # Mostly where the structure survives: in the fields of an annotation.
-        start = (
-            rng.choice(document["annotations"])
-            if rng.random() < 0.8 and document.get("annotations")
-            else document
-        )
+        records = document.get("annotations")  # which may be spoiled already
+        inside = rng.random() < 0.8 and isinstance(records, list) and records
+        start = rng.choice(records) if inside else document
         if not isinstance(start, dict):
             continue
         if start is not document:
@@ -152,7 +150,10 @@ def spoiled(rng):
             if rng.random() < 0.6:
                 start[field] = copy.deepcopy(rng.choice(VALUES))
                 continue
-        container, key = rng.choice(list(places(start)))
+        found = list(places(start))
+        if not found:
+            continue
+        container, key = rng.choice(found)
         action = rng.random()
         if action < 0.75:
             container[key] = copy.deepcopy(rng.choice(VALUES))
@@ -161,6 +162,11 @@ def spoiled(rng):
         elif isinstance(container, list):
             container.insert(key, copy.deepcopy(container[key]))
     return document
+
+
+@pytest.mark.parametrize("seed", [3371, 3640])
+def test_a_place_that_is_spoiled_already_is_spoiled_again(seed):
+    assert isinstance(spoiled(random.Random(seed)), dict)
 
 
 @pytest.fixture(scope="module")
