@@ -98,9 +98,9 @@ class JobFolder:
         return _read_json(self.run.evaluation)
 
     def scores(self) -> dict[str, dict[str, float | None]]:
-        """`{"box": {"AP": ...}, "mask": {...}}` in percent; empty where nothing was scored."""
+        """`{"box": {"AP": ...}, "mask": {...}}` in percent; empty where nothing was scored, or the file is damaged."""
         found = self.evaluation()
-        return {task: found[task] for task in ("box", "mask") if found.get(task)}
+        return {task: found[task] for task in ("box", "mask") if _are_scores(found.get(task))}
 
     @property
     def results(self) -> Path:
@@ -191,6 +191,15 @@ def command(job: Job, folders: dict[str, JobFolder], machine: Machine) -> list[s
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return parsed(path.read_text(encoding="utf-8"))
+        return parsed(path.read_text(encoding="utf-8", errors="replace"))
     except OSError:
         return {}
+
+
+def _are_scores(value: Any) -> bool:
+    """Whether it is metrics by name, at least one; None is one of no objects."""
+    return (
+        isinstance(value, dict)
+        and bool(value)
+        and all(type(one) in (int, float, type(None)) for one in value.values())
+    )

@@ -10,17 +10,41 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field
 
 from srfgan.models.errors import InputError
 from srfgan_cli.machine.files import write_atomically
 from srfgan_cli.presets.library import load_preset
-from srfgan_cli.reproduction.graph import Graph, Job, Settings
+from srfgan_cli.reproduction.graph import Graph, Job, JobKind, Settings
 from srfgan_cli.reproduction.identity import scoring, what_decides
 from srfgan_cli.reproduction.jobs import JobFolder, job_folder
 from srfgan_cli.screen.pages import versions
 
 _PLANNED = {"settings", "device", "at_a_time", "versions", "rows", "runs"}
+
+
+class _Run(BaseModel):
+    kind: JobKind
+    sources: dict[str, str]
+
+
+class _Plan(BaseModel):
+    """What `write_plan` writes."""
+
+    settings: Settings
+    device: str
+    at_a_time: int
+    versions: dict[str, str]
+    rows: dict[str, dict[Annotated[str, Field(pattern="^[0-9]{1,18}$")], str]]
+    runs: dict[str, _Run]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the runs that rows and runs rest on are all there."""
+        named = {key for of_row in self.rows.values() for key in of_row.values()}
+        return self.runs.keys() >= named.union(*(run.sources.values() for run in self.runs.values()))
 
 
 @dataclass
@@ -70,9 +94,9 @@ class Place:
         """What detectors cost, by row, of the rows that a report has measured."""
         try:
             report = json.loads((self.folder / self.table / "report.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            return {row["preset"]: dict(row["cost"]) for row in report["rows"] if row["cost"]}
+        except (OSError, ValueError, RecursionError, TypeError, LookupError):
             return {}
-        return {row["preset"]: row["cost"] for row in report["rows"] if row["cost"]}
 
     def scored(self) -> Iterator[tuple[str, int, str]]:
         """The preset, seed and key of every run that scores a row and is done."""
@@ -164,13 +188,16 @@ def read_place(folder: Path, table: str) -> Place:
     try:
         plan = json.loads(file.read_text(encoding="utf-8"))
         known = plan.keys() >= _PLANNED and plan["settings"].keys() == {one.name for one in fields(Settings)}
+        damaged = known and not _Plan.model_validate(plan).is_whole
     except OSError:
         raise InputError(
             f"--merge {folder}: there is no {file}. Name the --output-dir of a `srfgan reproduce {table}`; an "
             "older version's gets the file from the same command, which trains nothing again where the weights are."
         ) from None
-    except (ValueError, AttributeError, KeyError):
-        raise InputError(f"--merge {folder}: {file} is damaged.") from None
+    except (ValueError, RecursionError, AttributeError, KeyError):
+        known = damaged = True
+    if damaged:
+        raise InputError(f"--merge {folder}: {file} is damaged. Fetch it again from where it was written.")
     if not known:
         raise InputError(f"--merge {folder}: {file} is of another version. Merge with the one that wrote it.")
     return Place(folder, table, plan)

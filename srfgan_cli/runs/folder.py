@@ -313,7 +313,7 @@ def parsed(text: str) -> dict[str, Any]:
     """A JSON object; empty where the text is none, as a line that a killed run has written half of."""
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 

@@ -105,6 +105,48 @@ def test_a_table_that_was_cut_short_gives_what_is_done(run, srfgan):
     assert merged.read[0].costs == {}
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"\xff",
+        b"[" * 100_000,
+        b'{"box": "x"}',
+        b'{"box": 1e308}',
+        b'{"box": {"AP": []}}',
+        b'{"box": {"AP": "x"}}',
+    ],
+)
+def test_a_damaged_score_is_none(run, srfgan, text):
+    run("a", "table5_nn", "table5_srf")
+    (scored,) = Path("a").glob("jobs/finetune-*-srf-s0-*/evaluation.json")
+    scored.write_bytes(text)
+    for log in Path("a").glob("jobs/*/metrics.jsonl"):
+        log.write_bytes(log.read_bytes() + b"\n" + b"[" * 100_000)
+    Path("a", "table5", "report.json").write_text('{"rows": 3}')
+    done = srfgan("reproduce", "table5", "--merge", "a", "--output-dir", "all", "--json")
+    assert done.code == 0, done.err
+    assert [one["preset"] for one in json.loads(done.out)["rows"]] == ["table5_nn"]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda plan: plan | {"versions": None},
+        lambda plan: plan | {"rows": {"table5_nn": {"x": "y"}}},
+        lambda plan: plan | {"rows": {"table5_nn": {"0": "no such run"}}},
+        lambda plan: plan | {"runs": 3},
+        lambda plan: plan | {"settings": plan["settings"] | {"overrides": 3}},
+        lambda plan: 3,
+    ],
+)
+def test_a_damaged_plan_is_named(run, srfgan, spoil):
+    run("a", "table5_nn")
+    file = Path("a/table5/plan.json")
+    file.write_text(json.dumps(spoil(json.loads(file.read_text()))))
+    refused = srfgan("reproduce", "table5", "--merge", "a", "--output-dir", "all")
+    assert refused.code == 2 and "a/table5/plan.json is damaged" in " ".join(refused.err.split())
+
+
 BOTH = ("--merge", "a", "--merge", "b")
 
 
