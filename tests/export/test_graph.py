@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from srfgan.models.config import GeneratorConfig
 from srfgan.models.factory import build_upsampler
 from srfgan.models.upsamplers import UPSAMPLERS
 from srfgan.models.upsamplers.seam import upsample_to
@@ -55,18 +56,21 @@ class UpsampleTo(nn.Module):
         return upsample_to(self.upsample, coarse, fine)
 
 
+GENERATORS = {"srf": GeneratorConfig(), "thin": GeneratorConfig(width=4)}
+OTHERS = [name for name in UPSAMPLERS if name not in GENERATORS]
+LONG = ("afi", "lda_aqu", "freqfusion", "fade", "sapa")
+
+
 @pytest.mark.parametrize(
-    "name",
+    ("name", "generator"),
     [
-        pytest.param(
-            name, marks=[pytest.mark.slow] * (name in ("afi", "lda_aqu", "freqfusion", "fade", "sapa"))
-        )
-        for name in UPSAMPLERS
+        *(pytest.param("srf", sizes, id=name) for name, sizes in GENERATORS.items()),
+        *(pytest.param(name, None, id=name, marks=[pytest.mark.slow] * (name in LONG)) for name in OTHERS),
     ],
 )
-def test_every_upsampler_runs_in_onnxruntime_at_any_size(name):
+def test_every_upsampler_runs_in_onnxruntime_at_any_size(name, generator):
     torch.manual_seed(0)
-    network = UpsampleTo(build_upsampler(name, 8)).eval()
+    network = UpsampleTo(build_upsampler(name, 8, generator)).eval()
     sides = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
     given = (torch.rand(1, 8, 5, 6), torch.rand(1, 8, 9, 12))
     program = torch.onnx.export(network, given, dynamic_shapes=(sides, sides), verbose=False)

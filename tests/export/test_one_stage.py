@@ -32,6 +32,7 @@ CHANGES = ["model.num_classes=3", "model.inference.score_threshold=0.0", "model.
         pytest.param("fcos_r18_bifpn", "sapa", "r10", "onnx", 2.0, marks=pytest.mark.slow),
         pytest.param("atss_r18_fpn", "nn", "r10", "onnx", 2.0, marks=pytest.mark.slow),
         pytest.param("atss_r18_fpn", "srf", "r10", "pt2", 2.0, marks=pytest.mark.slow),
+        pytest.param("retinanet_r18_fpn_thin", "srf", "r10", "pt2", 1.0, marks=pytest.mark.slow),
         pytest.param("centermask_r18_fpn", "srf", "r10", "onnx", 2.0, marks=pytest.mark.slow),
         pytest.param("centermask_r18_fpn", "nn", "r10", "pt2", 2.0, marks=pytest.mark.slow),
         # Windows of a size that does not divide the image's: symbolic sizes must not grow from block to block.
