@@ -71,13 +71,12 @@ def detector_lines(preset: str, turns: int, clock) -> None:
         model = spread_detector(load_preset(preset, [f"model.neck.upsampler={upsampler}"]).model)
 
         def run(model=model, use=False):
-            use_winograd(model.upsample, use)
+            use_winograd(model, use)
             with torch.inference_mode():
                 return model([image])[0]
 
         runs[upsampler] = run
-        if upsampler != "nn":
-            runs[f"{upsampler} by winograd"] = partial(run, use=True)
+        runs[f"{upsampler} by winograd"] = partial(run, use=True)
     for name, infer in runs.items():
         found[name] = infer()
         if name.endswith("winograd"):

@@ -87,8 +87,7 @@ def build_detector(config: ModelConfig) -> Detector:
         widths = {name: backbone.channels[name] for name in used}
         neck = build_neck(config.neck, widths, build_coarser_levels(config, widths["res5"]))
         detector = Detector(config, backbone=backbone, neck=neck, head=build_head(config))
-    if config.has_pyramid:
-        use_winograd(detector.upsample, config.inference.winograd)
+    use_winograd(detector, config.inference.winograd)
     # The layout of the feature maps, so that no convolution reorders its weight in every call.
     return detector.to(memory_format=torch.channels_last)
 

@@ -183,8 +183,8 @@ class InferenceConfig(StrictConfig):
     nms_iou: float = Field(0.5, gt=0, le=1)
     detections_per_image: int = Field(100, ge=1, le=100_000)
     winograd: bool = True
-    """On a CPU in float32, the generator's large convolutions by Winograd's algorithm: about half their time, and the
-    same to rounding, less than 1e-5 of the largest value."""
+    """On a CPU in float32, the large 3x3 convolutions of neck, generator and heads by Winograd's algorithm: about half
+    their time, and the same to rounding, less than 1e-5 of the largest value."""
     cuda_graphs: bool = True
     """On a GPU, `eval` and `predict` record backbone and neck as CUDA graphs, one for each size of batch that comes
     again (24 at most), and play them back: the same results, without the host's time between the kernels."""

@@ -19,8 +19,8 @@ from srfgan.models.ops.remembered import Remembered
 _LARGE = 2048
 """Pixels of a map from which on the copies pay."""
 _PAIRS, _MANY = 256 * 256, 512
-"""Channels in times channels out of a 3x3 convolution, and pixels of all maps, from which on Winograd's algorithm pays
-(`benchmarks/winograd.py`)."""
+"""Channels in times channels out of a 3x3 convolution, and pixels of each map, from which on Winograd's algorithm pays
+(`benchmarks/winograd.py`): on regions of 14x14 it does not."""
 
 
 class Conv2d(nn.Conv2d):
@@ -87,7 +87,7 @@ def goes_by_winograd(x: Tensor, layer: Conv2d | ConvTranspose2d, norm: nn.BatchN
 
     Args:
         x: maps (N, C, H, W) as large as the layer's.
-        layer: of a generator.
+        layer: of a neck, a generator or a head.
         norm: after it.
     """
     form = (3, 1, 1) if isinstance(layer, Conv2d) else (6, 2, 2)
@@ -97,7 +97,7 @@ def goes_by_winograd(x: Tensor, layer: Conv2d | ConvTranspose2d, norm: nn.BatchN
         and not torch.is_grad_enabled()
         and not layer.training
         and layer.in_channels * layer.out_channels * form[1] ** 2 >= _PAIRS
-        and x.shape[0] * x.shape[2] * x.shape[3] >= _MANY
+        and x.shape[2] * x.shape[3] >= _MANY
         and (layer.kernel_size, layer.stride, layer.padding) == tuple((size, size) for size in form)
         and layer.groups == 1
         and layer.dilation == (1, 1)

@@ -53,6 +53,7 @@ Seeds = Annotated[
     typer.Option(
         "--seeds",
         min=1,
+        max=1000,
         help="Runs of each row; the first has seed 0, or N by --set seed=N.",
         rich_help_panel="Schedule",
     ),

@@ -116,7 +116,7 @@ class ExportedDetector:
 
 def _opened(path: Path) -> tuple[Mapping[str, str], Runtime]:
     """What the file says of itself, and its graph."""
-    if path.suffix == ".xml":
+    if path.suffix.lower() == ".xml":
         return open_openvino(path)
     require_onnx()
     session = open_session(path)

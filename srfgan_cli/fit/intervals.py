@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from srfgan.models.errors import InputError
 from srfgan_cli.analysis.against import Change, difference
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.open_index import open_index
@@ -26,7 +27,7 @@ def compare_scores(
         plain, method: where they were scored.
 
     Raises:
-        InputError: results that cannot be read, or do not fit the data any more.
+        InputError: scores or results that cannot be read, or do not fit the data any more.
     """
     index, _ = open_index(config.data, data_root, "val", count_unusable=config.evaluation.count_unusable)
     tasks = [task for task in tasks_of(index, has_boxes=True, has_masks=True) if task in method.scores()]
@@ -36,5 +37,9 @@ def compare_scores(
 
 def _scored(index: CocoIndex, folder: JobFolder, tasks: list[Task]) -> dict[Task, TaskScores]:
     results = read_results_of(index, folder.results)
-    limit = folder.evaluation()["max_detections"]
+    limit = folder.evaluation().get("max_detections")
+    if not isinstance(limit, int) or limit < 1:
+        raise InputError(
+            f"{folder.run.evaluation} is damaged; remove it and the model beside it to score again."
+        )
     return score(index, results, tasks=tasks, max_detections=limit, by_group=True)

@@ -239,11 +239,15 @@ def _labels(classes: str | None, categories: CategoryMap) -> Tensor | None:
     """The labels of class names with commas; None for all.
 
     Raises:
-        InputError: the detector does not know one; gives the closest ones.
+        InputError: the detector does not know one, and the closest ones are given; or none is named.
     """
     if classes is None:
         return None
     asked = [name.strip() for name in classes.split(",") if name.strip()]
+    if not asked:
+        raise InputError(
+            f"--classes: it names no class. The detector knows {', '.join(categories.names[:8])}."
+        )
     for name in asked:
         if name not in categories.names:
             close = did_you_mean(name, categories.names)

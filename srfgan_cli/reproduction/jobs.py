@@ -105,7 +105,7 @@ class JobFolder:
     @property
     def results(self) -> Path:
         """The file of results that its scores are of."""
-        return self.path / Path(self.evaluation().get("results", self.run.results)).name
+        return self.path / Path(str(self.evaluation().get("results", self.run.results))).name
 
     def move_to(self, target: Path) -> None:
         """Move what the job has made into another folder of the same disk, over what is there; its log stays.

@@ -12,7 +12,7 @@ _EXPORTED = (".onnx", ".xml")
 
 def is_exported(path: Path | None) -> bool:
     """Whether the name is that of an exported file: ONNX, or what OpenVINO has made of it."""
-    return path is not None and path.suffix in _EXPORTED
+    return path is not None and path.suffix.lower() in _EXPORTED
 
 
 def weight_file(path: Path) -> Path:

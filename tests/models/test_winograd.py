@@ -110,7 +110,22 @@ def test_a_key_of_the_detector_decides(wanted):
     config = model_config(neck=NeckConfig(upsampler="srf"), inference=InferenceConfig(winograd=wanted))
     detector = build_detector(config)
     layers = [m for m in detector.modules() if isinstance(m, Conv2d | ConvTranspose2d)]
-    inside = set(detector.upsample.modules())
-    assert {layer.winograd for layer in layers if layer in inside} == {wanted}
-    assert not any(layer.winograd for layer in layers if layer not in inside)
+    assert {layer.winograd for layer in layers} == {wanted}
     assert not hasattr(nn.Conv2d, "winograd")
+
+
+def test_necks_and_heads_go_by_it_too(taken):
+    """Where their maps are large: not the mask head of small regions."""
+    torch.manual_seed(0)
+    detector = build_detector(model_config(neck=NeckConfig(channels=256, upsampler="nn"))).eval()
+    images, maps = [torch.rand(3, 200, 300) * 255], {}
+    with torch.inference_mode():
+        detector(images)
+        assert len(taken) == 4, "the neck's and the RPN's, at P2 and P3"
+        for wanted in (True, False):
+            use_winograd(detector, wanted)
+            pyramid = detector.pyramid(detector.preprocess(images)[0])
+            maps[wanted] = [*pyramid.values(), detector.head.rpn.conv(pyramid["p2"])]
+    assert len(taken) == 7
+    for fast, direct in zip(maps[True], maps[False], strict=True):
+        assert (fast - direct).abs().max() < 1e-5 * direct.abs().max()

@@ -90,6 +90,8 @@ def test_classes_and_strict(srfgan, run, folder, tmp_path):
     chosen = ("predict", folder, "--weights", run, *LOW, "--save", "csv")
     unknown = srfgan(*chosen, "--classes", "cta")
     assert unknown.code == 2 and "knows no class 'cta'. Did you mean 'cat'?" in unknown.err
+    none = srfgan(*chosen, "--classes", " , ")
+    assert none.code == 2 and "--classes: it names no class. The detector knows" in none.err
     assert not (tmp_path / "predictions").exists()
     stopped = srfgan(*chosen, "--classes", "größe", "--strict", "--output", "out")
     assert stopped.code == 2 and stopped.err.count("not an image") == 1
@@ -134,6 +136,7 @@ def test_sources(tmp_path, monkeypatch):
         (["nowhere.jpg"], "nowhere.jpg: no such file or folder"),
         (["*.jpg"], "*.jpg: no image or video has such a name"),
         (["."], "the folder holds no image"),
+        ([""], "a SOURCE is empty"),
         ([], "Missing argument 'SOURCE...'"),
         (["x.jpg", "--save", "films"], "--save films: choose from pictures, results, csv, crops"),
         (["x.jpg", "--weights", "none.pt"], "none.pt"),

@@ -75,10 +75,10 @@ def test_a_file_that_finds_everything_scores_100(srfgan, data, tmp_path):
     found = json.loads((tmp_path / "all" / "results.json").read_text())
     assert len(found) == len(truth["annotations"])
 
-    write_detector(tmp_path / "half.onnx", boxes[:1], labels[:1], truth["categories"])
+    write_detector(tmp_path / "half.ONNX", boxes[:1], labels[:1], truth["categories"])
     against = ("--report", "--against", tmp_path / "all" / "results.json")
     half = srfgan(
-        "eval", "--weights", tmp_path / "half.onnx", *options, "--json", "--max-detections", 1, *against
+        "eval", "--weights", tmp_path / "half.ONNX", *options, "--json", "--max-detections", 1, *against
     )
     assert half.code == 0, half.err
     assert 0 < json.loads(half.out)["box"]["AP"] < 100
