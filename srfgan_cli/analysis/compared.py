@@ -43,7 +43,7 @@ class Compared:
 
 def by_group(own: TaskScores, other: Other) -> list[Compared]:
     """COCO's six precisions, those by size with the sizes' names, and the groups by crowding."""
-    groups, theirs = own.groups, other.scores
+    groups, theirs, changes = own.groups, other.scores, other.difference.by_metric
     names = dict(zip(METRICS, ("AP", "AP50", "AP75", *SIZES), strict=True))
     of_metric = dict(zip(METRICS, (ALL, ALL, ALL, *SIZES), strict=True))
     rows = [
@@ -52,7 +52,7 @@ def by_group(own: TaskScores, other: Other) -> list[Compared]:
             groups[of_metric[metric]].objects,
             getattr(own.overall, metric),
             getattr(theirs.overall, metric),
-            other.difference.by_metric[metric],
+            changes[metric],
         )
         for metric, name in names.items()
     ]
