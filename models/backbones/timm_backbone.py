@@ -53,7 +53,7 @@ class TimmBackbone(nn.Module):
             else {}
         )
         self._channels_last = anatomy.channels_last
-        _freeze(self.body, anatomy, config)
+        _freeze(self.body, anatomy, config, levels)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Images (N, 3, H, W), sides multiples of 32, to feature maps (N, C, H/s, W/s), s = 4, 8, 16, 32."""
@@ -85,11 +85,11 @@ def _has_layer_norms(body: nn.Module) -> bool:
     )
 
 
-def _freeze(body: nn.Module, anatomy: Anatomy, config: BackboneConfig) -> None:
+def _freeze(body: nn.Module, anatomy: Anatomy, config: BackboneConfig, levels: Sequence[str]) -> None:
     frozen = _frozen_parameters(anatomy, config)
-    used = frozenset().union(*anatomy.behind.values())
+    used = frozenset().union(*(anatomy.behind[level] for level in levels))
     for name, parameter in body.named_parameters():
-        # What no output rests on would never see a gradient.
+        # What no output rests on would never see a gradient, for which several processes would wait.
         parameter.requires_grad_(name in used and name not in frozen)
     all_norms = config.norm == "frozen_bn"
     if (all_norms or frozen) and any(isinstance(module, nn.BatchNorm1d) for module in body.modules()):

@@ -22,6 +22,9 @@ _PAIRS, _MANY = 256 * 256, 512
 """Channels in times channels out of a 3x3 convolution, and pixels of each map, from which on Winograd's algorithm pays
 (`benchmarks/winograd.py`): on regions of 14x14 it does not."""
 
+_FEW = 16
+"""Channels that AVX-512 takes at a time."""
+
 
 class Conv2d(nn.Conv2d):
     """As torch's.
@@ -134,10 +137,27 @@ def convolved(
     x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int, groups: int = 1
 ) -> Tensor:
     """`F.conv2d` of the same stride and padding in both directions."""
+    if _writes_beyond(x, weight, stride):
+        x, stride = x[..., ::stride, ::stride], 1
     if not _pays(x, weight, groups):
         return F.conv2d(x, weight, bias, stride, padding, groups=groups)
     result: Tensor = _Convolution.apply(x, weight, bias, stride, padding, False)
     return result
+
+
+def _writes_beyond(x: Tensor, weight: Tensor, stride: int) -> bool:
+    """Whether oneDNN's gradient of the weight may write beyond its memory, which ends the process or spoils numbers.
+
+    With AVX-512 it does so for 1x1 convolutions of stride 2 on less than 16 channels, as RepVGG's and FastViT's first.
+    """
+    return (
+        stride > 1
+        and weight.shape[-1] == 1
+        and weight.shape[1] < _FEW
+        and x.device.type == "cpu"
+        and torch.is_grad_enabled()
+        and weight.requires_grad
+    )
 
 
 def _pays(x: Tensor, weight: Tensor, groups: int) -> bool:

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from srfgan.models import build_detector
@@ -50,6 +51,21 @@ def test_values_and_gradients_are_torchs(name, calls, monkeypatch):
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-3)
     assert layer.weight.grad.stride() == layer.weight.stride()
+
+
+def test_a_strided_1x1_convolution_of_an_image_learns():
+    """oneDNN's own gradient of such a weight, on channels last, writes beyond its memory: the process ends here."""
+    torch.manual_seed(0)
+    weight = torch.randn(48, 3, 1, 1, requires_grad=True)
+    x = torch.randn(2, 3, 256, 256).contiguous(memory_format=torch.channels_last)
+    (expected,) = torch.autograd.grad(
+        F.conv2d(x.contiguous(), weight, None, stride=2).square().sum(), [weight]
+    )
+    for _ in range(5):
+        result = convolution.convolved(x, weight, None, 2, 0)
+        (found,) = torch.autograd.grad(result.square().sum(), [weight])
+    assert result.shape == (2, 48, 128, 128)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-2)
 
 
 @pytest.mark.parametrize(

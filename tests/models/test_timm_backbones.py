@@ -162,6 +162,25 @@ def test_a_detector_trains(name):
     assert cost_of(model.config, 64, 96).parameters == sum(p.numel() for p in model.parameters())
 
 
+@pytest.mark.parametrize("name", ["hrnet_w18_small", "repvgg_a0"])
+def test_what_no_level_in_use_rests_on_is_not_trained(name):
+    """HRNet's last exchange makes res2 on its own, of which p3 to p7 see nothing: several processes would wait for it.
+
+    And the gradients reach RepVGG's first 1x1 convolution, of the image.
+    """
+    torch.manual_seed(0)
+    made = model_config(
+        detector="retinanet",
+        num_classes=2,
+        backbone=config(name, norm="bn", freeze_at=0),
+        neck=NeckConfig(channels=16, upsampler="nn"),
+    )
+    model = build_detector(made).train()
+    target = Target(torch.tensor([[10.0, 10, 90, 80]]), torch.tensor([1]))
+    sum(model([torch.rand(3, 160, 192) * 255] * 2, [target] * 2).values()).backward()
+    assert not [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+
+
 def test_only_biases_and_weights_of_layers_are_decayed():
     model = detector("convnext_atto")
     decayed, plain = (
