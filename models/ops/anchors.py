@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Sequence
 
 import torch
@@ -37,10 +38,11 @@ def grid_anchors(cell: Tensor, height: int, width: int, stride: int) -> Tensor:
 
 
 class AnchorGrids:
-    """The anchors of all levels, made once for each size of maps and kept for the last few sizes."""
+    """The anchors of all levels, made once for each size of maps and kept for the last few sizes; for any threads."""
 
     def __init__(self) -> None:
         self._kept: dict[tuple[tuple[int, int], ...], Remembered[list[Tensor]]] = {}
+        self._turn = threading.Lock()
 
     def of(self, cells: Sequence[Tensor], strides: Sequence[int], maps: Sequence[Tensor]) -> list[Tensor]:
         """`grid_anchors` of each level, (H * W * A, 4), not to be changed in place.
@@ -60,10 +62,11 @@ class AnchorGrids:
         if torch.compiler.is_compiling():
             return grids()
         sizes = tuple((x.shape[-2], x.shape[-1]) for x in maps)
-        kept = self._kept.pop(sizes, None) or Remembered()
-        if len(self._kept) == _SIZES:
-            self._kept.pop(next(iter(self._kept)))
-        self._kept[sizes] = kept  # the last one now
+        with self._turn:
+            kept = self._kept.pop(sizes, None) or Remembered()
+            if len(self._kept) == _SIZES:
+                self._kept.pop(next(iter(self._kept)))
+            self._kept[sizes] = kept  # the last one now
         return kept.of(cells, grids)
 
     def __deepcopy__(self, memo: dict[int, object]) -> AnchorGrids:

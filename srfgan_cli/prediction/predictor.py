@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -25,6 +26,9 @@ from srfgan_cli.prediction.tiles import Tile, cut, joined
 from srfgan_cli.presets.config import Precision
 
 T = TypeVar("T")
+
+_LOWERED = threading.Lock()
+"""Whoever lets a detector look below its own threshold: of two threads, the second would leave it at the first's."""
 
 
 class Detects(Protocol):
@@ -139,17 +143,20 @@ class Predictor:
         place = self.resize.draw((image.shape[1], image.shape[2]), torch.Generator())
         return place.image(image)
 
-    def _at(self, threshold: float) -> AbstractContextManager[None]:
+    @contextmanager
+    def _at(self, threshold: float) -> Iterator[None]:
         """The detector at a threshold below its own, where that is asked for."""
         if threshold >= self.lowest_score:
-            return nullcontext()
+            yield
+            return
         detector = self.model.detector if isinstance(self.model, MultiScale) else self.model
         if not isinstance(detector, Detector):
             raise InputError(
                 f"the exported file gives no detections with scores below {self.lowest_score:g}, got "
                 f"{threshold:g}; export it with --set model.inference.score_threshold={threshold:g}"
             )
-        return detector.at_threshold(threshold)
+        with _LOWERED, detector.at_threshold(threshold):
+            yield
 
     def _named(self, found: Detections, seen: Tensor, image: Tensor, threshold: float) -> Prediction:
         size = (image.shape[1], image.shape[2])

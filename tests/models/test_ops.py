@@ -2,6 +2,8 @@
 
 import copy
 import math
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ import torchvision
 from srfgan.models.ops import anchors as anchor_ops
 from srfgan.models.ops import matching, roi_align
 from srfgan.models.ops import suppression as suppression_ops
-from srfgan.models.ops.anchors import cell_anchors, grid_anchors
+from srfgan.models.ops.anchors import AnchorGrids, cell_anchors, grid_anchors
 from srfgan.models.ops.boxes import box_iou, clip_boxes, decode_boxes, encode_boxes, is_nonempty
 from srfgan.models.ops.losses import binary_sum, class_sum, l1_sum
 from srfgan.models.ops.matching import IGNORED, NEGATIVE, POSITIVE, match_boxes
@@ -61,6 +63,20 @@ def test_anchors_by_hand():
     grid = grid_anchors(cell, height=2, width=3, stride=8)
     assert grid.shape == (18, 4)
     torch.testing.assert_close(grid[3 * 4 + 1], torch.tensor([8.0 - 16, 8.0 - 16, 8.0 + 16, 8.0 + 16]))
+
+
+def test_threads_share_the_anchors_of_the_last_few_sizes():
+    grids, cells = AnchorGrids(), [cell_anchors(32, [1.0])]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            sizes = [(height, 1 + height % 7) for height in range(1, 60)] * 20
+            lengths = list(threads.map(lambda size: len(grids.of(cells, [8], [torch.empty(size)])[0]), sizes))
+    finally:
+        sys.setswitchinterval(before)
+    assert lengths == [height * width for height, width in sizes]
+    assert len(grids._kept) <= anchor_ops._SIZES
 
 
 @pytest.mark.parametrize("pairs_at_once", [2**24, 4])

@@ -1,6 +1,7 @@
 """`load_detector` and `predict`: images of every kind, names, original pixels, batches; and what they refuse."""
 
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -151,6 +152,32 @@ def test_the_threshold_may_be_below_the_detectors_own(run, detector, picture):
     limit = float(all_.scores[3:5].mean())
     (above,) = strict.predict(picture, score_threshold=limit)
     assert len(above) == 4 < len(all_)
+
+
+def test_threads_may_look_below_it_at_the_same_time(run, picture):
+    """The second one comes while the first is at it, and would go last."""
+    strict = load_detector(run, device="cpu", overrides=["model.inference.score_threshold=0.5"])
+    first_is_there, second_is_there = threading.Event(), threading.Event()
+
+    def look(threshold):
+        strict.predict(picture, score_threshold=threshold)
+
+    first, second = (threading.Thread(target=look, args=[threshold]) for threshold in (0.3, 0.2))
+
+    def meet(*_):
+        if threading.current_thread() is first:
+            first_is_there.set()
+            second_is_there.wait(0.5)
+        else:
+            second_is_there.set()
+            first.join()
+
+    strict.model.backbone.register_forward_pre_hook(meet)
+    first.start()
+    first_is_there.wait()
+    second.start()
+    second.join()
+    assert strict.model.head.inference.score_threshold == 0.5
 
 
 def test_multi_scale_testing(run, detector, picture):
