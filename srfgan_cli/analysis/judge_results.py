@@ -30,9 +30,15 @@ def run_to_compare(index: CocoIndex, against: Path | None) -> Run | None:
 
 
 def judge_results(
-    index: CocoIndex, folder: Path, report: Report, results: list[Result] | None, other: Run | None
+    index: CocoIndex,
+    folder: Path,
+    report: Report,
+    results: list[Result] | None,
+    other: Run | None,
+    *,
+    output_dir: Path | None = None,
 ) -> tuple[Path, list[Judgement]]:
-    """Write report.html and report.json beside the results of an evaluation; returns the page and what it shows.
+    """Write report.html and report.json of an evaluation; returns the page and what it shows.
 
     Args:
         index: the data set that was scored.
@@ -40,6 +46,7 @@ def judge_results(
         report: what came out, with its results file and its scores by group.
         results: what is in that file, where it has been read.
         other: of `run_to_compare`.
+        output_dir: where they go; None: beside the results.
 
     Raises:
         InputError: a file cannot be written, or the other run has nothing to compare with these results.
@@ -59,7 +66,7 @@ def judge_results(
         )
         for task, scores in report.scores.items()
     ]
-    page = write_report(report, judgements, index, results, folder, report.results.parent)
+    page = write_report(report, judgements, index, results, folder, output_dir or report.results.parent)
     return page, judgements
 
 

@@ -103,8 +103,13 @@ def evaluate(
 
     if preset is None and weights is None:
         raise InputError(NOTHING_NAMED)
+    judged = report or against is not None
     if from_ is not None and weights is not None:
         raise InputError("--from scores a file of results: --weights would not be used. Give one of the two.")
+    if from_ is not None and output_dir is not None and not judged:
+        raise InputError(
+            "--from writes nothing but the page of --report: add that, or leave --output-dir out."
+        )
     overrides = data_overrides(
         data_root, dataset, train=(train_json, train_images), val=(val_json, val_images)
     )
@@ -131,7 +136,6 @@ def evaluate(
 
         config = config_of(weights, None, overrides)
 
-    judged = report or against is not None
     if from_ is not None:
         from srfgan_cli.data.open_index import open_index
         from srfgan_cli.evaluation.reference import reference_of
@@ -193,7 +197,7 @@ def evaluate(
         from srfgan_cli.analysis.compared import comparison_table
         from srfgan_cli.analysis.judge_results import judge_results
 
-        page, judgements = judge_results(index, folder, scored, results, other)
+        page, judgements = judge_results(index, folder, scored, results, other, output_dir=output_dir)
         compared = [(one, one.other) for one in judgements if one.other is not None]
         if compared:
             screen.print(comparison_table(scored.scores, compared))

@@ -160,3 +160,15 @@ def test_the_results_are_read_once(srfgan, data, monkeypatch):
     )
     assert srfgan(*EVAL, "out/masks.json", "--report").code == 0
     assert list(map(str, read)) == ["out/masks.json"]
+
+
+def test_the_page_goes_where_it_is_told(srfgan, data, tmp_path):
+    """Beside the results it would replace the page of the run that they are from."""
+    before = sorted((tmp_path / "out").iterdir())
+    done = srfgan(*EVAL, "out/results.json", "--report", "--output-dir", "new")
+    assert done.code == 0 and "Report: new/report.html" in done.err, done.err
+    assert sorted((tmp_path / "out").iterdir()) == before
+    assert sorted(file.name for file in (tmp_path / "new").iterdir()) == ["report.html", "report.json"]
+    unused = srfgan(*EVAL, "out/results.json", "--output-dir", "unused")
+    assert unused.code == 2 and "add that, or leave --output-dir out" in unused.err, unused.err
+    assert not (tmp_path / "unused").exists()
