@@ -24,7 +24,7 @@ def as_list(images: Any) -> list[Any]:
     """One image, or several, as a list; nothing is read."""
     if isinstance(images, np.ndarray | Tensor):
         return list(images) if images.ndim == 4 else [images]
-    if isinstance(images, str | Path | Image.Image) or not isinstance(images, Iterable):
+    if isinstance(images, str | bytes | Path | Image.Image) or not isinstance(images, Iterable):
         return [images]
     return list(images)
 
@@ -86,8 +86,9 @@ def _of_array(array: np.ndarray, name: str) -> Tensor:
         raise InputError(f"{name} is {_described(array)}; {WANTED}")
     if array.dtype.kind in "ui" and array.dtype != np.uint8:
         raise InputError(f"{name} is a numpy array of {array.dtype}; scale it to uint8, 0..255")
-    # A copy: what another library made may be turned round, or not be writable.
-    return torch.from_numpy(np.array(array[..., :3].transpose(2, 0, 1)))
+    # A copy: what another library made may be turned round, not be writable, or be in another machine's byte order.
+    native = array.dtype.newbyteorder("=")
+    return torch.from_numpy(np.array(array[..., :3].transpose(2, 0, 1), native))
 
 
 def _described(image: Any) -> str:

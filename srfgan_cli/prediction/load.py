@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import get_args
 
 import torch
 
@@ -44,14 +45,20 @@ def load_detector(
         precision: of the networks.
 
     Raises:
-        InputError: the file cannot be read, is of another kind, or does not say what it is and no preset does.
+        InputError: the file cannot be read, is of another kind, or does not say what it is and no preset does;
+            no such device or precision; an exported file is to be changed.
     """
     if not isinstance(source, str | Path):
         raise InputError(f"a detector is loaded from a path, not from {kind_of(source)}")
+    if precision not in get_args(Precision):
+        raise InputError(f"precision is one of {', '.join(get_args(Precision))}, got {precision!r}")
+    if isinstance(overrides, str):
+        raise InputError("overrides is a str; give a list, as ['model.inference.nms_iou=0.6']")
     path, overrides = weight_file(Path(source)), list(overrides)
-    where = torch.device(device) if device is not None else parse_devices("auto").device()
+    where = _device(device) if device is not None else parse_devices("auto").device()
     if is_exported(path):
-        return _from_exported(path, tta=tta, changed=preset is not None or bool(overrides))
+        changed = tta or preset is not None or bool(overrides) or precision != "fp32"
+        return _from_exported(path, changed=changed)
     config = config_of(path, preset, overrides)
     trained = load_trained(config, weights_of(config, path))
     detector = trained.detector.to(where)
@@ -68,10 +75,22 @@ def load_detector(
     )
 
 
-def _from_exported(path: Path, *, tta: bool, changed: bool) -> Predictor:
-    if tta or changed:
+def _device(wanted: str | torch.device) -> torch.device:
+    """A device that is there."""
+    try:
+        device = torch.device(wanted)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError):
         raise InputError(
-            f"{path}: an exported file is used as it is; --tta, presets and --set need a checkpoint."
+            f"device {wanted!r} is not on this machine; wanted is one as cpu or cuda:0"
+        ) from None
+    return device
+
+
+def _from_exported(path: Path, *, changed: bool) -> Predictor:
+    if changed:
+        raise InputError(
+            f"{path}: an exported file is used as it is; --tta, --precision, presets and --set need a checkpoint."
         )
     model = ExportedDetector(path)
     return Predictor(

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -180,6 +181,9 @@ def check_options(score_threshold: float, batch_size: int, tiles: int | None, ov
     Raises:
         InputError: says what, and its range.
     """
+    for name, value in (("batch_size", batch_size), ("tiles", tiles)):
+        if not (isinstance(value, Integral) or (value is None and name == "tiles")):
+            raise InputError(f"{name} must be a whole number, got {value!r}")
     if not 0 <= score_threshold <= 1:
         raise InputError(f"score_threshold must be in 0..1, got {score_threshold:g}")
     if batch_size < 1:

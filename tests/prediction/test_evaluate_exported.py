@@ -108,6 +108,15 @@ def test_what_a_file_cannot_do_is_said(more, message, srfgan, data, tmp_path):
     assert not (tmp_path / "all").exists()
 
 
+def test_predict_takes_a_file_as_it_is_too(srfgan, data, tmp_path):
+    _, boxes, labels, truth = data
+    write_detector(tmp_path / "all.onnx", boxes, labels, truth["categories"])
+    given = ("--weights", tmp_path / "all.onnx", "--output", tmp_path / "out")
+    done = srfgan("predict", data[0][-1], *given, "--precision", "bf16")
+    assert done.code == 2 and "is used as it is; --tta, --precision, presets" in done.err, done.err
+    assert not (tmp_path / "out").exists()
+
+
 def test_other_classes_and_other_files_are_refused(srfgan, data, tmp_path):
     options, boxes, labels, truth = data
     records = [record | {"name": record["name"] + "s"} for record in truth["categories"]]

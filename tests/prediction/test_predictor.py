@@ -213,6 +213,7 @@ BAD = [
     (torch.zeros(1, 4, 4), r"a tensor \(1, 4, 4\)"),
     (torch.full((3, 4, 4), 300.0), "values from 300 to 300"),
     (5, r"images\[0\] is .*; give a file's path"),
+    (b"\xff\xd8", r"images\[0\] is a bytes; give a file's path"),
     ("nowhere.jpg", "nowhere.jpg: no such image file"),
 ]
 
@@ -228,7 +229,9 @@ def test_what_is_no_image_is_refused(detector, image, message):
     [
         ({"score_threshold": 2}, "0..1, got 2"),
         ({"batch_size": 0}, "got 0"),
+        ({"batch_size": 1.5}, "batch_size must be a whole number, got 1.5"),
         ({"tiles": 8}, "got 8"),
+        ({"tiles": 640.0}, "tiles must be a whole number, got 640.0"),
         ({"tiles": 64, "overlap": 1.0}, "0..0.9, got 1"),
     ],
 )
@@ -250,6 +253,20 @@ def test_what_is_no_detector_is_refused(tmp_path, run):
         load_detector(5)
     with pytest.raises(InputError, match=r"unknown key 'model.nonsense'"):
         load_detector(run, overrides=["model.nonsense=1"])
+    with pytest.raises(InputError, match="overrides is a str; give a list"):
+        load_detector(run, overrides="model.inference.nms_iou=0.6")
+    with pytest.raises(InputError, match="precision is one of fp32, tf32, bf16, fp16, got 'int8'"):
+        load_detector(run, precision="int8")
+    for device in ("gpu", "cuda:77"):
+        with pytest.raises(InputError, match=f"device '{device}' is not on this machine"):
+            load_detector(run, device=device)
+
+
+def test_arrays_of_another_byte_order_are_the_same_pixels(detector, picture):
+    pixels = picture.permute(1, 2, 0).numpy() if isinstance(picture, torch.Tensor) else np.asarray(picture)
+    floats = pixels.astype("<f4"), pixels.astype(">f4")
+    little, big = (detector.predict(array, score_threshold=0)[0] for array in floats)
+    assert len(little) and torch.equal(little.boxes, big.boxes)
 
 
 def test_as_supervisions_detections(detector, picture):
