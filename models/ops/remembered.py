@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 Values = TypeVar("Values")
+
+
+def _tell_of_step(optimizer: Optimizer, *_: Any) -> None:
+    """Count an optimizer's step as the change of its parameters that it is: torch's fused ones do not say so."""
+    torch.autograd.graph.increment_version([p for group in optimizer.param_groups for p in group["params"]])
+
+
+register_optimizer_step_post_hook(_tell_of_step)
 
 
 class Remembered(Generic[Values]):

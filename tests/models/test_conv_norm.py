@@ -27,6 +27,8 @@ def check(pair, x):
 
 CHANGES = {
     "optimizer": lambda conv, norm: torch.optim.SGD(conv.parameters(), lr=1.0).step(),
+    "fused optimizer": lambda conv, norm: torch.optim.SGD(conv.parameters(), lr=1.0, fused=True).step(),
+    "fused AdamW": lambda conv, norm: torch.optim.AdamW(conv.parameters(), lr=1.0, fused=True).step(),
     "weights": lambda conv, norm: conv.load_state_dict({k: v * 2 for k, v in conv.state_dict().items()}),
     "statistics": lambda conv, norm: norm.load_state_dict({k: v * 2 for k, v in norm.state_dict().items()}),
     "dtype": lambda conv, norm: (conv.double(), norm.double(), conv.float(), norm.float()),

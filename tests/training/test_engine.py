@@ -1,5 +1,6 @@
 """The loop itself, on a stage small enough to reason about."""
 
+import copy
 import itertools
 import os
 import signal
@@ -10,12 +11,15 @@ import torch
 from torch import nn
 from torch.amp.grad_scaler import GradScaler
 
+from srfgan.models import build_detector
 from srfgan.models.errors import InputError
 from srfgan_cli.machine.distributed import World
 from srfgan_cli.machine.interrupt import Interrupted
+from srfgan_cli.presets import load_preset
 from srfgan_cli.presets.config import SolverConfig
 from srfgan_cli.runs.scores import without_gain
 from srfgan_cli.training.engine import Hooks, Scored, Trainer
+from srfgan_cli.training.optim import build_optimizer
 
 WORLD = World(torch.device("cpu"))
 
@@ -123,6 +127,29 @@ def test_a_resumed_run_equals_one_never_stopped():
     resumed.run()
     for name, value in stage.modules["linear"].state_dict().items():
         torch.testing.assert_close(again.modules["linear"].state_dict()[name], value, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_an_evaluation_between_steps_is_of_the_weights_of_now(optimizer):
+    """What layers keep of their weights for inference is made anew after a step: a copy, which has none, agrees."""
+    torch.manual_seed(0)
+    changes = ["model.backbone.name=r10", "model.backbone.stride_in_1x1=false", "model.neck.upsampler=srf"]
+    detector = build_detector(load_preset("retinanet_r50_fpn_nn", overrides=changes).model)
+    settings = SolverConfig(optimizer=optimizer, lr=0.02, lr_batch_size=16)
+    steps = build_optimizer(detector, settings)
+    images = [torch.randint(0, 256, (3, 192, 256), dtype=torch.uint8)]
+
+    def seen(one):
+        with torch.inference_mode():
+            return one.eval().pyramid(one.preprocess(images)[0])
+
+    before = seen(detector)
+    detector.train()
+    sum(x.square().mean() for x in detector.pyramid(detector.preprocess(images)[0]).values()).backward()
+    steps.step()
+    now, afresh = seen(detector), seen(copy.deepcopy(detector))
+    for level, x in now.items():
+        assert torch.equal(x, afresh[level]) and not torch.allclose(x, before[level], rtol=1e-2)
 
 
 def test_the_average_is_the_recursion_and_survives_a_resume():
