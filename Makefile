@@ -4,14 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 # One thread per test process: they share the cores. GPUs are hidden: the tests are about the CPU.
 PYTEST := CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+DAILY := -n 2 --dist worksteal -m "not slow and not fuzz"
 
-.PHONY: demo test test-fast test-slow fuzz lint format readme speed docs clean
+.PHONY: demo test test-fast test-slow test-lowest fuzz lint format readme speed docs clean
 
 demo: $(VENV)/installed
 	$(BIN)/srfgan demo
 
 test: lint
-	$(PYTEST) -n 2 --dist worksteal -m "not slow and not fuzz"
+	$(PYTEST) $(DAILY)
 
 # On every save: under a minute on two cores.
 test-fast: $(VENV)/installed-dev
@@ -19,6 +20,12 @@ test-fast: $(VENV)/installed-dev
 
 test-slow: $(VENV)/installed-dev
 	$(PYTEST) -m slow
+
+# With the lowest versions that are allowed, in an environment of its own.
+test-lowest:
+	$(PYTHON) -m venv $(VENV)-lowest
+	$(VENV)-lowest/bin/python -m pip install -q -c constraints-lowest.txt -e '.[dev,export]'
+	$(subst $(BIN),$(VENV)-lowest/bin,$(PYTEST)) $(DAILY)
 
 fuzz: $(VENV)/installed-dev
 	$(PYTEST) -n 2 -m fuzz
@@ -58,4 +65,4 @@ $(VENV)/installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	touch $@ $(VENV)/installed
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VENV)-lowest .mypy_cache .ruff_cache .pytest_cache

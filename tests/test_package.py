@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -89,6 +90,14 @@ def test_one_package_and_the_command_are_installed(built):
     shipped = {f"srfgan/{file.relative_to(ROOT)}" for file in files if "__pycache__" not in file.parts}
     assert shipped <= of_checkout
     assert not [name for name in of_checkout if name.endswith(".pyc")]
+
+
+def test_the_lowest_versions_are_those_that_are_tested():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    wanted = project["dependencies"] + extras["lite"] + extras["video"] + extras["export"]
+    pinned = [line.split("==") for line in (ROOT / "constraints-lowest.txt").read_text().splitlines()[1:]]
+    assert sorted(wanted) == sorted(f"{name}>={version.removesuffix('.*')}" for name, version in pinned)
 
 
 def test_an_installed_copy_works_beside_foreign_folders_of_our_names(built, tmp_path):

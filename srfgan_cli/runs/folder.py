@@ -43,6 +43,9 @@ FREE_TO_CHANGE = (
 """Keys (or their last parts) that a resumed run may have otherwise than when it began. Data may lie elsewhere: what it
 holds is compared (`Run.check_data`), and the last two keys are the data's."""
 
+_SPLITS = {"train": "data", "val": "val"}
+"""What `sources.json` calls a split's data."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -131,17 +134,18 @@ class Run:
                 f"{self.folder} holds an unfinished run. --resume continues it, --overwrite starts it anew."
             )
 
-    def begin(self, config: Config, files: Mapping[str, Path], data: tuple[Path, str]) -> None:
+    def begin(self, config: Config, files: Mapping[str, Path], data: Mapping[str, tuple[Path, str]]) -> None:
         """Make the folder, an old run set aside, and write the config and what the run starts from.
 
         Args:
             files: checkpoints of other runs, by the options that name them.
-            data: what it trains on, and the digest of its content.
+            data: what each of its splits was read from, and the digest of its content.
 
         Raises:
             InputError: the folder cannot be made.
         """
-        begun = _identified(files) | {"data": {"file": str(data[0]), "sha256": data[1]}}
+        splits = {_SPLITS[name]: {"file": str(path), "sha256": digest} for name, (path, digest) in data.items()}
+        begun = _identified(files) | splits
         sources = json.dumps(begun, indent=2) + "\n"  # some may be the old run's own
         self.set_aside()
         write_atomically(self.config, lambda file: file.write(dump_yaml(config).encode()))
@@ -268,22 +272,22 @@ class Run:
                 "Name files of the same content, or --overwrite to start anew."
             )
 
-    def check_data(self, path: Path, digest: str) -> None:
+    def check_data(self, data: Mapping[str, tuple[Path, str]]) -> None:
         """Whether this is the data that the run in the folder was started with, wherever it lies now.
 
         Args:
-            path: what it was read from.
-            digest: of its content.
+            data: what each of its splits was read from, and the digest of its content.
 
         Raises:
-            InputError: it has changed.
+            InputError: a split has changed.
         """
-        began = self._began().get("data")
-        if began is not None and began.get("sha256") != digest:
-            raise InputError(
-                f"--resume: {self.folder} was started with other data than {path} is now: its images, annotations or "
-                "classes have changed. Train on the same data, or --overwrite to start anew."
-            )
+        for name, (path, digest) in data.items():
+            began = self._began().get(_SPLITS[name])  # of an older version's run, None for val
+            if began is not None and began.get("sha256") != digest:
+                raise InputError(
+                    f"--resume: {self.folder} was started with other {name} data than {path} is now: its images, "
+                    "annotations or classes have changed. Go on with the same data, or --overwrite to start anew."
+                )
 
     def _began(self) -> dict[str, Any]:
         """What the run was started from; nothing where a version began it that kept no record."""

@@ -92,7 +92,7 @@ def train_stage(plan: Plan, devices: Devices, watch: Watch | None = None) -> Rep
         with sole_use(plan.run.folder) if world.is_main else nullcontext():
             with _replacing(plan) if world.is_main else nullcontext():
                 if world.is_main:
-                    _take_up(plan, config, splits.train)
+                    _take_up(plan, config, splits)
                 watch = watch if watch is not None and world.is_main else Nobody()
                 report = _run(plan, stage, splits, world, watch)
             if world.is_main:
@@ -117,17 +117,18 @@ def _replacing(plan: Plan) -> Iterator[None]:
         raise
 
 
-def _take_up(plan: Plan, config: Config, train: DetectionDataset) -> None:
+def _take_up(plan: Plan, config: Config, splits: Splits) -> None:
     """Make the run's folder, or see that the one that is there was begun with this data.
 
     Raises:
         InputError: it was not, or the folder cannot be made.
     """
-    path, digest = train.index.path, train.index.digest()
+    indices = {"train": splits.train.index} | ({} if splits.val is None else {"val": splits.val.index})
+    data = {name: (index.path, index.digest()) for name, index in indices.items()}
     if plan.options.resume:
-        plan.run.check_data(path, digest)
+        plan.run.check_data(data)
     else:
-        plan.run.begin(config, plan.files, (path, digest))
+        plan.run.begin(config, plan.files, data)
 
 
 def _check_same_folder(plan: Plan, world: World) -> None:

@@ -1,5 +1,6 @@
 """With which config and files an unfinished run can go on."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from srfgan.models.errors import InputError
 from srfgan_cli.presets import load_preset
 from srfgan_cli.runs.folder import Run
 
-DATA = (Path("train.json"), "3f")
+DATA = {"train": (Path("train.json"), "3f"), "val": (Path("val.json"), "a0")}
 
 
 @pytest.mark.parametrize(
@@ -49,3 +50,16 @@ def test_a_run_goes_on_with_the_content_of_its_own_files_only(tmp_path):
             run.check_sources(files)
     run.sources.unlink()
     run.check_sources({"guide": other})  # a run of a version that kept no record goes on
+
+
+def test_a_run_goes_on_with_the_data_of_its_own_splits_only(tmp_path):
+    run = Run(tmp_path / "run")
+    run.begin(load_preset("mask_rcnn_r50_fpn_nn"), {}, DATA)
+    run.check_data(DATA | {"val": (Path("moved.json"), "a0")})
+    for split in DATA:
+        with pytest.raises(InputError, match=f"started with other {split} data than new.json is now"):
+            run.check_data(DATA | {split: (Path("new.json"), "00")})
+    begun = json.loads(run.sources.read_text())
+    del begun["val"]  # as a version that kept no record of it began
+    run.sources.write_text(json.dumps(begun))
+    run.check_data(DATA | {"val": (Path("new.json"), "00")})

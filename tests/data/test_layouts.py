@@ -362,9 +362,15 @@ def test_a_run_goes_on_with_the_same_data_wherever_it_lies(tiny, named, srfgan, 
     content["annotations"][0]["bbox"][0] += 1
     named[1].write_text(json.dumps(content))
     done = srfgan(*train, "--resume")
-    assert done.code == 2 and f"was started with other data than {named[1]} is now" in done.err
+    assert done.code == 2 and f"was started with other train data than {named[1]} is now" in done.err
     content["annotations"][0]["bbox"][0] -= 1
     named[1].write_text(json.dumps(content, indent=1))
+    val = tiny.root / "annotations/instances_val2017.json"
+    scored_on = val.read_text()
+    val.write_text(json.dumps(json.loads(scored_on) | {"annotations": []}))
+    done = srfgan(*train, "--resume")
+    assert done.code == 2 and f"was started with other val data than {val} is now" in done.err
+    val.write_text(scored_on)
     assert srfgan(*train, "--resume").code == 0
 
 
