@@ -144,7 +144,9 @@ class Run:
         Raises:
             InputError: the folder cannot be made.
         """
-        splits = {_SPLITS[name]: {"file": str(path), "sha256": digest} for name, (path, digest) in data.items()}
+        splits = {
+            _SPLITS[name]: {"file": str(path), "sha256": digest} for name, (path, digest) in data.items()
+        }
         begun = _identified(files) | splits
         sources = json.dumps(begun, indent=2) + "\n"  # some may be the old run's own
         self.set_aside()
