@@ -172,9 +172,15 @@ def one_file(content):
     content["images"][2]["file_name"] = "./" + content["images"][0]["file_name"]
 
 
+def one_name(content):
+    for category in content["categories"]:
+        category["name"] = "cat"
+
+
 @pytest.mark.parametrize(
     ("change", "kind"),
     [
+        (one_name, "of a class that another has the name of"),
         (relative, "every box lies within 0..1"),
         (as_corners, "most boxes leave the image, but not as [x1, y1, x2, y2]"),
         (crowds, "every annotation is a crowd region (iscrowd 1)"),
