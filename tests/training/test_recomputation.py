@@ -84,13 +84,13 @@ def test_a_stage_gives_the_same_to_the_last_bit(stage, changes, upsampler):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize(("stage", "share"), [("pretrain", 0.67), ("extract", 0.84), ("finetune", 0.84)])
-def test_a_stage_holds_less(stage, share, precision):
+@pytest.mark.parametrize("stage", ["pretrain", "extract", "finetune"])
+def test_a_stage_holds_less(stage, precision):
     held = []
     for recompute in (False, True):
         config = load_preset("mask_rcnn_r18_fpn", [f"{stage}.solver.recompute={recompute}"])
-        held.append(of_stage(config, stage, precision, None, (800, 1216)).further)
-    assert held[1] < share * held[0]
+        held.append(of_stage(config, stage, precision, None, (256, 320)).further)
+    assert held[1] < 0.8 * held[0]
 
 
 def test_what_has_neither_network_is_refused():
