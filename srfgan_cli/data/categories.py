@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -54,6 +55,11 @@ class CategoryMap:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def of_shared_names(self) -> list[int]:
+        """The ids of categories whose name another one has, too."""
+        times = Counter(self.names)
+        return [id_ for id_, name in zip(self.ids, self.names, strict=True) if times[name] > 1]
 
     def labels(self, category_ids: np.ndarray) -> np.ndarray:
         """Labels of category ids, (R,) int64; -1 for an unknown id."""

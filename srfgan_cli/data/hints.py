@@ -40,7 +40,8 @@ def annotation_hints(records: Records, sizes: np.ndarray, leaves: np.ndarray) ->
     hints = [
         ("every annotation is a crowd region (iscrowd 1): no object to train on or to find", records.crowd)
     ] * bool(records.crowd.all())
-    if (same := _of_shared_names(records)).any():
+    same = np.isin(records.annotation_categories, records.categories.of_shared_names())
+    if same.any():
         hints.append(
             ("of a class that another has the name of: scored apart, but told apart by no name", same)
         )
@@ -56,17 +57,6 @@ def annotation_hints(records: Records, sizes: np.ndarray, leaves: np.ndarray) ->
             )
         )
     return hints
-
-
-def _of_shared_names(records: Records) -> np.ndarray:
-    """Which annotations are of a class that has its name not alone; (A,) bool."""
-    times = Counter(records.categories.names)
-    shared = [
-        id_
-        for id_, name in zip(records.categories.ids, records.categories.names, strict=True)
-        if times[name] > 1
-    ]
-    return np.isin(records.annotation_categories, shared)
 
 
 def _as_corners(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:

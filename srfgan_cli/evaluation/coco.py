@@ -8,7 +8,6 @@ detectron2 does; the tables rest on it).
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -109,9 +108,9 @@ def _recalls(recall: np.ndarray, limits: Sequence[int]) -> dict[str, float | Non
 
 def _unique_names(categories: CategoryMap) -> list[str]:
     """The categories' names; those that several categories share get their id appended."""
-    times = Counter(categories.names)
+    shared = set(categories.of_shared_names())
     return [
-        name if times[name] == 1 else f"{name} ({id_})"
+        f"{name} ({id_})" if id_ in shared else name
         for id_, name in zip(categories.ids, categories.names, strict=True)
     ]
 

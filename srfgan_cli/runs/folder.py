@@ -283,9 +283,10 @@ class Run:
         Raises:
             InputError: a split has changed.
         """
+        began = self._began()
         for name, (path, digest) in data.items():
-            began = self._began().get(_SPLITS[name])  # of an older version's run, None for val
-            if began is not None and began.get("sha256") != digest:
+            split = began.get(_SPLITS[name])  # None for val if an older version began it
+            if split is not None and split.get("sha256") != digest:
                 raise InputError(
                     f"--resume: {self.folder} was started with other {name} data than {path} is now: its images, "
                     "annotations or classes have changed. Go on with the same data, or --overwrite to start anew."
