@@ -81,8 +81,10 @@ class _StatisticsStandStill(AbstractContextManager[None]):
     def __enter__(self) -> None:
         # Taken now: in the forward pass, copies may have stood in for a discriminator's buffers.
         self._before = [(norm.momentum, norm.num_batches_tracked) for norm in self._norms]
-        for norm in self._norms:
-            norm.momentum, norm.num_batches_tracked = 0.0, None
+        for norm, (_, count) in zip(self._norms, self._before, strict=True):
+            # Synchronised norms count in any case.
+            spare = count.clone() if count is not None and isinstance(norm, nn.SyncBatchNorm) else None
+            norm.momentum, norm.num_batches_tracked = 0.0, spare
 
     def __exit__(self, *_: object) -> None:
         for norm, (momentum, count) in zip(self._norms, self._before, strict=True):

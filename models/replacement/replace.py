@@ -47,7 +47,8 @@ def replace_upsampling(
 
     The upsamplers' parameters are named `upsamplers.` and the maps' channels behind the name of the part which uses
     them first, as `model.11.upsamplers.256.`; in torchvision's pyramid, `upsample.`. Checkpoints of the original load
-    before, or after with `strict=False`.
+    before, or after with `strict=False`. The upsamplers are in training mode where that part is, and else in evaluation
+    mode.
 
     Args:
         module: a model, or a part of one in which to look, and which is changed. A `FeaturePyramidNetwork` itself
@@ -81,10 +82,10 @@ def replace_upsampling(
     assigned = [(place.module, *supply.for_place(place)) for place in places]
     for part, assignment, own in assigned:
         take_over(part, assignment, own)
-    for parent in list(module.modules()):
-        for name, child in list(parent.named_children()):
-            if child in replaced:
-                parent.add_module(name, replaced[child])
+    # By each of its names: one that is left would lead to the old one.
+    for name, part in list(module.named_modules(remove_duplicate=False)):
+        if name and part in replaced:
+            module.set_submodule(name, replaced[part])
     return replaced.get(module, module)
 
 

@@ -44,7 +44,8 @@ class Assignment:
 
 def take_over(module: nn.Module, assignment: Assignment, own: Mapping[str, nn.Module]) -> None:
     """From now on, `module` interpolates by two with the assigned upsamplers; `own` are those that it registers."""
-    module.add_module(REGISTERED, nn.ModuleDict(own))
+    # In the mode of what they come to: in training mode, a detector's batch norms would go by each image that it sees.
+    module.add_module(REGISTERED, nn.ModuleDict(own).train(module.training))
     module._assignment = assignment  # type: ignore[assignment]
     kind: Any = type(module)
     module.__class__ = _UpsampleLayer if is_upsample(module) else _scoped(kind)

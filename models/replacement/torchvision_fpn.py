@@ -30,8 +30,8 @@ class UpsamplingPyramid(FeaturePyramidNetwork):  # type: ignore[misc]
         self.inner_blocks = fpn.inner_blocks
         self.layer_blocks = fpn.layer_blocks
         self.extra_blocks = fpn.extra_blocks
-        self.upsample = upsample
-        self.train(fpn.training)
+        self.upsample = upsample.train(fpn.training)
+        self.training = fpn.training
 
     def forward(self, x: dict[str, Tensor]) -> dict[str, Tensor]:
         """Backbone maps, finest first, to pyramid maps of the same names and the extra levels.

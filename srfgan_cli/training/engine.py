@@ -22,7 +22,7 @@ from srfgan_cli.presets.config import SolverConfig
 from srfgan_cli.training.average import Average
 from srfgan_cli.training.measured import Measurements
 from srfgan_cli.training.metrics import MetricsLog
-from srfgan_cli.training.optim import set_lr
+from srfgan_cli.training.optim import continue_optimizer, set_lr
 from srfgan_cli.training.progress import TrainingProgress
 from srfgan_cli.training.stage import Stage
 from srfgan_cli.training.watch import Pictures
@@ -105,7 +105,7 @@ class Trainer:
             module.load_state_dict(trained[name])
         self.average.load_state(state["modules"])
         for name, optimizer in self.stage.optimizers.items():
-            optimizer.load_state_dict(state["optimizers"][name])
+            continue_optimizer(optimizer, state["optimizers"][name])
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
         self.measured.unlogged = list(state.get("unlogged", []))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import SGD, AdamW, Optimizer
 
@@ -43,6 +44,19 @@ def build_optimizer(
         for parameter in (p for group in optimizer.param_groups for p in group["params"]):
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return optimizer
+
+
+def continue_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
+    """Let an optimizer go on from the state dict of another one of the same parameters.
+
+    What is kept of a weight gets its strides, which may differ from those where it was saved, as G's and D's do on CPUs
+    and on GPUs. A fused step goes along the memory: on a CPU it would take other elements' momentum without a word.
+    """
+    optimizer.load_state_dict(state)
+    for parameter, kept in optimizer.state.items():
+        for name, value in kept.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                kept[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def lr_factor(iteration: int, solver: SolverConfig) -> float:

@@ -198,6 +198,27 @@ def test_weights_and_their_names_stay_and_every_new_one_has_one_name(kind, share
 
 
 @each_model
+@pytest.mark.parametrize("training", [False, True])
+def test_upsamplers_are_in_the_mode_of_what_they_come_to(kind, training):
+    """In training mode, batch norms of a generator would go by each image that a detector at work sees."""
+    model, images = made(kind)
+    model.train(training)
+    fixed = next(part for part in model.modules() if isinstance(part, nn.BatchNorm2d)).eval()
+    model = replace_upsampling(model, small, lambda: model(images))
+    assert all(part.training == training for part in model.modules() if part is not fixed)
+    assert not fixed.training
+
+
+def test_a_pyramid_is_replaced_by_every_name_that_it_has():
+    model = nn.Module()
+    model.fpn = model.neck = FeaturePyramidNetwork([4, 4], 8)
+    model.around = nn.Sequential(model.fpn)
+    replace_upsampling(model, "nn")
+    assert type(model.fpn) is not FeaturePyramidNetwork
+    assert model.neck is model.fpn and model.around[0] is model.fpn
+
+
+@each_model
 def test_copies_and_files_compute_the_same_and_share_nothing(kind):
     model, images = replaced(kind)
     file = io.BytesIO()

@@ -129,6 +129,36 @@ def test_a_resumed_run_equals_one_never_stopped():
         torch.testing.assert_close(again.modules["linear"].state_dict()[name], value, rtol=0, atol=0)
 
 
+class ConvolvedStage(LinearStage):
+    """A convolution, by the stages' own optimizer; its weight lies as on GPUs, or as on CPUs."""
+
+    def __init__(self, solver, layout):
+        torch.manual_seed(3)
+        self.modules = {"linear": nn.Conv2d(4, 3, 2).to(memory_format=layout)}
+        self.optimizers = {"linear": build_optimizer(self.modules["linear"], solver)}
+        self.parallel = []
+
+    def losses(self, batch):
+        x = torch.stack(batch.images)[:, :, None, None].expand(-1, -1, 2, 3)
+        weights = torch.arange(6.0).sin().view(2, 3)
+        yield {"loss_fit": (self.modules["linear"](x * weights) - 1).square().mean()}
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_run_goes_on_where_weights_lie_otherwise_in_memory(optimizer):
+    """As those of stage 1 do on a GPU and on a CPU."""
+    settings, saved = solver(checkpoint_every=3, optimizer=optimizer), {}
+    layouts = torch.channels_last, torch.contiguous_format
+    began, other = (ConvolvedStage(settings, layout) for layout in layouts)
+    trainer(settings, began, save=lambda state: saved.setdefault(state["iteration"], _copy(state))).run()
+    resumed = trainer(settings, other, batches(4, start=3))
+    resumed.load_state(saved[3])
+    resumed.run()
+    weight, expected = (stage.modules["linear"].weight for stage in (other, began))
+    assert weight.stride() != expected.stride()
+    torch.testing.assert_close(weight, expected)
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_an_evaluation_between_steps_is_of_the_weights_of_now(optimizer):
     """What layers keep of their weights for inference is made anew after a step: a copy, which has none, agrees."""

@@ -83,6 +83,20 @@ def test_a_stage_gives_the_same_to_the_last_bit(stage, changes, upsampler):
     assert all(norm.momentum == 0.1 for norm in norms)
 
 
+def test_synchronised_norms_are_computed_again_too():
+    """As `sync_bn` puts them in on several GPUs; they take part alone here."""
+    images, found = torch.randn(2, 16, 12, 12), []
+    for recompute in (False, True):
+        torch.manual_seed(0)
+        generator = nn.SyncBatchNorm.convert_sync_batchnorm(build_generator("srf", 16))
+        generator.recompute = recompute
+        generator(images).square().mean().backward()
+        gradients = {name: p.grad for name, p in generator.named_parameters()}
+        found.append((gradients, dict(generator.named_buffers())))
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=0)
+    assert found[1][1]["up_norm.num_batches_tracked"] == 1
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("stage", ["pretrain", "extract", "finetune"])
 def test_a_stage_holds_less(stage, precision):
