@@ -195,6 +195,10 @@ def test_the_repositories_recipe():
             "Preset 'mask_rcnn_r50_fpn': rows.0: no table has a row 'tabel1/mask_rcnn_m'. "
             "Did you mean 'table1/mask_rcnn_m'",
         ),
+        (
+            "model.detector=tridentnet\nstages=[finetune]\nfinetune.reuse=none\nfinetune.freeze_generator=true",
+            "tridentnet has no generator: no finetune.freeze_generator, got true",
+        ),
         ("references=[]", "unknown key 'references'."),
         ("data=shapes", "data: Input should be a valid dictionary"),
         (
