@@ -547,7 +547,9 @@ class Config(StrictConfig):
                 f"finetune.reuse none, got {self.stages} and {self.finetune.reuse}"
             )
         if not self.model.has_pyramid and self.finetune.freeze_generator:
-            raise ValueError(f"{self.model.detector} has no generator: no finetune.freeze_generator, got true")
+            raise ValueError(
+                f"{self.model.detector} has no generator: no finetune.freeze_generator, got true"
+            )
         return self
 
     @model_validator(mode="after")
