@@ -60,6 +60,7 @@ class Checkpoint:
         model: how its detector was built, of our own checkpoints that hold one.
         categories: the data set's categories, of our own checkpoints.
         config: the whole experiment that it is of, as plain data, of our own checkpoints.
+        iteration: how far its training was, of our own checkpoints that say so.
     """
 
     path: Path
@@ -68,6 +69,7 @@ class Checkpoint:
     model: dict[str, Any] | None = None
     categories: list[Any] | None = None
     config: dict[str, Any] | None = None
+    iteration: int | None = None
 
     def model_config(self) -> ModelConfig | None:
         """`model`, checked; None where there is none.
@@ -242,7 +244,9 @@ def _own_checkpoint(path: Path, content: Mapping[str, Any]) -> Checkpoint:
         for name, value in state.items()
         if isinstance(name, str)
     }
-    return Checkpoint(path, _checked(path, tensors), stage, model, categories, config)
+    iteration = content.get("iteration")
+    iteration = iteration if type(iteration) is int else None
+    return Checkpoint(path, _checked(path, tensors), stage, model, categories, config, iteration)
 
 
 def _tensors(path: Path, content: Any) -> dict[str, Tensor]:

@@ -86,7 +86,7 @@ def export_hub(config: Config, weights: Path | None, output: Path | None) -> Hub
     _write_weights(trained, said, output / HUB_FILE)
     texts: dict[str, str] = {CONFIG: dump_yaml(config)}
     if _is_ours(output / CARD):
-        texts[CARD] = model_card(config, trained, source.with_name("evaluation.json"))
+        texts[CARD] = model_card(config, trained)
     for name, text in texts.items():
         _write_text(output / name, text)
     size = (output / HUB_FILE).stat().st_size / 1e6

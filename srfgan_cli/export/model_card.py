@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import yaml
@@ -12,35 +10,47 @@ import yaml
 from srfgan_cli import __version__
 from srfgan_cli.presets.config import Config
 from srfgan_cli.presets.describe import describe
+from srfgan_cli.runs.folder import Run, logged, parsed
 from srfgan_cli.runs.trained import TrainedDetector
 
-METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR@100")
+METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+_RECALL = "AR@"
 _CLASSES = 40
 """As many names stand in the card."""
 
 
-def model_card(config: Config, trained: TrainedDetector, evaluation: Path) -> str:
+def model_card(config: Config, trained: TrainedDetector) -> str:
     """Markdown with the hub's header.
 
     Args:
         config: the experiment, with the trained detector's own model.
         trained: the detector, with its categories.
-        evaluation: the scores of its training, if that file is there.
     """
-    return "\n".join(_lines(config, trained, _scores(evaluation))) + "\n"
+    return "\n".join(_lines(config, trained, _scores(trained))) + "\n"
 
 
-def _scores(path: Path) -> dict[str, Any]:
+def _scores(trained: TrainedDetector) -> dict[str, Any]:
+    """What the run beside these very weights has scored: its result, or its best; of other files nothing is known."""
+    run = Run(trained.path.parent)
     try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        last = parsed(run.evaluation.read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        last = {}
+    if trained.path == run.model:
+        return last
+    if trained.path != run.best:
         return {}
-    return found if isinstance(found, dict) else {}
+    then = [
+        record.get("evaluation") for record in logged(run.metrics) if record["iteration"] == trained.iteration
+    ]
+    found = next((scores for scores in then if isinstance(scores, dict)), {})
+    return {key: value for key, value in last.items() if key in ("images", "split")} | found
 
 
 def _lines(config: Config, trained: TrainedDetector, scores: dict[str, Any]) -> Iterator[str]:
     assert trained.categories is not None
     names = trained.categories.names
+    classes = f"{len(names)} class{'es' if len(names) > 1 else ''}"
     masks = config.model.has_masks
     yield "---"
     header = {
@@ -54,7 +64,7 @@ def _lines(config: Config, trained: TrainedDetector, scores: dict[str, Any]) -> 
     yield f"{describe(config)}.\n"
     millions = sum(p.numel() for p in trained.detector.parameters()) / 1e6
     yield (
-        f"{millions:.1f} million parameters; {'boxes and masks' if masks else 'boxes'} of {len(names)} classes: "
+        f"{millions:.1f} million parameters; {'boxes and masks' if masks else 'boxes'} of {classes}: "
         + (", ".join(names[:_CLASSES]) + (", ..." if len(names) > _CLASSES else ""))
     )
     yield "\n## Use\n"
@@ -67,7 +77,9 @@ def _lines(config: Config, trained: TrainedDetector, scores: dict[str, Any]) -> 
     yield from _score_lines(scores)
     yield "\n## Training\n"
     solver, data = config.finetune.solver, config.data
-    yield f"- {solver.iterations:,} iterations of {solver.batch_size} images, {solver.images:,} in all"
+    done = solver.iterations if trained.iteration is None else trained.iteration
+    of = f" of the {solver.iterations:,} that were planned" if done != solver.iterations else ""
+    yield f"- {done:,} iterations{of}, {solver.batch_size} images each, {done * solver.batch_size:,} in all"
     yield f"- {solver.optimizer}, learning rate {solver.lr:g} for batches of {solver.lr_batch_size}"
     yield f"- short side {_range(data.short_sides)} pixels in training, {data.test_short_side} in tests"
     yield f"- stages: {', '.join(config.stages)}; initial weights: {config.initial_weights}\n"
@@ -90,9 +102,16 @@ def _score_lines(scores: dict[str, Any]) -> Iterator[str]:
     if not tasks:
         yield "Not scored: `srfgan eval --weights hf://OWNER/NAME --data-root DIR` does it."
         return
-    yield f"COCO's, in percent, on the {scores.get('images', '?')} images of the {scores.get('split', 'val')} split:\n"
-    yield f"| | {' | '.join(METRICS)} |"
-    yield f"|---|{'--:|' * len(METRICS)}"
+    where = f"{scores.get('images', '?')} images of the {scores.get('split', 'val')} split"
+    yield f"COCO's, in percent, on the {where}:\n"
+    metrics = (*METRICS, *_most_recall(scores[tasks[0]]))
+    yield f"| | {' | '.join(metrics)} |"
+    yield f"|---|{'--:|' * len(metrics)}"
     for task in tasks:
-        values = [scores[task].get(metric) for metric in METRICS]
-        yield f"| {task} | {' | '.join('' if value is None else f'{value:.1f}' for value in values)} |"
+        values = [scores[task].get(metric) for metric in metrics]
+        yield f"| {task} | {' | '.join(f'{v:.1f}' if isinstance(v, int | float) else '' for v in values)} |"
+
+
+def _most_recall(scores: Mapping[str, Any]) -> list[str]:
+    """The name of the recall at the most detections, `AR@100` where COCO's hundred count."""
+    return sorted((name for name in scores if name.startswith(_RECALL)), key=len)[-1:]

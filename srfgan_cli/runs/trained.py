@@ -29,11 +29,13 @@ class TrainedDetector:
     Attributes:
         path: the file its weights are from.
         categories: what its labels mean; None where the file does not say.
+        iteration: how far its training was; None where the file does not say.
     """
 
     detector: Detector
     path: Path
     categories: CategoryMap | None
+    iteration: int | None = None
 
 
 def weights_of(config: Config, weights: Path | None) -> Path:
@@ -114,7 +116,7 @@ def load_trained(config: Config, path: Path, categories: CategoryMap | None = No
         raise InputError(f"{path} does not fit this detector and data set.\n{report.summary()}")
     if report.unexpected:
         stderr.print(report.summary(), soft_wrap=True)
-    return TrainedDetector(detector.eval(), path, own or categories)
+    return TrainedDetector(detector.eval(), path, own or categories, checkpoint.iteration)
 
 
 def _model_config(config: Config, checkpoint: Checkpoint, categories: CategoryMap | None) -> ModelConfig:

@@ -1,6 +1,7 @@
 """A shared folder holds the whole detector; `hf://` fetches it, here from a server of the test's own."""
 
 import json
+import shutil
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -100,6 +101,27 @@ def test_the_folder_is_the_detector(srfgan, run, shared, picture, tmp_path):
     again = srfgan("export", "--weights", shared, "--format", "hub", "--output", shared)
     assert again.code == 0, again.err
     assert (shared / "README.md").read_text() == "my own words", "a card written by hand stays"
+
+
+def test_a_card_has_the_scores_of_its_own_weights(srfgan, run, tmp_path):
+    """`evaluation.json` is of the last weights, and another evaluation was the best's."""
+    save_run(run, iteration=4, file="best.pt")
+    shutil.copy(run / "best.pt", run / "mine.pt")
+    logged = [
+        {"iteration": at, "evaluation": {"box": {"AP": ap, "AR@1": 9, "AR@300": 50}}}
+        for at, ap in ((4, 77), (8, 12))
+    ]
+    (run / "metrics.jsonl").write_text("\n".join(map(json.dumps, logged)))
+
+    def card(name):
+        done = srfgan("export", "--weights", run / name, "--format", "hub", "--output", name)
+        assert done.code == 0, done.err
+        return (tmp_path / name / "README.md").read_text()
+
+    best = card("best.pt")
+    assert "| box | 77.0 |" in best and "| AR@300 |" in best and "7 images" in best and "12.3" not in best
+    assert " that were planned, " in best.partition("- 4 iterations of the ")[2]
+    assert "Not scored" in card("mine.pt"), "nothing says what these are"
 
 
 def test_a_model_on_the_hub(srfgan, run, hub, picture):
