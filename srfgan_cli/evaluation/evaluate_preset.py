@@ -15,6 +15,7 @@ from srfgan_cli.evaluation.tta import MultiScale
 from srfgan_cli.machine.devices import Devices
 from srfgan_cli.machine.distributed import open_world
 from srfgan_cli.presets.config import Config, Precision
+from srfgan_cli.runs.folder import Run
 from srfgan_cli.runs.published import PUBLISHED
 from srfgan_cli.runs.trained import folder_beside, load_trained, weights_of
 
@@ -25,7 +26,9 @@ class EvaluationOptions:
 
     Attributes:
         weights: the detector's file; None: the run of the preset's last stage; `published`: the authors'.
-        output_dir: where results.json goes; None: beside the weights, `runs/published/<preset>/` for the authors'.
+        output_dir: where results.json goes; None: beside the weights, `runs/published/<preset>/` for the authors'; a
+            run's best weights have `best/` there, and the train split `train/`: a run's own results are of its
+            `model.pt` on the val split.
     """
 
     split: Split = "val"
@@ -70,7 +73,7 @@ def evaluate_preset(
     max_detections = config.evaluation.max_detections
     path = weights_of(config, options.weights)
     trained = load_trained(config, path, dataset.categories)
-    folder = options.output_dir or folder_beside(config, options.weights, path)
+    folder = options.output_dir or _folder(config, options, path)
     with open_world(devices) as world:
         if world.is_main:
             dataset.index.report.tell()
@@ -88,3 +91,10 @@ def evaluate_preset(
             by_group=options.by_group,
             world=world,
         )
+
+
+def _folder(config: Config, options: EvaluationOptions, path: Path) -> Path:
+    folder = folder_beside(config, options.weights, path)
+    if path == Run(path.parent).best:
+        folder /= path.stem
+    return folder / "train" if options.split == "train" else folder

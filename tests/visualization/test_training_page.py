@@ -87,8 +87,13 @@ def test_a_training_draws_its_page_keeps_its_best_and_stops_when_it_gets_no_bett
     assert steps == {"samples": [0], "truth": [0], "found": evaluated}
     assert Image.open(io.BytesIO(board.Images("found")[0].encoded_image_string)).width > 64
 
-    scored = srfgan("eval", "--weights", folder / "best.pt", "--json", "--output-dir", "best")
-    assert json.loads(scored.out)["mask"]["AP"] == max(scores.values())
+    own = (folder / "results.json").read_bytes()
+    scored = json.loads(srfgan("eval", "--weights", folder / "best.pt", "--json").out)
+    assert scored["mask"]["AP"] == max(scores.values())
+    assert scored["results"] == str(folder / "best" / "results.json")
+    trained_on = json.loads(srfgan("eval", "--weights", folder, "--split", "train", "--json").out)
+    assert trained_on["results"] == str(folder / "train" / "results.json")
+    assert (folder / "results.json").read_bytes() == own, "what the run's own weights found in the val split"
 
     again = srfgan(
         "finetune", *options, *tiny(*schedule), "--output-dir", "run", "--overwrite", "--iterations", "1"
