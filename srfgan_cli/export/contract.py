@@ -42,6 +42,7 @@ class Contract(BaseModel):
     outputs: Json[dict[str, Any]]
     categories: Json[Any]
     score_threshold: Annotated[float, Field(ge=0, le=1)] = 0.0
+    nms_iou: Annotated[float, Field(ge=0, le=1)] = 0.5
     detections_per_image: Count = 100
     max_detections: Count = 100
 
@@ -109,6 +110,7 @@ def contract(
         "input": json.dumps(given | _INPUT | {"smallest_side": smallest_side(config.model)}),
         "resize": json.dumps(resize),
         "score_threshold": f"{config.model.inference.score_threshold:g}",
+        "nms_iou": f"{config.model.inference.nms_iou:g}",
         "detections_per_image": str(config.model.inference.detections_per_image),
         "max_detections": str(config.evaluation.max_detections),
         "outputs": json.dumps({name: _OUTPUTS[name] for name in outputs}),

@@ -32,6 +32,7 @@ class ExportedDetector:
         categories: what its labels mean; None where the exported weights did not say.
         resize: how images are resized before.
         lowest_score: that it gives.
+        nms_iou: boxes of a class that overlap more are one object.
         most: detections that it gives of an image.
         counted: detections of an image that its preset's scores count.
         has_masks, has_mask_scores: whether it gives those.
@@ -51,7 +52,7 @@ class ExportedDetector:
         self._smallest = stored.input.smallest_side
         self.batch = None if len(stored.input.shape) == 3 else stored.input.shape[0]
         self.resize = ResizePolicy((stored.resize.short_side,), stored.resize.max_side)
-        self.lowest_score = stored.score_threshold
+        self.lowest_score, self.nms_iou = stored.score_threshold, stored.nms_iou
         self.most, self.counted = stored.detections_per_image, stored.max_detections
         self.has_masks, self.has_mask_scores = (name in stored.outputs for name in ("masks", "mask_scores"))
         records = stored.categories

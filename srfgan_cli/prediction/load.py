@@ -99,6 +99,7 @@ def _from_exported(path: Path, *, changed: bool) -> Predictor:
         model.resize,
         torch.device("cpu"),
         model.lowest_score,
+        model.nms_iou,
         batch_size=model.batch or 1,
     )
 

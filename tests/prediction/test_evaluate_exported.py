@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from srfgan import load_detector
 from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.data.shapes import ensure_shapes
 from srfgan_cli.export.contract import contract
@@ -115,6 +116,19 @@ def test_predict_takes_a_file_as_it_is_too(srfgan, data, tmp_path):
     done = srfgan("predict", data[0][-1], *given, "--precision", "bf16")
     assert done.code == 2 and "is used as it is; --tta, --precision, presets" in done.err, done.err
     assert not (tmp_path / "out").exists()
+
+
+def test_tiles_leave_objects_that_stand_as_close_as_the_preset_lets_them(data, tmp_path):
+    """As they do with the checkpoint that the file is from."""
+    _, _, _, truth = data
+    boxes = np.array([[10, 10, 40, 40], [10, 17, 40, 47]], np.float32)
+    config = load_preset("faster_rcnn_r18_fpn", ["model.inference.nms_iou=0.7"])
+    said = contract(config, None, ())["nms_iou"]
+    image = np.zeros((100, 200, 3), np.uint8)
+    for name, more, count in (("close", {"nms_iou": said}, 4), ("apart", {}, 2)):
+        write_detector(tmp_path / f"{name}.onnx", boxes, np.zeros(2, np.int64), truth["categories"], **more)
+        (found,) = load_detector(tmp_path / f"{name}.onnx").predict(image, tiles=100, overlap=0)
+        assert len(found) == count
 
 
 def test_other_classes_and_other_files_are_refused(srfgan, data, tmp_path):
