@@ -31,7 +31,6 @@ from srfgan_cli.visualization.outputs import numbered
 
 Kind = Literal["pictures", "results", "csv", "crops"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-DEFAULT_KINDS: tuple[Kind, ...] = ("pictures", "results", "csv")
 
 _QUALITY = 92
 _COLUMNS = ("file", "image_id", "class", "category_id", "score", "x0", "y0", "x1", "y1")
