@@ -49,13 +49,15 @@ class Prediction:
 
     @property
     def masks(self) -> Tensor | None:
-        """(R, H, W) bool, made anew each time: R x H x W bytes. None for a detector without masks."""
+        """(R, H, W) bool, made anew each time: R x H x W bytes, column by column. None for a detector without masks."""
         if self.segmentations is None:
             return None
         if not self.segmentations:
             return torch.zeros(0, *self.size, dtype=torch.bool)
-        decoded = coco_mask.decode([with_bytes(code) for code in self.segmentations])  # (H, W, R)
-        return torch.from_numpy(np.ascontiguousarray(decoded.transpose(2, 0, 1))).bool()
+        decoded = coco_mask.decode(
+            [with_bytes(code) for code in self.segmentations]
+        )  # (H, W, R), in Fortran's order
+        return torch.from_numpy(decoded.T).view(torch.bool).transpose(1, 2)
 
     def select(self, index: Tensor | Sequence[int]) -> Prediction:
         """The detections at `index`: (K,) positions, in their order, or (R,) bool."""
