@@ -58,9 +58,8 @@ def tame(masks: Segmentations, sizes: np.ndarray) -> tuple[Segmentations, np.nda
 def _suspects(masks: Segmentations, sizes: np.ndarray) -> np.ndarray:
     """The polygons that need a look, by limits that hold for all: few or none, and found without a look at each."""
     least, most = float(masks.vertices.min()), float(masks.vertices.max())
-    suspect = np.diff(masks.part_first) > LONGEST / max(
-        most - least, 1.0
-    )  # a product may be beyond any float
+    # Divided, as a product may be beyond any float.
+    suspect = np.diff(masks.part_first) > LONGEST / max(most - least, 1.0)
     lowest, highest = -_REACH, sizes.min() + _REACH
     if least < lowest or most > highest:
         beyond = ((masks.vertices < lowest) | (masks.vertices > highest)).any(axis=1)
