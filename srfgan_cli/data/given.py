@@ -20,6 +20,7 @@ def split_files(config: DataConfig, root: Path | None, split: Split) -> SplitFil
     named = _named(config).get(split)
     if named is not None:
         return named_split(split, named)
+    check_root(config, root)
     if config.dataset == "shapes":
         from srfgan_cli.data.shapes import ensure_shapes  # brings torch, which finding files does without
 
@@ -31,6 +32,19 @@ def split_files(config: DataConfig, root: Path | None, split: Split) -> SplitFil
             f" annotations/instances_*.json){also} or --dataset shapes"
         )
     return find_split(root, split)
+
+
+def check_root(config: DataConfig, root: Path | None) -> None:
+    """Whether a folder that was named is the data set that is used.
+
+    Raises:
+        InputError: it is not.
+    """
+    if config.dataset == "shapes" and root is not None:
+        raise InputError(
+            f"--data-root {root} would not be used: data.dataset is the built-in shapes. Add --dataset coco to use "
+            "the folder, or leave --data-root out."
+        )
 
 
 def all_splits(config: DataConfig, root: Path | None) -> Layout:

@@ -129,6 +129,7 @@ def _on_maps(module: nn.Module, channels: int, size: tuple[int, int]) -> float:
 
 
 def _count(run: Callable[[], object]) -> float:
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+    # Not inference_mode, in which the counter's hooks fail on a parameter that is an input of a module: spectral norms.
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
         run()
     return float(counter.get_total_flops() / 2e9)

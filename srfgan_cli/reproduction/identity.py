@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from srfgan.models.errors import InputError
-from srfgan_cli.data.given import split_files
+from srfgan_cli.data.given import check_root, split_files
 from srfgan_cli.data.split_files import SplitFiles
 from srfgan_cli.presets.config import Config, DataConfig
 from srfgan_cli.presets.library import flatten
@@ -63,6 +63,7 @@ def data_identity(data: DataConfig, root: Path | None) -> str:
     Raises:
         InputError: no data set, or in no layout that is known.
     """
+    check_root(data, root)
     if data.dataset == "shapes":
         return "shapes"
     return "; ".join(_identity(split_files(data, root, split)) for split in ("train", "val"))

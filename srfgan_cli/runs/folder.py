@@ -297,8 +297,9 @@ class Run:
         if not self.sources.is_file():
             return {}
         try:
-            return dict(json.loads(self.sources.read_bytes()))
-        except (OSError, ValueError, TypeError):
+            began = dict(json.loads(self.sources.read_bytes()))
+            return {name: dict(source) for name, source in began.items()}
+        except (OSError, ValueError, TypeError, RecursionError):
             raise InputError(
                 f"--resume: {self.sources} is damaged. --overwrite starts the run anew."
             ) from None

@@ -52,6 +52,15 @@ def test_a_run_goes_on_with_the_content_of_its_own_files_only(tmp_path):
     run.check_sources({"guide": other})  # a run of a version that kept no record goes on
 
 
+@pytest.mark.parametrize("content", ["", "[1]", "7", '{"data": [1]}', '{"guide": "a"}', "[" * 100_000])
+def test_a_damaged_record_is_named(tmp_path, content):
+    run = Run(tmp_path / "run")
+    run.begin(load_preset("mask_rcnn_r18_fpn"), {}, DATA)
+    run.sources.write_text(content)
+    with pytest.raises(InputError, match=r"sources\.json is damaged\. --overwrite starts the run anew"):
+        run.check_data(DATA)
+
+
 def test_a_run_goes_on_with_the_data_of_its_own_splits_only(tmp_path):
     run = Run(tmp_path / "run")
     run.begin(load_preset("mask_rcnn_r50_fpn_nn"), {}, DATA)

@@ -122,6 +122,7 @@ def test_a_command_imports_only_what_it_runs(tmp_path, arguments, told, unneeded
         ),
         (["finetune", "--preset", "mask_rcnn_r18_fpn_nn", "--nnodes", "2"], "--rdzv-endpoint HOST:PORT"),
         (["finetune", "--preset", "mask_rcnn_r18_fpn_nn"], "--data-root DIR"),
+        (["finetune", "--preset", "demo_nn", "--data-root", "mine"], "mine would not be used"),
         (["finetune", "--preset", "mask_rcnn_r18_fpn_nn", "--data-root", "nowhere"], "nowhere"),
         (["finetune", "--preset", "mask_rcnn_r50_fpn_nn", "--dataset", "shapes"], "R-50.pkl"),
         (

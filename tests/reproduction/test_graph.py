@@ -7,6 +7,7 @@ from srfgan_cli.presets.config import DataConfig
 from srfgan_cli.presets.library import dump_yaml, load_preset
 from srfgan_cli.presets.tables import load_tables
 from srfgan_cli.reproduction.budget import images_seen
+from srfgan_cli.reproduction.cost import job_gmacs
 from srfgan_cli.reproduction.graph import Settings, build_graph, scaled
 from srfgan_cli.reproduction.identity import data_identity
 from srfgan_cli.reproduction.jobs import JobFolder, Machine, command
@@ -254,6 +255,13 @@ def test_rows_are_compared_with_the_plain_detector_like_them():
     assert list(enhanced.values()) == [None, next(iter(enhanced))]
 
 
+def test_every_row_of_our_table_has_a_cost():
+    """Spectral norms in the discriminator among them, by which a dry run of the table ended in an error."""
+    graph = build_graph(table_rows("upsamplers", ["upsamplers_srf_spectral"]), Settings(overlay="demo"))
+    costs = {job.kind: job_gmacs(job) for job in graph.jobs.values()}
+    assert costs["pretrain"] > 0 and costs["finetune"] > 0
+
+
 def test_mistakes_are_named(tmp_path):
     with pytest.raises(InputError, match=r"There is no table 'table9'. Tables: table1"):
         table_rows("table9")
@@ -261,6 +269,8 @@ def test_mistakes_are_named(tmp_path):
         table_rows("table5", ["x"])
     with pytest.raises(InputError, match=r"Row table5_srf cannot be run with these settings.*unknown key"):
         graph_of("table5", ["table5_srf"], overrides=["model.nek.channels=8"])
+    with pytest.raises(InputError, match=r"would not be used: data\.dataset is the built-in shapes"):
+        data_identity(DataConfig(dataset="shapes"), tmp_path)
     with pytest.raises(InputError, match="no data: give --data-root"):
         data_identity(DataConfig(), None)
     with pytest.raises(InputError, match="not in COCO layout"):
