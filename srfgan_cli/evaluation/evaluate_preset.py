@@ -14,6 +14,7 @@ from srfgan_cli.evaluation.report import Report
 from srfgan_cli.evaluation.tta import MultiScale
 from srfgan_cli.machine.devices import Devices
 from srfgan_cli.machine.distributed import open_world
+from srfgan_cli.machine.files import require_writable
 from srfgan_cli.presets.config import Config, Precision
 from srfgan_cli.runs.folder import Run
 from srfgan_cli.runs.published import PUBLISHED
@@ -74,6 +75,7 @@ def evaluate_preset(
     path = weights_of(config, options.weights)
     trained = load_trained(config, path, dataset.categories)
     folder = options.output_dir or _folder(config, options, path)
+    require_writable(folder)
     with open_world(devices) as world:
         if world.is_main:
             dataset.index.report.tell()

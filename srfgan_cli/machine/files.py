@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import BinaryIO
 
 from srfgan.models.errors import InputError
@@ -45,6 +46,18 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
             OSError
         ):  # there is one after a failure or a Ctrl-C only; where even this fails, that says why
             temporary.unlink()
+
+
+def require_writable(folder: Path) -> None:
+    """Whether files can be written to a folder that is there or can be made: told before long work, not after it.
+
+    Raises:
+        InputError: they cannot.
+    """
+    try:
+        TemporaryFile(dir=next(place for place in (folder, *folder.parents) if place.exists())).close()
+    except OSError as error:
+        raise InputError(f"Cannot write to {folder}: {_reason(error)}.") from None
 
 
 def user_caches() -> Path:

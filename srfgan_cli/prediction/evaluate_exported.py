@@ -12,6 +12,7 @@ from srfgan_cli.evaluation.report import Report
 from srfgan_cli.export.exported_detector import ExportedDetector
 from srfgan_cli.machine.devices import Devices
 from srfgan_cli.machine.distributed import open_world
+from srfgan_cli.machine.files import require_writable
 from srfgan_cli.presets.config import Config
 from srfgan_cli.presets.library import stored_config
 from srfgan_cli.runs.trained import check_same_classes
@@ -69,6 +70,7 @@ def evaluate_exported(
     path = detector.path
     check_same_classes(detector.required_categories, dataset.categories, path)
     folder = options.output_dir or path.parent / path.stem
+    require_writable(folder)
     with open_world(devices) as world:
         if world.is_main:
             dataset.index.report.tell()

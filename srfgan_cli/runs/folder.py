@@ -239,8 +239,13 @@ class Run:
         """Whether this is the config that the run in the folder was started with.
 
         Raises:
-            InputError: it is not; names the keys.
+            InputError: it is not, and the keys are named; or nothing says it any more.
         """
+        if not self.config.is_file():
+            raise InputError(
+                f"--resume: {self.config} is not there any more, which says how the run was started. Put it back, or "
+                "--overwrite to start anew."
+            )
         old, new = flatten(load_preset(self.config)), flatten(config)
         # Both ways: a section that is there only once has no keys in the other.
         changed = [

@@ -32,6 +32,11 @@ def test_a_run_goes_on_with_its_own_config_only(tmp_path, began, now, changed):
         run.check_same(config)
 
 
+def test_a_run_that_does_not_say_how_it_was_started_does_not_go_on(tmp_path):
+    with pytest.raises(InputError, match=r"--resume: .*config\.yaml is not there any more"):
+        Run(tmp_path).check_same(load_preset("mask_rcnn_r50_fpn_nn"))
+
+
 def test_a_run_goes_on_with_the_content_of_its_own_files_only(tmp_path):
     guide, moved, other = (tmp_path / name for name in ("guide.pt", "moved.pt", "other.pt"))
     for path, content in ((guide, b"first"), (moved, b"first"), (other, b"other")):

@@ -109,6 +109,15 @@ def test_what_a_file_cannot_do_is_said(more, message, srfgan, data, tmp_path):
     assert not (tmp_path / "all").exists()
 
 
+def test_a_folder_that_cannot_be_written_is_told_before_the_scoring(srfgan, data, tmp_path):
+    options, boxes, labels, truth = data
+    write_detector(tmp_path / "all.onnx", boxes, labels, truth["categories"])
+    place = tmp_path / "truth.json" / "new"
+    done = srfgan("eval", "--weights", tmp_path / "all.onnx", *options, "--output-dir", place)
+    assert done.code == 2 and f"Cannot write to {place}: Not a directory" in done.err.replace("\n", " ")
+    assert "evaluating" not in done.err
+
+
 def test_predict_takes_a_file_as_it_is_too(srfgan, data, tmp_path):
     _, boxes, labels, truth = data
     write_detector(tmp_path / "all.onnx", boxes, labels, truth["categories"])
