@@ -109,7 +109,7 @@ class ExportedDetector:
         height, width = image.shape[-2:]
         if min(height, width) >= self._smallest:
             return image
-        # Black pixels at the right and bottom, as every detector pads.
+        # Black, at the right and bottom. Detectors pad less, and with their mean colour: they find a little else.
         padded = image.new_zeros(3, max(height, self._smallest), max(width, self._smallest))
         padded[:, :height, :width] = image
         return padded
