@@ -48,6 +48,11 @@ class Prediction:
         return [self.categories.names[label] for label in self.labels.tolist()]
 
     @property
+    def each_mask(self) -> Sequence[Tensor] | None:
+        """(H, W) bool of each detection, made when it is asked for; None for a detector without masks."""
+        return None if self.segmentations is None else _Masks(self.segmentations)
+
+    @property
     def masks(self) -> Tensor | None:
         """(R, H, W) bool, made anew each time: R x H x W bytes, column by column. None for a detector without masks."""
         if self.segmentations is None:
@@ -111,3 +116,20 @@ class Prediction:
             class_id=self.labels.numpy(),
             data={"class_name": np.array(self.names, dtype=str)},
         )
+
+
+class _Masks(Sequence[Tensor]):
+    def __init__(self, codes: Sequence[dict[str, Any]]) -> None:
+        self._codes = codes
+
+    def __len__(self) -> int:
+        return len(self._codes)
+
+    def __getitem__(self, row: Any) -> Any:
+        return _decoded([self._codes[row]])[0]
+
+
+def _decoded(codes: Sequence[dict[str, Any]]) -> Tensor:
+    """(R, H, W) bool of RLE, column by column in memory."""
+    decoded = coco_mask.decode([with_bytes(code) for code in codes])  # (H, W, R), in Fortran's order
+    return torch.from_numpy(decoded.T).view(torch.bool).transpose(1, 2)

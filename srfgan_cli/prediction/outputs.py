@@ -153,8 +153,14 @@ class Outputs:
 
     def drawn(self, image: Tensor, found: Prediction, *, enlarge: bool = True) -> Tensor:
         """The image (3, H, W) uint8 with what was found; see `visualization.detections.draw`."""
-        names, threshold = self._categories.names, self._threshold
-        return draw(image, found.to_detections(), names, score_threshold=threshold, enlarge=enlarge)
+        return draw(
+            image,
+            found.to_detections(masks=False),
+            self._categories.names,
+            score_threshold=self._threshold,
+            enlarge=enlarge,
+            masks=found.each_mask,
+        )
 
     def finish(self) -> None:
         """Write the results and the table of all images.

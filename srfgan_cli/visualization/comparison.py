@@ -195,9 +195,9 @@ def _with_outlines(picture: Image.Image, marks: Sequence[_Mark], line: int, stro
     """Outlines of masks, tinted where they are strong; the last ones on top."""
     canvas = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
     for strong, width, tint in ((False, line, 0.0), (True, strong_line, _TINT)):
-        group = [mark for mark in reversed(marks) if mark.strong == strong]
+        group = [mark for mark in marks if mark.strong == strong]
         if group:
-            masks = torch.stack([_resized(mark.mask, canvas) for mark in group if mark.mask is not None])
+            masks = [_resized(mark.mask, canvas) for mark in group if mark.mask is not None]
             canvas = with_masks(canvas, masks, [_SHADE[:3]] * len(group), 1, width + 1, 0.0)
             canvas = with_masks(canvas, masks, [mark.colour for mark in group], 1, width, tint)
     return Image.fromarray(canvas.permute(1, 2, 0).numpy())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -38,6 +39,7 @@ def draw(
     score_threshold: float = 0.5,
     scores: bool = True,
     enlarge: bool = True,
+    masks: Tensor | Sequence[Tensor] | None = None,
 ) -> Tensor:
     """Draw detections over an image.
 
@@ -52,13 +54,18 @@ def draw(
         score_threshold: detections below it are left out.
         scores: write them; ground truth has none.
         enlarge: otherwise the image keeps its size, as frames of one video do.
+        masks: each detection's, (H, W) bool, made when it is asked for: those of a large image together may be more
+            than the memory holds. None: those in `detections`.
 
     Returns:
         (3, H', W') uint8 RGB: the image, enlarged by a whole factor where it or its objects are small, and
         the caption.
     """
     class_names = class_texts(class_names, range(len(class_names)))
-    shown = _near(_above(detections, score_threshold), image)
+    detections = detections.to("cpu")
+    masks = detections.masks if masks is None else masks
+    rows = _above(detections.scores, score_threshold)
+    shown = _near(detections, rows, image)
     factor = _enlargement(image, shown.boxes) if enlarge else 1
     canvas = _enlarged(image, factor)
     colours = _colours(shown, single_class=len(class_names) == 1)
@@ -66,12 +73,13 @@ def draw(
     line = max(1, round(min(canvas.shape[1:]) / 250))
     if crowded:
         line = max(1, min(line, factor // 2))
-    if shown.masks is not None:
-        canvas = with_masks(canvas, shown.masks, colours, factor, line)
+    if masks is not None:
+        worst_first = (masks[row] for row in reversed(rows.tolist()))
+        canvas = with_masks(canvas, worst_first, reversed(colours), factor, line)
     picture = Image.fromarray(canvas.permute(1, 2, 0).numpy())
     pen = ImageDraw.Draw(picture, "RGBA")
     boxes = [_scaled(box, factor) for box in shown.boxes.tolist()]
-    if shown.masks is None or not crowded:
+    if masks is None or not crowded:
         for box, colour in reversed(list(zip(boxes, colours, strict=True))):
             pen.rectangle(box, outline=(*colour, 255), width=line)
     labels = [
@@ -80,25 +88,25 @@ def draw(
             shown.labels.tolist(), shown.scores.tolist(), boxes, colours, strict=True
         )
     ]
-    draw_labels(pen, [label for label in labels if label.text], _letters(picture.size, crowded), picture.size)
+    # In a crowd no larger than what they name, which in a large picture is small.
+    room = _typical(shown.boxes) * factor / 2 if crowded else math.inf
+    letters = Lettering(max(10, round(min(min(picture.size) / (70 if crowded else 42), room))))
+    draw_labels(pen, [label for label in labels if label.text], letters, picture.size)
     captioned = _with_caption(picture, _caption(shown, class_names, score_threshold if scores else None))
     return torch.from_numpy(np.array(captioned)).permute(2, 0, 1)
 
 
-def _above(detections: Detections, threshold: float) -> Detections:
-    """The detections of at least `threshold`, best first, on the CPU."""
-    detections = detections.to("cpu")
-    order = detections.scores.argsort(descending=True)
-    kept = order[detections.scores[order] >= threshold]
-    masks = None if detections.masks is None else detections.masks[kept]
-    return Detections(detections.boxes[kept], detections.scores[kept], detections.labels[kept], masks)
+def _above(scores: Tensor, threshold: float) -> Tensor:
+    """Where the scores (R,) of at least `threshold` are, the best first: (K,) int64."""
+    order = scores.argsort(descending=True)
+    return order[scores[order] >= threshold]
 
 
-def _near(detections: Detections, image: Tensor) -> Detections:
-    """The same with boxes that end as far outside as the image is large: a line's time grows with its length."""
+def _near(detections: Detections, rows: Tensor, image: Tensor) -> Detections:
+    """Some of the detections, without masks; boxes end as far outside as the image is large, as lines take time."""
     size = torch.tensor([image.shape[2], image.shape[1]] * 2)
-    boxes = detections.boxes.clamp(-size, 2 * size)
-    return Detections(boxes, detections.scores, detections.labels, detections.masks)
+    boxes = detections.boxes[rows].clamp(-size, 2 * size)
+    return Detections(boxes, detections.scores[rows], detections.labels[rows])
 
 
 def _enlargement(image: Tensor, boxes: Tensor) -> int:
@@ -106,9 +114,13 @@ def _enlargement(image: Tensor, boxes: Tensor) -> int:
     longest = max(image.shape[1:])
     factor = round(SMALLEST_SIDE / longest)
     if len(boxes):
-        typical = float((boxes[:, 2:] - boxes[:, :2]).prod(dim=1).sqrt().median())
-        factor = max(factor, round(SMALLEST_OBJECT / max(typical, 1.0)))
+        factor = max(factor, round(SMALLEST_OBJECT / _typical(boxes)))
     return max(1, min(factor, LARGEST_SIDE // longest))
+
+
+def _typical(boxes: Tensor) -> float:
+    """The median of the boxes' sizes (roots of areas), a pixel at least."""
+    return max(1.0, float((boxes[:, 2:] - boxes[:, :2]).prod(dim=1).sqrt().median()))
 
 
 def _enlarged(image: Tensor, factor: int) -> Tensor:
@@ -127,24 +139,24 @@ def _colours(detections: Detections, *, single_class: bool) -> list[Colour]:
 
 def with_masks(
     canvas: Tensor,
-    masks: Tensor,
-    colours: Sequence[Colour],
+    masks: Iterable[Tensor],
+    colours: Iterable[Colour],
     factor: int,
     line: int,
     opacity: float = _MASK_OPACITY,
 ) -> Tensor:
-    """Tint masks and draw their outlines inside their borders; the first comes out on top.
+    """Tint masks and draw their outlines inside their borders; the last comes out on top.
 
     Args:
         canvas: (3, H * factor, W * factor) uint8.
-        masks: (R, H, W) bool.
+        masks: (H, W) bool each.
         colours: of each mask.
         factor: by which the picture is larger than the masks.
         line: width of the outlines in pixels of the picture.
         opacity: of the tint, 0..1.
     """
     picture = canvas.float()
-    for mask, colour in reversed(list(zip(masks, colours, strict=True))):
+    for mask, colour in zip(masks, colours, strict=True):
         # numpy looks eight pixels at a time, where torch looks at one.
         rows, columns = (np.flatnonzero(mask.numpy().any(axis)) for axis in (1, 0))
         if not len(rows):
@@ -179,10 +191,6 @@ def _text(class_names: Sequence[str], label: int, score: float | None, crowded: 
     if len(class_names) == 1:
         return percent
     return class_names[label] if crowded else f"{class_names[label]} {percent}".rstrip()
-
-
-def _letters(size: tuple[int, int], crowded: bool) -> Lettering:
-    return Lettering(max(10, round(min(size) / (70 if crowded else 42))))
 
 
 def _caption(shown: Detections, class_names: Sequence[str], threshold: float | None) -> list[str]:

@@ -60,6 +60,13 @@ def test_masks_are_those_of_the_segmentations(detector, picture):
     assert len(nothing) == 0 and nothing.masks.shape == (0, 120, 150) and nothing.names == []
 
 
+def test_masks_one_by_one_are_those_of_all(detector, picture):
+    found = detector.predict(picture, score_threshold=0)[0]
+    each = found.each_mask
+    assert len(each) == len(found) > 1
+    assert torch.equal(torch.stack([each[row] for row in range(len(each))]), found.masks)
+
+
 def test_files_and_arrays_of_every_kind_are_one_image(detector, picture, tmp_path):
     pixels = picture.permute(1, 2, 0).numpy()
     file = tmp_path / "a.png"
