@@ -101,7 +101,7 @@ def fit(
     settings = Settings(scale=scale, evaluations=1, overrides=overrides, data=identity)
     experiment = plan_experiment(preset, settings)
     folder = output_dir or Path("runs/fit") / experiment.method
-    machine = Machine.asked_for(data, data_root, None, devices, launcher)
+    machine = Machine.asked_for(data_root, None, devices, launcher)
     if dry_run:
         from srfgan_cli.reproduction.dry_run import show_planned
 

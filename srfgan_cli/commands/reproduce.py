@@ -160,7 +160,7 @@ def reproduce(
         unlabeled=folder_identity(unlabeled) if unlabeled else "",
     )
     graph = build_graph(wanted, settings, lambda key: job_folder(output_dir, key).began)
-    machine = Machine.asked_for(data, data_root, unlabeled, devices, launcher)
+    machine = Machine.asked_for(data_root, unlabeled, devices, launcher)
     machines = deal_out(machine, jobs)
     if dry_run:
         from srfgan_cli.reproduction.dry_run import show_planned

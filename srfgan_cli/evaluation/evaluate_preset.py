@@ -28,8 +28,7 @@ class EvaluationOptions:
     Attributes:
         weights: the detector's file; None: the run of the preset's last stage; `published`: the authors'.
         output_dir: where results.json goes; None: beside the weights, `runs/published/<preset>/` for the authors'; a
-            run's best weights have `best/` there, and the train split `train/`: a run's own results are of its
-            `model.pt` on the val split.
+            run's best weights have `best/` there: its own results are those of `model.pt`.
     """
 
     split: Split = "val"
@@ -39,6 +38,11 @@ class EvaluationOptions:
     batch_size: int = 1
     precision: Precision = "fp32"
     by_group: bool = False
+
+    def folder(self, beside: Path) -> Path:
+        """Where results.json goes, `beside` the weights if nothing else is said; those of the train split to `train/`
+        there, as others are of the val split."""
+        return self.output_dir or (beside / "train" if self.split == "train" else beside)
 
 
 def open_scored(config: Config, options: EvaluationOptions) -> DetectionDataset:
@@ -74,7 +78,8 @@ def evaluate_preset(
     max_detections = config.evaluation.max_detections
     path = weights_of(config, options.weights)
     trained = load_trained(config, path, dataset.categories)
-    folder = options.output_dir or _folder(config, options, path)
+    beside = folder_beside(config, options.weights, path)
+    folder = options.folder(beside / path.stem if path == Run(path.parent).best else beside)
     require_writable(folder)
     with open_world(devices) as world:
         if world.is_main:
@@ -93,10 +98,3 @@ def evaluate_preset(
             by_group=options.by_group,
             world=world,
         )
-
-
-def _folder(config: Config, options: EvaluationOptions, path: Path) -> Path:
-    folder = folder_beside(config, options.weights, path)
-    if path == Run(path.parent).best:
-        folder /= path.stem
-    return folder / "train" if options.split == "train" else folder

@@ -69,7 +69,7 @@ def evaluate_exported(
     """
     path = detector.path
     check_same_classes(detector.required_categories, dataset.categories, path)
-    folder = options.output_dir or path.parent / path.stem
+    folder = options.folder(path.parent / path.stem)
     require_writable(folder)
     with open_world(devices) as world:
         if world.is_main:

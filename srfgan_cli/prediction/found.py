@@ -59,10 +59,7 @@ class Prediction:
             return None
         if not self.segmentations:
             return torch.zeros(0, *self.size, dtype=torch.bool)
-        decoded = coco_mask.decode(
-            [with_bytes(code) for code in self.segmentations]
-        )  # (H, W, R), in Fortran's order
-        return torch.from_numpy(decoded.T).view(torch.bool).transpose(1, 2)
+        return _decoded(self.segmentations)
 
     def select(self, index: Tensor | Sequence[int]) -> Prediction:
         """The detections at `index`: (K,) positions, in their order, or (R,) bool."""

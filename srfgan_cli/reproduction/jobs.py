@@ -11,10 +11,10 @@ from typing import Any, Literal
 
 from srfgan.models.errors import InputError
 from srfgan_cli.machine.files import write_atomically
-from srfgan_cli.presets.config import Config, DataConfig
+from srfgan_cli.presets.config import Config
 from srfgan_cli.presets.library import dump_yaml, load_preset
 from srfgan_cli.reproduction.graph import Job
-from srfgan_cli.runs.folder import Run, continued, logged, parsed
+from srfgan_cli.runs.folder import Run, continued, document, logged, parsed
 
 TAIL = 8192
 """Bytes at the end of a log that surely hold a whole line."""
@@ -41,11 +41,11 @@ class Machine:
 
     @classmethod
     def asked_for(
-        cls, data: DataConfig, data_root: Path | None, unlabeled: Path | None, devices: str, launcher: str
+        cls, data_root: Path | None, unlabeled: Path | None, devices: str, launcher: str
     ) -> Machine:
-        """As the options of a command that runs jobs say it; the built-in data needs no folder."""
+        """As the options of a command that runs jobs say it."""
         prefix = ("srun", "--kill-on-bad-exit=1") if launcher == "slurm" else ()
-        return cls(None if data.dataset == "shapes" else data_root, unlabeled, devices, launcher, prefix)
+        return cls(data_root, unlabeled, devices, launcher, prefix)
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class JobFolder:
 
     def evaluation(self) -> dict[str, Any]:
         """The document of `srfgan eval --json`; empty where nothing was scored."""
-        return _read_json(self.run.evaluation)
+        return document(self.run.evaluation)
 
     def scores(self) -> dict[str, dict[str, float | None]]:
         """`{"box": {"AP": ...}, "mask": {...}}` in percent; empty where nothing was scored, or the file is damaged."""
@@ -155,7 +155,7 @@ class JobFolder:
     @property
     def failure_message(self) -> str:
         """Why it failed; empty if it did not."""
-        return str(_read_json(self.failure).get("message", ""))
+        return str(document(self.failure).get("message", ""))
 
 
 def job_folder(output_dir: Path, key: str) -> JobFolder:
@@ -187,13 +187,6 @@ def command(job: Job, folders: dict[str, JobFolder], machine: Machine) -> list[s
     if job.kind == "eval":
         return [*parts, "--json"]
     return [*parts, "--resume" if began else "--overwrite"]
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return parsed(path.read_text(encoding="utf-8", errors="replace"))
-    except OSError:
-        return {}
 
 
 def _are_scores(value: Any) -> bool:

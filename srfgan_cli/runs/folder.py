@@ -322,6 +322,14 @@ def logged(metrics: Path) -> list[dict[str, Any]]:
     return [record for line in lines if "iteration" in (record := parsed(line))]
 
 
+def document(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; empty where there is none, or it is damaged."""
+    try:
+        return parsed(path.read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        return {}
+
+
 def parsed(text: str) -> dict[str, Any]:
     """A JSON object; empty where the text is none, as a line that a killed run has written half of."""
     try:

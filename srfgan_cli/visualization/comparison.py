@@ -14,7 +14,7 @@ from torch.nn import functional
 from srfgan.models.structures import Detections
 from srfgan_cli.visualization.agreement import Agreement, Finder, Truth, agreement
 from srfgan_cli.visualization.colours import Colour
-from srfgan_cli.visualization.detections import CROWD, with_masks
+from srfgan_cli.visualization.detections import CROWD, mask_extent, typical_size, with_masks
 from srfgan_cli.visualization.labels import Box, Label, draw_labels
 from srfgan_cli.visualization.text import Lettering, class_texts, one_line, shortened
 
@@ -106,8 +106,7 @@ def _size(image: Tensor, boxes: Tensor) -> tuple[int, int]:
     longest = max(image.shape[1:])
     factor = _SIDE / longest
     if len(boxes):
-        typical = float((boxes[:, 2:] - boxes[:, :2]).prod(dim=1).sqrt().median())
-        factor = min(max(factor, _SMALL_OBJECT / max(typical, 1.0)), _LARGEST_SIDE / longest)
+        factor = min(max(factor, _SMALL_OBJECT / typical_size(boxes)), _LARGEST_SIDE / longest)
     return max(1, round(factor * image.shape[1])), max(1, round(factor * image.shape[2]))
 
 
@@ -180,15 +179,12 @@ def _drawn(image: Tensor, marks: Sequence[_Mark], size: tuple[int, int]) -> Imag
 
 
 def _has_outline(mark: _Mark) -> bool:
-    return mark.mask is not None and bool(mark.mask.any())
+    return mark.mask is not None and mask_extent(mark.mask) is not None
 
 
 def _bounds(mark: _Mark) -> Box:
     """What is drawn of it: a mask may be smaller than its box."""
-    if mark.mask is None or not mark.mask.any():
-        return mark.box
-    rows, columns = mark.mask.any(1).nonzero()[:, 0], mark.mask.any(0).nonzero()[:, 0]
-    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
+    return mark.box if mark.mask is None else mask_extent(mark.mask) or mark.box
 
 
 def _with_outlines(picture: Image.Image, marks: Sequence[_Mark], line: int, strong_line: int) -> Image.Image:

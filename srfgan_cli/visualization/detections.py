@@ -89,7 +89,7 @@ def draw(
         )
     ]
     # In a crowd no larger than what they name, which in a large picture is small.
-    room = _typical(shown.boxes) * factor / 2 if crowded else math.inf
+    room = typical_size(shown.boxes) * factor / 2 if crowded else math.inf
     letters = Lettering(max(10, round(min(min(picture.size) / (70 if crowded else 42), room))))
     draw_labels(pen, [label for label in labels if label.text], letters, picture.size)
     captioned = _with_caption(picture, _caption(shown, class_names, score_threshold if scores else None))
@@ -114,12 +114,12 @@ def _enlargement(image: Tensor, boxes: Tensor) -> int:
     longest = max(image.shape[1:])
     factor = round(SMALLEST_SIDE / longest)
     if len(boxes):
-        factor = max(factor, round(SMALLEST_OBJECT / _typical(boxes)))
+        factor = max(factor, round(SMALLEST_OBJECT / typical_size(boxes)))
     return max(1, min(factor, LARGEST_SIDE // longest))
 
 
-def _typical(boxes: Tensor) -> float:
-    """The median of the boxes' sizes (roots of areas), a pixel at least."""
+def typical_size(boxes: Tensor) -> float:
+    """The median of the sizes (roots of areas) of boxes (R, 4) in pixels, one at least; R is at least 1."""
     return max(1.0, float((boxes[:, 2:] - boxes[:, :2]).prod(dim=1).sqrt().median()))
 
 
@@ -157,11 +157,10 @@ def with_masks(
     """
     picture = canvas.float()
     for mask, colour in zip(masks, colours, strict=True):
-        # numpy looks eight pixels at a time, where torch looks at one.
-        rows, columns = (np.flatnonzero(mask.numpy().any(axis)) for axis in (1, 0))
-        if not len(rows):
+        extent = mask_extent(mask)
+        if extent is None:
             continue
-        y1, y2, x1, x2 = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+        x1, y1, x2, y2 = extent
         area = mask[y1:y2, x1:x2].float()
         area = functional.interpolate(area[None, None], scale_factor=factor, mode="bilinear")[0, 0] >= 0.5
         window = picture[:, y1 * factor : y2 * factor, x1 * factor : x2 * factor]
@@ -169,6 +168,13 @@ def with_masks(
         cover = torch.where(_outline(area, line), 1.0, opacity) * area
         window += (tint - window) * cover
     return picture.round().to(torch.uint8)
+
+
+def mask_extent(mask: Tensor) -> tuple[int, int, int, int] | None:
+    """x0, y0, x1, y1 around the pixels of a mask (H, W) bool, the last two exclusive; None where it has none."""
+    # numpy looks eight pixels at a time, where torch looks at one.
+    columns, rows = (np.flatnonzero(mask.numpy().any(axis)) for axis in (0, 1))
+    return (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1) if len(rows) else None
 
 
 def _outline(mask: Tensor, width: int) -> Tensor:

@@ -76,6 +76,10 @@ def test_a_file_that_finds_everything_scores_100(srfgan, data, tmp_path):
     found = json.loads((tmp_path / "all" / "results.json").read_text())
     assert len(found) == len(truth["annotations"])
 
+    trained_on = ["--split", "train", "--train-json", options[1], "--train-images", options[3]]
+    assert srfgan("eval", "--weights", tmp_path / "all.onnx", *trained_on).code == 0
+    assert (tmp_path / "all" / "train" / "results.json").is_file()
+
     write_detector(tmp_path / "half.ONNX", boxes[:1], labels[:1], truth["categories"])
     against = ("--report", "--against", tmp_path / "all" / "results.json")
     half = srfgan(
