@@ -21,6 +21,10 @@ from srfgan_cli import __version__
 OTHERS_TURN = 3
 """Seconds that a process of several leaves the main one to say what went wrong."""
 
+_WINDOWS = (
+    "srfgan: the commands need a Unix system, whose locks and signals keep runs whole. On Windows: WSL 2."
+)
+
 _ClickError: Any = typer.BadParameter.__mro__[2]
 """click's exception for a wrong command line; which click typer brings depends on typer's version."""
 
@@ -100,6 +104,9 @@ def run() -> None:
 
     Exit codes: 0 done, 1 failed while running, 2 bad usage, config or data, 130 interrupted, 141 nobody reads stdout.
     """
+    if sys.platform == "win32":
+        print(_WINDOWS, file=sys.stderr)
+        sys.exit(2)
     _open_what_is_closed()
     from srfgan_cli.machine.interrupt import end_on_signals
 

@@ -172,6 +172,14 @@ train_stage.save_checkpoint = limited
 
 
 @pytest.mark.command
+def test_windows_is_told_where_the_commands_run(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(SystemExit) as ended:
+        main.run()
+    assert ended.value.code == 2
+    assert "WSL 2" in capsys.readouterr().err
+
+
 def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, tiny):
     options = ["finetune", "--preset", "faster_rcnn_r18_fpn_nn", "--iterations", "3", "--batch-size", "2"]
     options += ["--devices", "cpu", "--output-dir", str(tmp_path / "run")]
