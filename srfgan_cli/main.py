@@ -7,9 +7,12 @@ Tab answer at once.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
+from collections.abc import Sequence
 from importlib import import_module
+from itertools import pairwise
 from typing import Any, NoReturn
 
 import typer
@@ -115,6 +118,7 @@ def run() -> None:
 
     code = 0
     try:
+        _check_named(sys.argv[1:])
         code = app(standalone_mode=False) or 0
         _end_output()
     except _ClickError as error:
@@ -125,6 +129,13 @@ def run() -> None:
         _fail(error, 2)
     except KeyboardInterrupt as error:
         _fail(error, 130)
+    except SystemExit as ended:
+        # So rich and typer end where nobody reads the help, or the version, that they print.
+        if not isinstance(ended.__context__, BrokenPipeError):
+            raise
+        from srfgan_cli.screen.console import BROKEN_PIPE
+
+        code = BROKEN_PIPE
     except Exception as error:
         from srfgan_cli.screen.failures import as_input_error
 
@@ -148,6 +159,23 @@ def _open_what_is_closed() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123 - as long as the process
+
+
+def _check_named(arguments: Sequence[str]) -> None:
+    """Whether something is said in every argument: as a path, nothing would be the current folder.
+
+    Raises:
+        InputError: one is empty, as of a shell variable that is not set.
+    """
+    from srfgan.models.errors import InputError
+
+    for before, text in pairwise(["", *arguments]):
+        if not text or re.fullmatch("--[a-z-]+=", text):
+            option = text.rstrip("=") or (before if before.startswith("-") else "")
+            raise InputError(
+                f"{f'{option}: ' if option else ''}an argument is empty, as where a shell variable is not set. Name "
+                "what is meant; the current folder is '.'."
+            )
 
 
 def _end_output() -> None:

@@ -204,7 +204,7 @@ def _look(path: Path) -> str | None:
     with path.open("rb") as file:
         head = file.read(512)
     if not head:
-        return "it is empty; fetch it again"
+        return "it is empty, as where writing, copying or fetching it was cut off"
     if head.startswith(b"version https://git-lfs"):
         return "it is a Git LFS pointer, which stands for the file; fetch that with `git lfs pull`"
     for start, what in _OTHER_FILES.items():

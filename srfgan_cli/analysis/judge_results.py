@@ -52,7 +52,7 @@ def judge_results(
         InputError: a file cannot be written, or the other run has nothing to compare with these results.
     """
     assert report.results is not None
-    compared = _compared(report.scores, other)
+    compared = tasks_compared(report.scores, other)
     if results is None:
         results = read_results_of(index, report.results)
     judgements = [
@@ -70,7 +70,7 @@ def judge_results(
     return page, judgements
 
 
-def _compared(scored: Collection[Task], other: Run | None) -> list[Task]:
+def tasks_compared(scored: Collection[Task], other: Run | None) -> list[Task]:
     """The tasks that the other run has too; all of them where it found nothing.
 
     Raises:

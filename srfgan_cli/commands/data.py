@@ -190,7 +190,8 @@ def merge(
         link=link,
     )
     names = ", ".join(done.classes)
-    stderr.print(f"{done.images} images, {done.objects} objects of {len(done.classes)} classes: {names}")
+    kinds = "1 class" if len(done.classes) == 1 else f"{len(done.classes)} classes"
+    stderr.print(f"{done.images} images, {done.objects} objects of {kinds}: {names}")
     if done.left_out:
         stderr.print(f"{done.left_out} objects of other classes left out")
     print_path(destination)

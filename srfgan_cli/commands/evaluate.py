@@ -179,6 +179,14 @@ def evaluate(
         data = open_scored(config, options)
         index, folder = data.index, data.folder
         other, results = _run_to_compare(index, against) if judged else None, None
+        if other is not None:
+            from srfgan_cli.analysis.judge_results import tasks_compared
+            from srfgan_cli.evaluation.score_file import tasks_of
+
+            has_masks = detector.has_masks if exported else config.model.has_masks
+            tasks_compared(
+                tasks_of(index, has_boxes=True, has_masks=has_masks), other
+            )  # before it takes hours
         if exported:
             from srfgan_cli.prediction.evaluate_exported import evaluate_exported
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +81,6 @@ def _say_finished(plan: Plan) -> None:
 
     stderr.print(f"The run in {plan.run.folder} is finished. Weights: {plan.run.model}", soft_wrap=True)
     if plan.options.json:
-        scores = plan.run.evaluation
-        evaluation = jsonlib.loads(scores.read_bytes()) if scores.is_file() else None
+        evaluation = plan.run.scored() or None
         document = {"stage": plan.stage, "preset": plan.config.name, "weights": str(plan.run.model)}
         print_json(document | {"evaluation": evaluation})

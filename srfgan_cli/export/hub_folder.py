@@ -83,10 +83,10 @@ def export_hub(config: Config, weights: Path | None, output: Path | None) -> Hub
         )
     config = config.model_copy(update={"model": trained.detector.config})
     said = header("finetune", config, trained.detector.config, trained.categories)
-    _write_weights(trained, said, output / HUB_FILE)
     texts: dict[str, str] = {CONFIG: dump_yaml(config)}
     if _is_ours(output / CARD):
         texts[CARD] = model_card(config, trained)
+    _write_weights(trained, said, output / HUB_FILE)
     for name, text in texts.items():
         _write_text(output / name, text)
     size = (output / HUB_FILE).stat().st_size / 1e6

@@ -10,7 +10,7 @@ import yaml
 from srfgan_cli import __version__
 from srfgan_cli.presets.config import Config
 from srfgan_cli.presets.describe import describe
-from srfgan_cli.runs.folder import Run, document, logged
+from srfgan_cli.runs.folder import Run, logged
 from srfgan_cli.runs.trained import TrainedDetector
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
@@ -30,9 +30,13 @@ def model_card(config: Config, trained: TrainedDetector) -> str:
 
 
 def _scores(trained: TrainedDetector) -> dict[str, Any]:
-    """What the run beside these very weights has scored: its result, or its best; of other files nothing is known."""
+    """What the run beside these very weights has scored: its result, or its best; of other files nothing is known.
+
+    Raises:
+        InputError: its file of scores is damaged.
+    """
     run = Run(trained.path.parent)
-    last = document(run.evaluation)
+    last = run.scored()
     if trained.path == run.model:
         return last
     if trained.path != run.best:

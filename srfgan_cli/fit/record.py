@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ def claim(
         _check_same(output_dir, given)
         for key, folder in folders.items():
             if folder.state(jobs[key]) != "new" and folder.run.config.is_file():
-                folder.run.check_same(jobs[key].config)
+                _check_unchanged(output_dir, folder.run.changes(jobs[key].config), f"{folder.path.name}: ")
     document = json.dumps(dict(given), indent=2) + "\n"
     try:
         write_atomically(output_dir / NAME, lambda file: file.write(document.encode()))
@@ -133,8 +133,12 @@ def _check_same(output_dir: Path, given: Mapping[str, Any]) -> None:
     changed = [
         f"{key}: {began[key]} -> {value}" for key, value in given.items() if began.get(key, value) != value
     ]
+    _check_unchanged(output_dir, changed)
+
+
+def _check_unchanged(output_dir: Path, changed: Sequence[str], where: str = "") -> None:
     if changed:
         raise InputError(
-            f"{output_dir} holds a fit that was begun otherwise. Changed: {'; '.join(changed)}. Choose another "
+            f"{output_dir} holds a fit that was begun otherwise. Changed: {where}{'; '.join(changed)}. Choose another "
             "--output-dir, or --overwrite to start anew."
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,9 +13,10 @@ from typing import Any, Literal
 from srfgan.models.errors import InputError
 from srfgan_cli.machine.files import write_atomically
 from srfgan_cli.presets.config import Config
-from srfgan_cli.presets.library import dump_yaml, load_preset
+from srfgan_cli.presets.library import dump_yaml
 from srfgan_cli.reproduction.graph import Job
 from srfgan_cli.runs.folder import Run, continued, document, logged, parsed
+from srfgan_cli.screen.console import stderr
 
 TAIL = 8192
 """Bytes at the end of a log that surely hold a whole line."""
@@ -91,7 +93,7 @@ class JobFolder:
             InputError: it cannot be read.
         """
         kept = self.run.checkpoint.is_file() or self.run.model.is_file()
-        return load_preset(self.run.config) if kept else None
+        return self.run.begun_config() if kept else None
 
     def evaluation(self) -> dict[str, Any]:
         """The document of `srfgan eval --json`; empty where nothing was scored."""
@@ -156,6 +158,16 @@ class JobFolder:
     def failure_message(self) -> str:
         """Why it failed; empty if it did not."""
         return str(document(self.failure).get("message", ""))
+
+
+def tell_of_damage(folders: Iterable[JobFolder]) -> None:
+    """Say which files of scores are damaged: a table leaves them out as it does what is not done yet."""
+    for folder in folders:
+        if folder.run.evaluation.is_file() and not folder.scores():
+            stderr.print(
+                f"{folder.run.evaluation} is damaged, and counts as not scored. Put a whole one back, or remove it and "
+                "the model beside it: the command that made them scores again."
+            )
 
 
 def job_folder(output_dir: Path, key: str) -> JobFolder:

@@ -10,7 +10,7 @@ from typing import Any
 from srfgan.models.errors import InputError
 from srfgan_cli.presets.tables import Entry
 from srfgan_cli.reproduction.graph import Graph, Settings
-from srfgan_cli.reproduction.jobs import JobFolder
+from srfgan_cli.reproduction.jobs import JobFolder, tell_of_damage
 from srfgan_cli.reproduction.places import Decisive, Place, read_place
 from srfgan_cli.reproduction.rows import table_rows
 from srfgan_cli.runs.folder import is_free
@@ -66,6 +66,7 @@ def merge_runs(table: str, folders: Sequence[Path], only: Sequence[str] = ()) ->
     places = [read_place(folder, table) for folder in _once(folders)]
     _check_rows(places)
     names = {row.preset for row in wanted}
+    tell_of_damage(place.job_folder(key) for place in places for key in place.scoring(names))
     scores = [Score(*found, place) for place in places for found in place.scored() if found[0] in names]
     if not scores:
         raise InputError(f"--merge: no run that scores a row of {table} is done in these folders.")

@@ -7,7 +7,7 @@ Weights are not read: a folder without them, as it is brought home from another 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -97,6 +97,12 @@ class Place:
             return {row["preset"]: dict(row["cost"]) for row in report["rows"] if row["cost"]}
         except (OSError, ValueError, RecursionError, TypeError, LookupError):
             return {}
+
+    def scoring(self, rows: Collection[str]) -> list[str]:
+        """The runs that score these rows, each once, done or not."""
+        return list(
+            dict.fromkeys(key for row in self.rows & set(rows) for key in self.plan["rows"][row].values())
+        )
 
     def scored(self) -> Iterator[tuple[str, int, str]]:
         """The preset, seed and key of every run that scores a row and is done."""

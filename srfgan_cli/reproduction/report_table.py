@@ -9,7 +9,7 @@ from srfgan_cli.machine.devices import parse_devices
 from srfgan_cli.reproduction.charts import draw_charts
 from srfgan_cli.reproduction.documents import write_report
 from srfgan_cli.reproduction.graph import Graph, Settings
-from srfgan_cli.reproduction.jobs import Machine
+from srfgan_cli.reproduction.jobs import Machine, tell_of_damage
 from srfgan_cli.reproduction.measure import draw_panels, measure
 from srfgan_cli.reproduction.outcome import summarize
 from srfgan_cli.reproduction.run_jobs import Outcome, job_folders
@@ -38,9 +38,10 @@ def report_table(
         InputError: a run cannot be read, or a file not be written.
     """
     stderr.print(styled(("report", "bold"), f" {table}: timing and drawing"))
+    folders, folder = job_folders(graph, output_dir), output_dir / table
+    tell_of_damage(folders[key] for key in graph.results.values())
     devices = parse_devices(machine.devices)
     device = devices.device()
-    folders, folder = job_folders(graph, output_dir), output_dir / table
     costs = measure(graph, folders, machine.data_root, device, output_dir / "costs.json", data=settings.data)
     panels = draw_panels(graph, folders, machine.data_root, device, folder)
     summary = summarize(

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 from pydantic import BaseModel
 
@@ -16,6 +17,7 @@ from srfgan.models.errors import InputError
 from srfgan_cli.machine.files import file_hash, write_atomically
 from srfgan_cli.presets.config import Config
 from srfgan_cli.presets.library import dump_yaml, flatten, load_preset
+from srfgan_cli.presets.yaml_text import read_yaml
 
 RUNS_DIR = Path("runs")
 FREE_TO_CHANGE = (
@@ -112,6 +114,31 @@ class Run:
     def evaluation(self) -> Path:
         """The last evaluation's scores: the document of `srfgan eval --json`."""
         return self.folder / "evaluation.json"
+
+    def check_whole(self) -> None:
+        """Whether the finished run's weights are all there, as far as the file's end tells.
+
+        Raises:
+            InputError: they are not.
+        """
+        if not is_zipfile(self.model):  # as torch writes it; the list of what is in it comes last
+            raise InputError(
+                f"{self.model} is empty or damaged. Put a whole one back; or remove it, and the same command makes "
+                "it again from the run's last checkpoint."
+            )
+
+    def scored(self) -> dict[str, Any]:
+        """The last evaluation's scores; empty where there is none.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        found = document(self.evaluation)
+        if not found and self.evaluation.is_file():
+            raise InputError(
+                f"{self.evaluation} is damaged. Put a whole one back, or remove it to go without."
+            )
+        return found
 
     def check_free(self, resume: bool, overwrite: bool) -> None:
         """Whether a run may start here; changes nothing.
@@ -235,24 +262,46 @@ class Run:
                 raise InputError(f"{path}: there is a {there} where a run has a {wanted}; move it away.")
         return list(parts)
 
+    def begun_config(self) -> Config:
+        """The config that the run in the folder was started with.
+
+        Raises:
+            InputError: nothing says it any more, or it cannot be read.
+        """
+        lost = "is not there any more" if not self.config.is_file() else ""
+        if not lost and not read_yaml(self.config):
+            lost = "is empty"  # and would be read as one of defaults alone
+        if lost:
+            raise InputError(
+                f"{self.config} {lost}, which says how the run was started. Put it back, or move {self.folder} away "
+                "to start anew."
+            )
+        return load_preset(self.config)
+
+    def changes(self, config: Config) -> list[str]:
+        """Keys, each with both values, that the run in the folder was started with otherwise and cannot go on with.
+
+        Raises:
+            InputError: as `begun_config`.
+        """
+        old, new = flatten(self.begun_config()), flatten(config)
+        # Both ways: a section that is there only once has no keys in the other.
+        return [
+            f"{key}: {old.get(key)!r} -> {new.get(key)!r}"
+            for key in new | old
+            if old.get(key) != new.get(key) and not is_free(key)
+        ]
+
     def check_same(self, config: Config) -> None:
         """Whether this is the config that the run in the folder was started with.
 
         Raises:
             InputError: it is not, and the keys are named; or nothing says it any more.
         """
-        if not self.config.is_file():
-            raise InputError(
-                f"--resume: {self.config} is not there any more, which says how the run was started. Put it back, or "
-                "--overwrite to start anew."
-            )
-        old, new = flatten(load_preset(self.config)), flatten(config)
-        # Both ways: a section that is there only once has no keys in the other.
-        changed = [
-            f"{key}: {old.get(key)!r} -> {new.get(key)!r}"
-            for key in new | old
-            if old.get(key) != new.get(key) and not is_free(key)
-        ]
+        try:
+            changed = self.changes(config)
+        except InputError as error:
+            raise InputError(f"--resume: {error}") from None
         if changed:
             raise InputError(
                 f"--resume: {self.folder} was started with another config. Changed: {'; '.join(changed)}. "

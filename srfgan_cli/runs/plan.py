@@ -94,6 +94,7 @@ def make_plan(options: TrainOptions) -> Plan:
     finished = options.auto_resume and run.model.is_file()
     if finished:
         run.check_same(config)
+        run.check_whole()
     else:
         run.check_free(options.resume, options.overwrite)
     if not finished and not options.resume:

@@ -197,7 +197,7 @@ def _describe(train: DetectionDataset, val: DetectionDataset | None) -> None:
 def _run(plan: Plan, stage: Stage, splits: Splits, world: World, watch: Watch) -> Report | None:
     """Train from the start or from the checkpoint, write the finished model, and give its evaluation."""
     reports: list[Report | None] = []
-    state: dict[str, Any] | None = load_checkpoint(plan.run.checkpoint) if plan.options.resume else None
+    state: dict[str, Any] | None = _last_state(plan.run) if plan.options.resume else None
     trainer = Trainer(
         stage,
         plan.solver,
@@ -224,6 +224,25 @@ def _run(plan: Plan, stage: Stage, splits: Splits, world: World, watch: Watch) -
     if world.is_main:
         _finish(plan, stage, splits, trainer, report)
     return report
+
+
+def _last_state(run: Run) -> dict[str, Any]:
+    """What the run's checkpoint holds.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        return load_checkpoint(run.checkpoint)
+    except InputError as error:
+        best = (
+            f" Its best weights so far, {run.best}, can be named with --weights."
+            if run.best.is_file()
+            else ""
+        )
+        raise InputError(
+            f"--resume: {error}. Put a whole one back, or --overwrite to start anew.{best}"
+        ) from None
 
 
 def _run_logged(trainer: Trainer, plan: Plan, pictures: Pictures) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from srfgan.models.errors import InputError
 from srfgan_cli.presets import load_preset
+from srfgan_cli.reproduction.jobs import JobFolder
 from srfgan_cli.runs.folder import Run
 
 DATA = {"train": (Path("train.json"), "3f"), "val": (Path("val.json"), "a0")}
@@ -33,8 +34,19 @@ def test_a_run_goes_on_with_its_own_config_only(tmp_path, began, now, changed):
 
 
 def test_a_run_that_does_not_say_how_it_was_started_does_not_go_on(tmp_path):
+    run = Run(tmp_path)
     with pytest.raises(InputError, match=r"--resume: .*config\.yaml is not there any more"):
-        Run(tmp_path).check_same(load_preset("mask_rcnn_r50_fpn_nn"))
+        run.check_same(load_preset("mask_rcnn_r50_fpn_nn"))
+    run.config.touch()
+    for read in (
+        run.begun_config,
+        lambda: JobFolder(tmp_path).began,
+    ):  # not the config of no keys, all defaults
+        run.checkpoint.touch()
+        with pytest.raises(
+            InputError, match=r"^[^ ]*config\.yaml is empty, which says how the run was started\."
+        ):
+            read()
 
 
 def test_a_run_goes_on_with_the_content_of_its_own_files_only(tmp_path):

@@ -126,11 +126,17 @@ def test_a_preset_printed_in_any_encoding_is_the_preset(encoding, srfgan, tmp_pa
     assert load_preset(tmp_path / "own2.yaml") == load_preset(own)
 
 
-@pytest.mark.parametrize("options", [["--json"], []])
-def test_a_reader_that_has_gone_ends_the_command_quietly(options):
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *("presets list --table table5", "presets list --table table5 --json"),
+        *("finetune --help", "--help", "--version", "data"),
+    ],
+)
+def test_a_reader_that_has_gone_ends_the_command_quietly(arguments):
     read, write = os.pipe()
     os.close(read)
-    command = [sys.executable, "-P", "-m", "srfgan_cli", "presets", "list", "--table", "table5", *options]
+    command = [sys.executable, "-P", "-m", "srfgan_cli", *arguments.split()]
     done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE)
     os.close(write)
     assert (done.returncode, done.stderr) == (BROKEN_PIPE, b"")

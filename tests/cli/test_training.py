@@ -10,6 +10,7 @@ import yaml
 
 from srfgan_cli.data.loaders import build_test_loader
 from srfgan_cli.evaluation import evaluate
+from srfgan_cli.runs.folder import Run
 
 NN, SRF = "mask_rcnn_r18_fpn_nn", "mask_rcnn_r18_fpn"
 
@@ -144,6 +145,37 @@ def test_resume_after_the_end_and_with_nothing_there(method):
     assert finished.code == 2 and "holds a finished run" in finished.err and "--overwrite" in finished.err
     assert "is finished" in method("finetune", NN, "--resume").err
     assert method("finetune", NN, "--overwrite", iterations=1).code == 0
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.6])
+def test_a_damaged_file_of_a_run_is_named_with_what_to_do(kept, method):
+    """An empty or truncated model is no finished run, and nothing says to fetch what the run itself has made."""
+    assert method("finetune", NN, iterations=1).code == 0
+    run = Run.default("finetune", NN)
+
+    def cut(path):
+        path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
+
+    def ends(option, *said):
+        done = method("finetune", NN, option, "--json", iterations=1)
+        assert done.code == 2 and "fetch it" not in done.err and all(text in done.err for text in said), (
+            done.err
+        )
+
+    cut(run.model)
+    ends("--auto-resume", "model.pt is empty or damaged", "remove it, and the same command makes it again")
+    run.model.unlink()
+    assert method("finetune", NN, "--auto-resume", iterations=1).code == 0
+    cut(run.evaluation)
+    ends("--auto-resume", "evaluation.json is damaged")
+    run.model.unlink()
+    cut(run.checkpoint)
+    ends(
+        "--resume",
+        "--resume: ",
+        "checkpoint.pt: cannot be read",
+        "Put a whole one back, or --overwrite to start",
+    )
 
 
 def test_a_backbone_of_timms_from_a_file(srfgan, tiny):

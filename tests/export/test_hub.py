@@ -4,6 +4,7 @@ import json
 import shutil
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import huggingface_hub.constants as hub_constants
 import pytest
@@ -79,6 +80,12 @@ def hub(shared, tmp_path, monkeypatch):
     monkeypatch.setattr(hub_constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     yield server
     server.shutdown()
+
+
+def test_damaged_scores_are_not_said_to_be_none(srfgan, run):
+    (run / "evaluation.json").write_text('{"split": "va')
+    done = srfgan("export", "--weights", run, "--format", "hub", "--output", "shared")
+    assert done.code == 2 and "evaluation.json is damaged" in done.err and not Path("shared").exists()
 
 
 def test_the_folder_is_the_detector(srfgan, run, shared, picture, tmp_path):

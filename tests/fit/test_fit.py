@@ -93,6 +93,7 @@ def test_the_whole_method(tmp_path, tiny, srfgan):
     assert [step for step in STEPS if after[step] != before[step]] == ["finetune"]
     other = srfgan("fit", *options, "--set", "finetune.solver.lr=0.5")
     assert other.code == 2 and "finetune.solver.lr" in other.err and "--overwrite" in other.err
+    assert "holds a fit that was begun otherwise" in other.err and "--resume" not in other.err
     shorter = srfgan("fit", *options, "--scale", "0.5")
     assert shorter.code == 2 and "scale: 1.0 -> 0.5" in shorter.err
 

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from pycocotools import mask as coco_mask
 
 from srfgan import load_detector
 from srfgan_cli.data.categories import CategoryMap
@@ -88,6 +89,20 @@ def test_a_file_that_finds_everything_scores_100(srfgan, data, tmp_path):
     assert half.code == 0, half.err
     assert 0 < json.loads(half.out)["box"]["AP"] < 100
     assert (tmp_path / "half" / "report.html").is_file()
+
+    size = {image["id"]: [image["height"], image["width"]] for image in truth["images"]}
+    masks = [
+        {name: one[name] for name in ("image_id", "category_id", "score")}
+        | {"segmentation": coco_mask.encode(np.ones(size[one["image_id"]], np.uint8, order="F"))}
+        for one in found
+    ]
+    for one in masks:
+        one["segmentation"]["counts"] = one["segmentation"]["counts"].decode()
+    (tmp_path / "masks.json").write_text(json.dumps(masks))
+    before = (tmp_path / "half" / "results.json").stat().st_mtime_ns
+    told = srfgan("eval", "--weights", tmp_path / "half.ONNX", *options, "--against", tmp_path / "masks.json")
+    assert told.code == 2 and "nothing in common" in told.err
+    assert (tmp_path / "half" / "results.json").stat().st_mtime_ns == before, "told before the scoring"
 
 
 @pytest.mark.parametrize(

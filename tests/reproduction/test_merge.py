@@ -126,6 +126,7 @@ def test_a_damaged_score_is_none(run, srfgan, text):
     done = srfgan("reproduce", "table5", "--merge", "a", "--output-dir", "all", "--json")
     assert done.code == 0, done.err
     assert [one["preset"] for one in json.loads(done.out)["rows"]] == ["table5_nn"]
+    assert f"{scored.relative_to('a')} is damaged, and counts as not scored" in done.err
 
 
 @pytest.mark.parametrize(
