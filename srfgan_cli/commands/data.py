@@ -185,7 +185,7 @@ def merge(
         sources,
         destination,
         renamed={old: new for old, _, new in pairs},
-        only=[name.strip() for name in only.split(",")] if only else [],
+        only=only,
         partial=partial,
         link=link,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -70,6 +70,21 @@ class CategoryMap:
     def category_ids(self, labels: Iterable[int]) -> list[int]:
         """The data set's own ids of labels."""
         return [self.ids[label] for label in labels]
+
+
+def names_in(text: str, known: Collection[str]) -> list[str]:
+    """The class names in a text that has commas between them; a name of `known` may itself hold commas and spaces."""
+    parts, found = text.split(","), []
+    while parts:
+        # The longest that is a name; else what stands before the next comma, for whoever asks to complain of.
+        for count in range(len(parts), 0, -1):
+            whole = ",".join(parts[:count])
+            name = whole if whole in known else whole.strip()
+            if name in known:
+                break
+        found.append(name)
+        parts = parts[count:]
+    return [name for name in found if name]
 
 
 def few(categories: CategoryMap) -> str:

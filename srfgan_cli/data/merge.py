@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from srfgan.models.errors import InputError
-from srfgan_cli.data.categories import CategoryMap
+from srfgan_cli.data.categories import CategoryMap, names_in
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.documents import coco_document
 from srfgan_cli.data.layout import present_splits
@@ -57,7 +57,7 @@ def merge(
     destination: Path,
     *,
     renamed: Mapping[str, str],
-    only: Sequence[str] = (),
+    only: str | None = None,
     partial: bool = False,
     link: bool = False,
 ) -> Merged:
@@ -69,7 +69,7 @@ def merge(
         roots: two or more.
         destination: a new or empty folder.
         renamed: new names of classes, by the old ones, in all data sets.
-        only: new names of the classes to keep; none: all.
+        only: new names of the classes to keep, with commas; None: all.
         partial: allow classes that not every data set has labelled.
         link: hard links instead of copies of the images.
 
@@ -127,16 +127,19 @@ def _read(roots: Sequence[Path]) -> list[Source]:
     return sources
 
 
-def _classes(sources: Sequence[Source], renamed: Mapping[str, str], only: Sequence[str]) -> CategoryMap:
+def _classes(sources: Sequence[Source], renamed: Mapping[str, str], only: str | None) -> CategoryMap:
     """In the order in which the data sets have them."""
     old = [n for s in sources for index, _ in s.splits.values() for n in index.categories.names]
     new = list(dict.fromkeys(renamed.get(name, name) for name in old))
-    for option, asked, there in (("--rename", renamed, old), ("--only", only, new)):
+    chosen = new if only is None else names_in(only, new)
+    for option, asked, there in (("--rename", renamed, old), ("--only", chosen, new)):
         for name in asked:
             if name not in there:
                 known = ", ".join(sorted(set(there)))
                 raise InputError(f"{option}: no data set has a class {name!r}; there are {known}")
-    kept = [name for name in new if not only or name in only]
+    if not chosen:
+        raise InputError(f"--only {only}: it names no class; there are {', '.join(sorted(new))}")
+    kept = [name for name in new if name in chosen]
     return CategoryMap(tuple(range(1, len(kept) + 1)), tuple(kept))
 
 

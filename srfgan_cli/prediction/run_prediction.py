@@ -14,7 +14,7 @@ from torch import Tensor
 
 from srfgan.models.detector import recorded
 from srfgan.models.errors import InputError
-from srfgan_cli.data.categories import CategoryMap
+from srfgan_cli.data.categories import CategoryMap, names_in
 from srfgan_cli.data.images import read_image
 from srfgan_cli.prediction.found import Prediction
 from srfgan_cli.prediction.outputs import Kind, Outputs, new_folder
@@ -243,7 +243,7 @@ def _labels(classes: str | None, categories: CategoryMap) -> Tensor | None:
     """
     if classes is None:
         return None
-    asked = [name.strip() for name in classes.split(",") if name.strip()]
+    asked = names_in(classes, categories.names)
     if not asked:
         raise InputError(
             f"--classes: it names no class. The detector knows {', '.join(categories.names[:8])}."

@@ -40,6 +40,9 @@ def as_input_error(error: BaseException) -> InputError | None:
             f"{told.rstrip('.')}. The processes that read images pass them on in /dev/shm, which is full: make it "
             "larger (docker run --shm-size), or read with fewer, --set data.workers=1, or none, 0."
         )
+    if isinstance(error, RuntimeError) and told.startswith("Symlink loop from "):
+        # Path.resolve's, which is no OSError.
+        return InputError(f"{told.rstrip('.')}: name the file or folder itself.")
     if not isinstance(error, OSError):
         return None
     if error.filename is not None:

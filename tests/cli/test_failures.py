@@ -42,6 +42,10 @@ def raised(call):
         (OSError(errno.EROFS, "Read-only file system", "x"), "x: Read-only file system"),
         (OSError(errno.EIO, "Input/output error"), "Input/output error"),
         (raised(Path("a" * 300).stat), "aaa: File name too long"),
+        (
+            RuntimeError("Symlink loop from '/a/b'"),
+            "^Symlink loop from '/a/b': name the file or folder itself",
+        ),
         (RuntimeError("the sizes of tensors must match"), None),
         (OSError("no number"), None),
         (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), None),

@@ -470,10 +470,15 @@ def test_data_sets_of_two_layouts_become_one_with_classes_by_name(tiny, srfgan, 
     said = merged("all", code=2)
     assert f"{tiny.root} has no Dog, bird; {yolo} has no cat, dog" in said and "--rename OLD=NEW" in said
     assert "there are Dog, bird, cat, dog" in merged("all", "--rename", "hound=dog", code=2)
+    assert "--only  ,: it names no class; there are Dog, bird, cat, dog" in merged(
+        "all", "--only", " ,", code=2
+    )
     assert not Path("all").exists()
 
     said = merged("both", "--rename", "Dog=dog", "--only", "dog")
-    assert "9 images, 6 objects of 1 classes: dog" in said and "3 objects of other classes left out" in said
+    assert "9 images, 6 objects of 1 class: dog" in said and "3 objects of other classes left out" in said
+    said = merged("comma", "--rename", "Dog=dog, hairy", "--rename", "dog=dog, hairy", "--only", "dog, hairy")
+    assert said.splitlines()[-2] == "9 images, 6 objects of 1 class: dog, hairy"
     merged("three", "--rename", "Dog=dog", "--partial", "--link")
     train = CocoIndex.load(Path("three/annotations/instances_train2017.json"), Path("three/train2017"))
     assert train.categories.names == ("cat", "dog", "bird") and len(train) == 6

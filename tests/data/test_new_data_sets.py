@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from srfgan_cli.data.categories import names_in
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.images import read_image
 from srfgan_cli.data.layout import find_split
@@ -125,3 +126,18 @@ def test_boxes_counted_in_unrotated_pixels_are_where_they_were(orientation, outl
     seen = read_image(files.images / index.file_name(0), tuple(index.sizes[0].tolist()))[0].numpy()
     left, top, right, bottom = np.round(index.boxes[0]).astype(int)
     assert (seen[top:bottom, left:right] == 255).all() and (seen == 255).sum() == width * height
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("cat, dog ,cat", ["cat", "dog", "cat"]),
+        ("dog, hairy,cat", ["dog, hairy", "cat"]),
+        ("cat,dog, hairy", ["cat", "dog, hairy"]),
+        ("cat, lion ", ["cat", " lion "]),
+        ("cat,cow, hairy", ["cat", "cow", "hairy"]),
+        (" , ,", []),
+    ],
+)
+def test_classes_are_named_with_commas_whatever_commas_and_spaces_they_have(text, names):
+    assert names_in(text, ("cat", "dog", "dog, hairy", " lion ")) == names

@@ -88,6 +88,11 @@ def test_what_predict_finds_is_what_eval_scores(srfgan, tmp_path):
 
 def test_classes_and_strict(srfgan, run, folder, tmp_path):
     chosen = ("predict", folder, "--weights", run, *LOW, "--save", "csv")
+    state = torch.load(run / "model.pt", weights_only=True)
+    state["categories"][2]["name"] = "a, b "
+    torch.save(state, run / "model.pt")
+    commas = srfgan(*chosen, "--classes", "a, b ,cat", "--output", "commas")
+    assert "1 of 3 files cannot be read" in commas.err
     unknown = srfgan(*chosen, "--classes", "cta")
     assert unknown.code == 2 and "knows no class 'cta'. Did you mean 'cat'?" in unknown.err
     none = srfgan(*chosen, "--classes", " , ")
