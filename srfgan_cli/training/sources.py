@@ -54,8 +54,13 @@ def load_discriminator(source: Path | Checkpoint, config: DiscriminatorConfig, c
     Raises:
         InputError: the file has none, or one of another shape.
     """
+    checkpoint = source if isinstance(source, Checkpoint) else read_checkpoint(source)
+    if not any(name.startswith("discriminator.") for name in checkpoint.tensors):
+        raise InputError(
+            f"{checkpoint.path} holds no discriminator: give stage 1's own result, which has G and D."
+        )
     discriminator = build_discriminator(config, channels)
-    load_weights(discriminator, source, strict=True)
+    load_weights(discriminator, checkpoint, strict=True)
     return discriminator
 
 
@@ -66,6 +71,10 @@ def take_generator(detector: Detector, source: Path | Checkpoint) -> None:
         InputError: the file holds no generator of this body and size.
     """
     checkpoint = source if isinstance(source, Checkpoint) else read_checkpoint(source)
+    if shape_of(detector.state_dict()) is not None and shape_of(checkpoint.tensors) is None:
+        raise InputError(
+            f"{checkpoint.path} holds no generator: give a stage-1 result, or a detector with a generator."
+        )
     _check_same_generator(detector, checkpoint)
     load_weights(detector, checkpoint, parts=GENERATOR, strict=True)
 

@@ -15,7 +15,7 @@ from srfgan_cli.presets.config import AdversarialConfig
 from srfgan_cli.training.checkpoint import save_checkpoint
 from srfgan_cli.training.extract import ExtractStage
 from srfgan_cli.training.pretrain import PretrainStage
-from srfgan_cli.training.sources import take_extractor
+from srfgan_cli.training.sources import load_discriminator, take_extractor, take_generator
 
 WORLD = World(torch.device("cpu"))
 SMALL = ["model.backbone.name=r10", "discriminator.widths=[16,16]", "model.num_classes=3"]
@@ -151,3 +151,15 @@ def test_an_extractor_serves_a_detector_with_other_levels(trained, target, fresh
     other = build_detector(load_preset(target, [*SMALL, "model.neck.upsampler=afi"]).model)
     with pytest.raises(InputError, match=r"holds the generator 'srf' of .* this preset's is 'afi'"):
         take_extractor(other, path)
+
+
+def test_a_file_without_the_network_that_is_to_be_taken_is_told_so(tmp_path):
+    """Not that it fits another preset."""
+    config = load_preset("mask_rcnn_r18_fpn", SMALL)
+    detector, path = build_detector(config.model), tmp_path / "model.pt"
+    plain = build_detector(config.model.plain())
+    save_checkpoint(path, {"stage": "finetune", "modules": {"detector": plain.state_dict()}})
+    with pytest.raises(InputError, match=r"model\.pt holds no generator: give a stage-1 result"):
+        take_generator(detector, path)
+    with pytest.raises(InputError, match=r"model\.pt holds no discriminator: give stage 1's own result"):
+        load_discriminator(path, config.discriminator, config.model.neck.channels)
