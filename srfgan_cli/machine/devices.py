@@ -66,11 +66,11 @@ def parse_devices(text: str) -> Devices:
     if text == "auto":
         return Devices("cuda", gpus) if gpus else Devices("cpu", 1)
     kind, _, processes = text.partition(":")
-    if kind == "cpu" and (text == "cpu" or (processes.isdigit() and int(processes) > 0)):
+    if kind == "cpu" and (text == "cpu" or (processes.isdecimal() and int(processes) > 0)):
         return Devices("cpu", int(processes or 1))
-    if text.isdigit() and int(text) > 0:
+    if text.isdecimal() and int(text) > 0:
         return _count(int(text), gpus)
-    if "," in text and all(part.strip().isdigit() for part in text.split(",") if part.strip()):
+    if "," in text and all(part.strip().isdecimal() for part in text.split(",") if part.strip()):
         return _numbered(tuple(int(part) for part in text.split(",") if part.strip()), gpus)
     raise InputError(
         f"--devices {text}: expected auto, cpu, cpu:N (N processes), a number of devices (2), or GPU "

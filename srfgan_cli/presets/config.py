@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from srfgan.models.config import RESNETS, AnyModelConfig, DiscriminatorConfig, MaskRCNNConfig, StrictConfig
+from srfgan.models.errors import InputError
 from srfgan_cli.presets.facts import Row, load_rows
 from srfgan_cli.screen.console import visible
 
@@ -286,7 +287,13 @@ class SolverConfig(StrictConfig):
         return self
 
     def shortened(self, iterations: int) -> SolverConfig:
-        """The same schedule stretched or shrunk to `iterations`: warm-up and milestones keep their share."""
+        """The same schedule stretched or shrunk to `iterations`: warm-up and milestones keep their share.
+
+        Raises:
+            InputError: that are more than a config can have.
+        """
+        if iterations > LONGEST:
+            raise InputError(f"a stage of {iterations} iterations: there are at most {LONGEST}")
         share = iterations / self.iterations
         milestones = sorted({max(1, round(m * share)) for m in self.milestones})
         warmup = min(self.warmup_iterations, round(self.warmup_iterations * share), iterations - 1)

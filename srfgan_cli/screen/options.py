@@ -180,7 +180,9 @@ Iterations = Annotated[
 ]
 Scale = Annotated[
     float,
-    Option("--scale", min=1e-6, help="Factor on every schedule, as 0.01.", rich_help_panel="Schedule"),
+    Option(
+        "--scale", min=1e-6, max=1000, help="Factor on every schedule, as 0.01.", rich_help_panel="Schedule"
+    ),
 ]
 Seed = Annotated[
     int | None, Option("--seed", min=0, rich_help_panel="Schedule", help="Seed of every random choice.")

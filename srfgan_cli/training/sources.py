@@ -43,6 +43,10 @@ def load_guide(path: Path, config: ModelConfig) -> Detector:
         raise InputError(
             f"{path}: its pyramid has {built.neck.channels} channels, this preset's {config.neck.channels}."
         )
+    if built.neck.upsampler != "nn":
+        stderr.print(
+            f"{path} upsamples by '{built.neck.upsampler}': the papers' F is a plain detector, of 'nn'."
+        )
     guide = build_detector(built)
     load_weights(guide, checkpoint, parts=EXTRACTOR, strict=True)
     return guide

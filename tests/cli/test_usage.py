@@ -113,6 +113,12 @@ def test_a_command_imports_only_what_it_runs(tmp_path, arguments, told, unneeded
             ["finetune", "--preset", "mask_rcnn_r18_fpn_nn", "--devices", "many"],
             "--devices many: expected auto, cpu",
         ),
+        (
+            ["finetune", "--preset", "mask_rcnn_r18_fpn_nn", "--devices", "cpu:²"],
+            "--devices cpu:²: expected auto",
+        ),
+        (["finetune", "--preset", "demo_nn", "--iterations", "9999999999"], "there are at most 1000000000"),
+        (["fit", "--preset", "demo", "--scale", "inf"], "Invalid value for '--scale'"),
         (["finetune", "--preset", "mask_rcnn_r18_fpn_nn", "--devices", "0,1"], "this machine has 0 GPU(s)"),
         (
             ["finetune", "--preset", "mask_rcnn_r18_fpn_nn", "--devices", "2", "--launcher", "none"],

@@ -15,7 +15,7 @@ from srfgan_cli.presets.config import AdversarialConfig
 from srfgan_cli.training.checkpoint import save_checkpoint
 from srfgan_cli.training.extract import ExtractStage
 from srfgan_cli.training.pretrain import PretrainStage
-from srfgan_cli.training.sources import load_discriminator, take_extractor, take_generator
+from srfgan_cli.training.sources import load_discriminator, load_guide, take_extractor, take_generator
 
 WORLD = World(torch.device("cpu"))
 SMALL = ["model.backbone.name=r10", "discriminator.widths=[16,16]", "model.num_classes=3"]
@@ -153,7 +153,7 @@ def test_an_extractor_serves_a_detector_with_other_levels(trained, target, fresh
         take_extractor(other, path)
 
 
-def test_a_file_without_the_network_that_is_to_be_taken_is_told_so(tmp_path):
+def test_a_file_without_the_network_that_is_to_be_taken_is_told_so(tmp_path, capsys):
     """Not that it fits another preset."""
     config = load_preset("mask_rcnn_r18_fpn", SMALL)
     detector, path = build_detector(config.model), tmp_path / "model.pt"
@@ -161,5 +161,11 @@ def test_a_file_without_the_network_that_is_to_be_taken_is_told_so(tmp_path):
     save_checkpoint(path, {"stage": "finetune", "modules": {"detector": plain.state_dict()}})
     with pytest.raises(InputError, match=r"model\.pt holds no generator: give a stage-1 result"):
         take_generator(detector, path)
+    load_guide(path, config.model)
+    assert not capsys.readouterr().err
+    model = detector.config.model_dump()
+    save_checkpoint(path.with_name("t.pt"), {"model": model, "modules": {"detector": detector.state_dict()}})
+    load_guide(path.with_name("t.pt"), config.model)
+    assert "t.pt upsamples by 'srf': the papers' F is a plain detector" in capsys.readouterr().err
     with pytest.raises(InputError, match=r"model\.pt holds no discriminator: give stage 1's own result"):
         load_discriminator(path, config.discriminator, config.model.neck.channels)
