@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import safetensors.torch
 import torch
 
@@ -76,6 +77,8 @@ def export_hub(config: Config, weights: Path | None, output: Path | None) -> Hub
         raise InputError(
             f"--output {output} holds a {CONFIG} of something else, as of a run; name another folder."
         )
+    if (output / HUB_FILE).is_file() and not _is_of_ours(output / HUB_FILE):
+        raise InputError(f"--output {output} holds a {HUB_FILE} that is not of srfgan; name another folder.")
     trained = load_trained(config, source)
     if trained.categories is None:
         raise InputError(
@@ -116,6 +119,15 @@ def _write_weights(trained: TrainedDetector, said: Mapping[str, Any], path: Path
         unchecked.replace(path)
     finally:
         unchecked.unlink(missing_ok=True)
+
+
+def _is_of_ours(weights: Path) -> bool:
+    """Whether weights may be replaced: they say what they are of, as those written here do."""
+    try:
+        with safetensors.safe_open(weights, "pt") as file:
+            return FORMAT in (file.metadata() or {})
+    except (OSError, safetensors.SafetensorError):
+        return False
 
 
 def _is_ours(card: Path) -> bool:

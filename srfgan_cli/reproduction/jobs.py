@@ -147,7 +147,8 @@ class JobFolder:
                 lines = file.read().decode(errors="replace").splitlines()
         except OSError:
             return 0
-        return max((int(parsed(line).get("iteration", 0)) for line in lines), default=0)
+        found = [parsed(line).get("iteration") for line in lines]
+        return max((number for number in found if type(number) is int), default=0)
 
     def failed(self, message: str) -> None:
         """Keep why the job failed, for the report and the next start."""

@@ -362,19 +362,19 @@ class Run:
 def logged(metrics: Path) -> list[dict[str, Any]]:
     """What a run has logged, each with its `iteration`; empty before the first.
 
-    Half a line at the end, which a killed run may leave, is skipped.
+    What is no such record is skipped, as half a line at the end, which a killed run may leave.
     """
     try:
         lines = metrics.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return []
-    return [record for line in lines if "iteration" in (record := parsed(line))]
+    return [record for line in lines if type((record := parsed(line)).get("iteration")) is int]
 
 
 def document(path: Path) -> dict[str, Any]:
     """The JSON object in a file; empty where there is none, or it is damaged."""
     try:
-        return parsed(path.read_text(encoding="utf-8", errors="replace"))
+        return parsed(path.read_text(encoding="utf-8", errors="replace")) if path.is_file() else {}
     except OSError:
         return {}
 

@@ -8,7 +8,7 @@ import pytest
 from srfgan.models.errors import InputError
 from srfgan_cli.presets import load_preset
 from srfgan_cli.reproduction.jobs import JobFolder
-from srfgan_cli.runs.folder import Run
+from srfgan_cli.runs.folder import Run, logged
 
 DATA = {"train": (Path("train.json"), "3f"), "val": (Path("val.json"), "a0")}
 
@@ -67,6 +67,15 @@ def test_a_run_goes_on_with_the_content_of_its_own_files_only(tmp_path):
             run.check_sources(files)
     run.sources.unlink()
     run.check_sources({"guide": other})  # a run of a version that kept no record goes on
+
+
+@pytest.mark.parametrize(
+    "line", ['{"iteration": 1e400}', '{"iteration": "x"}', "[]", "null", '{"iterat', "\xff"]
+)
+def test_a_log_is_read_without_its_damaged_lines(tmp_path, line):
+    run = Run(tmp_path)
+    run.metrics.write_text(f'{{"iteration": 2, "lr": 1}}\n{line}\n', encoding="latin-1")
+    assert logged(run.metrics) == [{"iteration": 2, "lr": 1}] and JobFolder(tmp_path).last_iteration == 2
 
 
 @pytest.mark.parametrize("content", ["", "[1]", "7", '{"data": [1]}', '{"guide": "a"}', "[" * 100_000])

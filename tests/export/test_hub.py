@@ -173,4 +173,11 @@ def test_what_is_no_shared_detector(srfgan, run, tmp_path):
     (tmp_path / "other" / "config.yaml").write_text("mine")
     taken = srfgan("export", "--weights", run, "--format", "hub", "--output", "other")
     assert taken.code == 2 and "holds a config.yaml of something else" in taken.err
+    theirs = tmp_path / "theirs" / "model.safetensors"
+    theirs.parent.mkdir()
+    safetensors.torch.save_file({"a": torch.zeros(1)}, theirs)
+    before = theirs.read_bytes()
+    taken = srfgan("export", "--weights", run, "--format", "hub", "--output", theirs.parent)
+    assert taken.code == 2 and "model.safetensors that is not of srfgan" in taken.err
+    assert theirs.read_bytes() == before and list(theirs.parent.iterdir()) == [theirs]
     assert [path.name for path in (tmp_path / "other").iterdir()] == ["config.yaml"]
