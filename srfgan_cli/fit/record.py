@@ -51,11 +51,14 @@ def claim(
         given: what the fit is known by beside its runs' configs.
 
     Raises:
-        InputError: another fit's, which is to stay; one that is at work; or a folder that cannot be written.
+        InputError: another fit's, or what no fit has left, which is to stay; one that is at work; or a folder that
+            cannot be written.
     """
+    _check_own(output_dir)
     if overwrite:
         for folder in folders.values():
             require_idle(folder.path)
+            folder.run.check_free(resume=False, overwrite=True)
         _set_aside(output_dir, folders)
     else:
         _check_same(output_dir, given)
@@ -134,6 +137,20 @@ def _check_same(output_dir: Path, given: Mapping[str, Any]) -> None:
         f"{key}: {began[key]} -> {value}" for key, value in given.items() if began.get(key, value) != value
     ]
     _check_unchanged(output_dir, changed)
+
+
+def _check_own(output_dir: Path) -> None:
+    """Whether what has a fit's names here is a fit's: it would be replaced.
+
+    Raises:
+        InputError: it is somebody else's, as a page `index.html`.
+    """
+    strange = [name for name in _OWN if (output_dir / name).exists()]
+    if strange and not (output_dir / NAME).is_file() and not (output_dir / _ASIDE).is_dir():
+        raise InputError(
+            f"{output_dir} holds {', '.join(strange)}, but no fit that has left it and may be replaced. Choose another "
+            "--output-dir, or move it away."
+        )
 
 
 def _check_unchanged(output_dir: Path, changed: Sequence[str], where: str = "") -> None:

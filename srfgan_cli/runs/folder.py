@@ -144,8 +144,10 @@ class Run:
         """Whether a run may start here; changes nothing.
 
         Raises:
-            InputError: a finished or unfinished run is there, or `resume` finds nothing to continue.
+            InputError: a finished or unfinished run is there, or what no run has left, or `resume` finds nothing to
+                continue.
         """
+        self._check_own()
         if resume and not self.checkpoint.is_file():
             raise InputError(f"--resume: {self.folder} holds no checkpoint. Start the run without --resume.")
         if resume and self.model.is_file():
@@ -159,6 +161,20 @@ class Run:
         if self.checkpoint.is_file():
             raise InputError(
                 f"{self.folder} holds an unfinished run. --resume continues it, --overwrite starts it anew."
+            )
+
+    def _check_own(self) -> None:
+        """Whether what has a run's names here is a run's: it would be replaced.
+
+        Raises:
+            InputError: it is somebody else's, as of a project with a folder `training` of its own.
+        """
+        begun = (self.sources, self.checkpoint, self.model)
+        strange = [] if self._aside.is_dir() or any(path.is_file() for path in begun) else self._parts()
+        if strange:
+            raise InputError(
+                f"{self.folder} holds {', '.join(path.name for path in strange)}, but no run that has left it and may "
+                "be replaced. Choose another --output-dir, or move it away."
             )
 
     def begin(self, config: Config, files: Mapping[str, Path], data: Mapping[str, tuple[Path, str]]) -> None:
@@ -177,8 +193,9 @@ class Run:
         begun = _identified(files) | splits
         sources = json.dumps(begun, indent=2) + "\n"  # some may be the old run's own
         self.set_aside()
-        write_atomically(self.config, lambda file: file.write(dump_yaml(config).encode()))
+        # First of all, as it tells a run's files from others of the same names.
         write_atomically(self.sources, lambda file: file.write(sources.encode()))
+        write_atomically(self.config, lambda file: file.write(dump_yaml(config).encode()))
 
     def set_aside(self) -> None:
         """Move what an old run left into a folder of its own, until the new one has a checkpoint (`let_go`).

@@ -49,6 +49,21 @@ def test_a_run_that_does_not_say_how_it_was_started_does_not_go_on(tmp_path):
             read()
 
 
+def test_what_only_has_the_names_of_a_runs_files_is_not_replaced(tmp_path):
+    """As a project's own: a new run would move it aside and remove it with its first checkpoint."""
+    run, config = Run(tmp_path), load_preset("mask_rcnn_r18_fpn_nn")
+    (tmp_path / "training").mkdir()
+    run.config.write_text("mine")
+    for overwrite in (False, True):
+        with pytest.raises(InputError, match=r"holds config\.yaml, training, but no run that has left it"):
+            run.check_free(resume=False, overwrite=overwrite)
+    run.config.unlink()
+    (tmp_path / "training").rmdir()
+    run.begin(config, {}, DATA)
+    run.config.unlink()  # as if it had been killed between its first two files
+    run.check_free(resume=False, overwrite=False)
+
+
 def test_a_run_goes_on_with_the_content_of_its_own_files_only(tmp_path):
     guide, moved, other = (tmp_path / name for name in ("guide.pt", "moved.pt", "other.pt"))
     for path, content in ((guide, b"first"), (moved, b"first"), (other, b"other")):

@@ -5,6 +5,7 @@ import fcntl
 import io
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
@@ -164,10 +165,22 @@ def test_a_fit_is_kept_until_another_is_whole(tmp_path):
     def begin(overwrite=True):
         claim(tmp_path, {"preset": "demo"}, jobs, folders, overwrite=overwrite)
 
+    made("theirs", "index.html")
+    for overwrite in (False, True):
+        with pytest.raises(InputError, match=r"holds index\.html, but no fit that has left it"):
+            begin(overwrite)
     made("old", "index.html", "fit.json", "summary.json", "costs.json", "baseline/notes.txt")
+    made("theirs", "finetune/config.yaml")
+    with pytest.raises(InputError, match=r"finetune holds config\.yaml, but no run that has left it"):
+        begin()
+    shutil.rmtree(tmp_path / "finetune")
     made(
         "old",
-        *(f"{step}/{name}" for step in STEPS for name in ("model.pt", "metrics.jsonl", "training/1.jpg")),
+        *(
+            f"{step}/{name}"
+            for step in STEPS
+            for name in ("sources.json", "model.pt", "metrics.jsonl", "training/1.jpg")
+        ),
     )
     old = left()
     begin()
