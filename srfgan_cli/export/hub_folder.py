@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,7 +109,7 @@ def _write_weights(trained: TrainedDetector, said: Mapping[str, Any], path: Path
         for name, value in trained.detector.state_dict().items()
     }
     content = safetensors.torch.save(tensors, {FORMAT: json.dumps(said, ensure_ascii=False)})
-    unchecked = path.with_name(f"unchecked-{path.name}")
+    unchecked = path.with_name(f"unchecked-{os.getpid()}-{path.name}")  # another process may write the same
     try:
         write_atomically(unchecked, lambda file: file.write(content))
         read = read_checkpoint(unchecked).tensors

@@ -148,6 +148,14 @@ def test_a_damaged_plan_is_named(run, srfgan, spoil):
     assert refused.code == 2 and "a/table5/plan.json is damaged" in " ".join(refused.err.split())
 
 
+def test_an_empty_preset_is_not_one_of_defaults(run, srfgan):
+    run("a", "table5_nn")
+    (preset,) = Path("a").glob("jobs/*/preset.yaml")
+    preset.write_text("")
+    refused = srfgan("reproduce", "table5", "--merge", "a", "--output-dir", "all")
+    assert refused.code == 2 and f"{preset} is empty" in refused.err and not Path("all").exists()
+
+
 BOTH = ("--merge", "a", "--merge", "b")
 
 
