@@ -202,8 +202,8 @@ def _fail(error: BaseException, code: int) -> NoReturn:
     let_signals_end()  # a launcher's, while this process still says why it ends
     from srfgan_cli.screen.console import stderr, styled
 
-    rank = int(os.environ.get("RANK", "0"))
-    if rank:
+    rank, size = (os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE"))
+    if rank.isdecimal() and int(rank):
         # Mostly all processes fail alike; the launcher then ends this one before it repeats the message.
         time.sleep(OTHERS_TURN)
         stderr.print(f"On process {rank}:")
@@ -212,7 +212,7 @@ def _fail(error: BaseException, code: int) -> NoReturn:
     elif code != 130:  # that has been said
         stderr.print(styled(("Failed:", "red bold"), f" {type(error).__name__}: {error}"))
         stderr.print("`srfgan --debug ...` shows where.")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if size.isdecimal() and int(size) > 1:
         sys.stderr.flush()
         os._exit(code)  # an orderly end would wait for processes that wait for this one
     sys.exit(code)

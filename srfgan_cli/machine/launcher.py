@@ -52,6 +52,7 @@ def launch(
         InputError: a launcher that cannot work here.
     """
     if is_worker():
+        _check_variables()
         return None
     chosen = _choose(devices, launcher, nnodes, max_restarts)
     if chosen == "slurm":
@@ -59,7 +60,28 @@ def launch(
         return None
     if chosen == "torchrun":
         return _torchrun(devices, nnodes, rendezvous, max_restarts)
+    _check_variables()
     return None
+
+
+def _check_variables() -> None:
+    """Whether the variables of one of several processes, where there are some, are all there.
+
+    Raises:
+        InputError: they are not, as where a container or an earlier job has left some.
+    """
+    advice = "Unset it, or start the run with --launcher torchrun or slurm, which set all of them."
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):
+        text = os.environ.get(name, "0")
+        if not text.isdecimal():
+            raise InputError(f"The environment variable {name} is {text!r}, which is no number. {advice}")
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if size > 1 and missing:
+        raise InputError(
+            f"The environment variable WORLD_SIZE is {size}, as in one of so many processes, but {', '.join(missing)} "
+            f"not set. {advice}"
+        )
 
 
 def is_worker() -> bool:

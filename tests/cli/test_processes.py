@@ -9,7 +9,9 @@ import pytest
 import torch
 from forked import COMMAND, HANGS, free_port, start
 
-from srfgan_cli.machine.launcher import slurm_environment
+from srfgan.models.errors import InputError
+from srfgan_cli.machine.devices import Devices
+from srfgan_cli.machine.launcher import launch, slurm_environment
 
 pytestmark = pytest.mark.command
 
@@ -155,3 +157,24 @@ def test_slurm_starts_its_processes_without_torchrun(tmp_path, tiny):
     ends = [task.ended() for task in tasks]
     assert [code for code, _ in ends] == [0, 0], ends
     assert (tmp_path / "runs/finetune/mask_rcnn_r18_fpn_nn/model.pt").is_file()
+
+
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [
+        ({"WORLD_SIZE": "2"}, "WORLD_SIZE is 2, .* but RANK, MASTER_ADDR, MASTER_PORT not set"),
+        ({"WORLD_SIZE": "2", "RANK": "0"}, "but MASTER_ADDR, MASTER_PORT not set"),
+        ({"WORLD_SIZE": "1", "RANK": "x"}, "RANK is 'x', which is no number"),
+        ({"LOCAL_RANK": "²"}, "LOCAL_RANK is '²'"),
+        ({"RANK": "0"}, None),
+        ({"WORLD_SIZE": "1", "RANK": "0"}, None),
+    ],
+)
+def test_variables_that_another_job_has_left_are_told_of(left, said, monkeypatch):
+    for name, value in left.items():
+        monkeypatch.setenv(name, value)
+    if said is None:
+        assert launch(Devices("cpu", 1), "auto") is None
+        return
+    with pytest.raises(InputError, match=said):
+        launch(Devices("cpu", 1), "auto")
