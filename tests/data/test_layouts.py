@@ -521,5 +521,9 @@ def test_a_sheet_shows_what_training_gets(tiny, srfgan):
     boxes = ("data", "show", tiny.root, "--images", 1, "--set", "data.short_sides=[64]")
     assert srfgan(*boxes).code == 0  # without a preset that wants masks, whatever there is
     assert srfgan(*boxes, "--preset", "mask_rcnn_r18_fpn").code == 2
+    image = tiny.images / tiny.content["images"][0]["file_name"]
+    before = image.read_bytes()
+    done = srfgan(*boxes, "--output", image)
+    assert done.code == 2 and "is the image itself" in done.err and image.read_bytes() == before
     done = srfgan("data", "show", tiny.root, *small, "--output", "sheet.txt")
     assert done.code == 2 and "end it in .png or .jpg" in done.err
