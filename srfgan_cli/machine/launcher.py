@@ -79,8 +79,8 @@ def _check_variables() -> None:
     missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     if size > 1 and missing:
         raise InputError(
-            f"The environment variable WORLD_SIZE is {size}, as in one of so many processes, but {', '.join(missing)} "
-            f"not set. {advice}"
+            f"The environment variable WORLD_SIZE is {size}, as in one of so many processes, but there is no "
+            f"{', '.join(missing)}. {advice}"
         )
 
 

@@ -162,8 +162,8 @@ def test_slurm_starts_its_processes_without_torchrun(tmp_path, tiny):
 @pytest.mark.parametrize(
     ("left", "said"),
     [
-        ({"WORLD_SIZE": "2"}, "WORLD_SIZE is 2, .* but RANK, MASTER_ADDR, MASTER_PORT not set"),
-        ({"WORLD_SIZE": "2", "RANK": "0"}, "but MASTER_ADDR, MASTER_PORT not set"),
+        ({"WORLD_SIZE": "2"}, "WORLD_SIZE is 2, .* but there is no RANK, MASTER_ADDR, MASTER_PORT"),
+        ({"WORLD_SIZE": "2", "RANK": "0"}, "but there is no MASTER_ADDR, MASTER_PORT"),
         ({"WORLD_SIZE": "1", "RANK": "x"}, "RANK is 'x', which is no number"),
         ({"LOCAL_RANK": "²"}, "LOCAL_RANK is '²'"),
         ({"RANK": "0"}, None),
