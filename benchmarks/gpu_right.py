@@ -188,6 +188,8 @@ def commands(machine: Machine) -> Iterator[Item]:
     small = ["--set", "data.shapes_train=64", "--set", "data.shapes_val=16", "--set", "data.workers=2"]
     place = ["--devices", "1" if machine.cuda else "cpu"]
     trained = ["--weights", "runs/finetune/demo"]
+    shown = ["--methods", "nn,bilinear,srf", "--output", "P2.png"]
+    tiles = ["--tiles", "300", "--precision", "bf16"]
     train = ["--iterations", count, *small, *place]
     lines = {
         "F": ["finetune", "--preset", "demo_nn", *train],
@@ -196,28 +198,9 @@ def commands(machine: Machine) -> Iterator[Item]:
         "stage 3": ["finetune", "--preset", "demo", *train],
         "eval": ["eval", "--preset", "demo", "--json", *small, *place],
         "eval bf16": ["eval", "--preset", "demo", "--precision", "bf16", "--json", *small, *place],
-        "P2": [
-            "visualize",
-            "P2",
-            "--methods",
-            "nn,bilinear,srf",
-            "--preset",
-            "demo",
-            "--output",
-            "P2.png",
-            *place,
-        ],
+        "P2": ["visualize", "P2", "--preset", "demo", *shown, *place],
         "predict": ["predict", "P2.png", *trained, *place],
-        "predict in tiles, bf16": [
-            "predict",
-            "P2.png",
-            "--tiles",
-            "300",
-            "--precision",
-            "bf16",
-            *trained,
-            *place,
-        ],
+        "predict in tiles, bf16": ["predict", "P2.png", *tiles, *trained, *place],
         "eval --tta": ["eval", "--preset", "demo", "--tta", "--json", *small, *place],
         "export": ["export", "--format", "pt2", "--image", "P2.png", *trained],
     }

@@ -93,7 +93,7 @@ def show(
     training = split == "train"
     masks = None if preset is None else config.model.has_masks
     data = open_split(config.data, root, split, training=training, masks=masks)
-    check_output(output, [data.folder / data.index.file_name(row) for row in range(len(data.index))])
+    check_output(output, [data.folder / name for name in data.index.file_names()])
     data.index.report.tell()
     save_as(contact_sheet(data, config, training=training, count=images), output)
     print_path(output)

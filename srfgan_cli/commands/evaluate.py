@@ -184,9 +184,8 @@ def evaluate(
             from srfgan_cli.evaluation.score_file import tasks_of
 
             has_masks = detector.has_masks if exported else config.model.has_masks
-            tasks_compared(
-                tasks_of(index, has_boxes=True, has_masks=has_masks), other
-            )  # before it takes hours
+            # Now, as the scoring may take hours.
+            tasks_compared(tasks_of(index, has_boxes=True, has_masks=has_masks), other)
         if exported:
             from srfgan_cli.prediction.evaluate_exported import evaluate_exported
 

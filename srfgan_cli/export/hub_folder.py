@@ -78,7 +78,7 @@ def export_hub(config: Config, weights: Path | None, output: Path | None) -> Hub
         raise InputError(
             f"--output {output} holds a {CONFIG} of something else, as of a run; name another folder."
         )
-    if (output / HUB_FILE).is_file() and not _is_of_ours(output / HUB_FILE):
+    if (output / HUB_FILE).is_file() and not _are_our_weights(output / HUB_FILE):
         raise InputError(f"--output {output} holds a {HUB_FILE} that is not of srfgan; name another folder.")
     trained = load_trained(config, source)
     if trained.categories is None:
@@ -88,7 +88,7 @@ def export_hub(config: Config, weights: Path | None, output: Path | None) -> Hub
     config = config.model_copy(update={"model": trained.detector.config})
     said = header("finetune", config, trained.detector.config, trained.categories)
     texts: dict[str, str] = {CONFIG: dump_yaml(config)}
-    if _is_ours(output / CARD):
+    if _is_our_card(output / CARD):
         texts[CARD] = model_card(config, trained)
     _write_weights(trained, said, output / HUB_FILE)
     for name, text in texts.items():
@@ -122,7 +122,7 @@ def _write_weights(trained: TrainedDetector, said: Mapping[str, Any], path: Path
         unchecked.unlink(missing_ok=True)
 
 
-def _is_of_ours(weights: Path) -> bool:
+def _are_our_weights(weights: Path) -> bool:
     """Whether weights may be replaced: they say what they are of, as those written here do."""
     try:
         with safetensors.safe_open(weights, "pt") as file:
@@ -131,7 +131,7 @@ def _is_of_ours(weights: Path) -> bool:
         return False
 
 
-def _is_ours(card: Path) -> bool:
+def _is_our_card(card: Path) -> bool:
     """Whether a card may be written: there is none, or one that this wrote and nobody has changed the end of."""
     return not card.is_file() or card.read_text(encoding="utf-8", errors="replace").rstrip().endswith(
         "`srfgan export --format hub`.*"

@@ -121,4 +121,4 @@ def _mark_of(path: Path) -> str | None:
 
 
 def _is_any(path: Path, images: Collection[Path]) -> bool:
-    return any(path.exists() and image.exists() and path.samefile(image) for image in images)
+    return path.exists() and any(image.exists() and path.samefile(image) for image in images)
