@@ -141,14 +141,15 @@ def _depth(text: str | bytes) -> int:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file; empty for an empty file.
+    """The mapping in a YAML file.
 
     Raises:
-        InputError: no such file, none of a preset's size, broken YAML, or no mapping.
+        InputError: no such file, none of a preset's size, broken YAML, no mapping, or nothing at all: a file that a
+            full disk or a shell has emptied would be an experiment of defaults.
     """
     values = parse_yaml(_content(path), str(path))
     if values is None:
-        return {}
+        raise InputError(f"{path} is empty. Write it again; a preset of defaults alone is {{}}.")
     if not isinstance(values, dict):
         raise InputError(f"{path}: a preset is a mapping of keys to values, not a {type(values).__name__}.")
     return values

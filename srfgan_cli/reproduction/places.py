@@ -17,7 +17,6 @@ from pydantic import BaseModel, Field
 from srfgan.models.errors import InputError
 from srfgan_cli.machine.files import write_atomically
 from srfgan_cli.presets.library import load_preset
-from srfgan_cli.presets.yaml_text import read_yaml
 from srfgan_cli.reproduction.graph import Graph, Job, JobKind, Settings
 from srfgan_cli.reproduction.identity import scoring, what_decides
 from srfgan_cli.reproduction.jobs import JobFolder, job_folder
@@ -129,12 +128,7 @@ class Place:
         if key not in self._jobs:
             run = self.plan["runs"][key]
             preset = self.job_folder(key).preset
-            config = load_preset(preset)
-            if not read_yaml(preset):  # which would be a preset of defaults alone
-                raise InputError(
-                    f"--merge {self.folder}: {preset} is empty. Fetch it again from where it was written."
-                )
-            self._jobs[key] = Job(key, run["kind"], config, run["sources"])
+            self._jobs[key] = Job(key, run["kind"], load_preset(preset), run["sources"])
         return self._jobs[key]
 
     def with_sources(self, key: str, role: str = "") -> dict[str, tuple[str, Job]]:

@@ -17,7 +17,6 @@ from srfgan.models.errors import InputError
 from srfgan_cli.machine.files import file_hash, write_atomically
 from srfgan_cli.presets.config import Config
 from srfgan_cli.presets.library import dump_yaml, flatten, load_preset
-from srfgan_cli.presets.yaml_text import read_yaml
 
 RUNS_DIR = Path("runs")
 FREE_TO_CHANGE = (
@@ -286,8 +285,8 @@ class Run:
             InputError: nothing says it any more, or it cannot be read.
         """
         lost = "is not there any more" if not self.config.is_file() else ""
-        if not lost and not read_yaml(self.config):
-            lost = "is empty"  # and would be read as one of defaults alone
+        if not lost and not self.config.stat().st_size:
+            lost = "is empty"
         if lost:
             raise InputError(
                 f"{self.config} {lost}, which says how the run was started. Put it back, or move {self.folder} away "

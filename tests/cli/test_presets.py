@@ -258,6 +258,8 @@ def test_a_wrong_override_is_explained(override, message):
     [
         ("a: [1\n", "line 2: not valid YAML"),
         ("- 1", "a preset is a mapping of keys to values, not a list."),
+        ("", "own.yaml is empty. Write it again; a preset of defaults alone is {}."),
+        ("# base: demo\n", "own.yaml is empty."),
         ("seed: 1\nseed: 2", "key 'seed' is given twice"),
         ("base: mask_rcnn_r50_fnp", "Did you mean 'mask_rcnn_r50_fpn'"),
         ("base: own.yaml", "own.yaml: base: preset inheritance runs in a circle: own -> own."),
