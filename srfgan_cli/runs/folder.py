@@ -380,19 +380,21 @@ def logged(metrics: Path) -> list[dict[str, Any]]:
 
     What is no such record is skipped, as half a line at the end, which a killed run may leave.
     """
-    try:
-        lines = metrics.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return []
+    lines = _text(metrics).splitlines()
     return [record for line in lines if type((record := parsed(line)).get("iteration")) is int]
 
 
 def document(path: Path) -> dict[str, Any]:
     """The JSON object in a file; empty where there is none, or it is damaged."""
+    return parsed(_text(path))
+
+
+def _text(path: Path) -> str:
+    """What is in a file; empty where it cannot be read, or is a pipe, on which a reader would wait."""
     try:
-        return parsed(path.read_text(encoding="utf-8", errors="replace")) if path.is_file() else {}
+        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     except OSError:
-        return {}
+        return ""
 
 
 def parsed(text: str) -> dict[str, Any]:
