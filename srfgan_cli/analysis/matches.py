@@ -120,7 +120,7 @@ def _match_image(
     other, other_at = _largest(iou * ~same)
     in_crowd = _overlaps(regions, [_region(one, region, size) for one in crowds], crowd=True)
     crowd_kinds = np.array([one["category_id"] - 1 for one in crowds], np.int64)
-    ignored = ((in_crowd > IOU) & (label[:, None] == crowd_kinds[None])).any(axis=1) & (chosen < 0)
+    ignored = ((in_crowd >= IOU) & (label[:, None] == crowd_kinds[None])).any(axis=1) & (chosen < 0)
     boxes = np.array([one["bbox"] for one in objects], np.float64).reshape(-1, 4)
     return {
         "image": np.full(len(label), image),

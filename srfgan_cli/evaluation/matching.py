@@ -8,6 +8,8 @@ import numpy as np
 def choose(overlaps: np.ndarray, least: float) -> np.ndarray:
     """What each detection is: the best one is the first to choose, of the objects that are left, what it overlaps most.
 
+    Of equals it chooses the last one, as COCO's evaluators do.
+
     Args:
         overlaps: (D, G) IoU of detections, best first, with objects; 0 where their classes differ. Not changed.
         least: IoU from which a detection is an object.
@@ -16,12 +18,13 @@ def choose(overlaps: np.ndarray, least: float) -> np.ndarray:
         (D,) int64, the object of each, each once; -1 for none.
     """
     chosen = np.full(len(overlaps), -1)
-    left = overlaps.copy()
-    if left.shape[1]:
+    left = overlaps[:, ::-1].copy()  # argmax: the first of equals
+    objects = left.shape[1]
+    if objects:
         for row in range(len(left)):
             best = int(left[row].argmax())
             if left[row, best] >= least:
-                chosen[row] = best
+                chosen[row] = objects - 1 - best
                 left[:, best] = 0
     return chosen
 

@@ -60,8 +60,8 @@ def test_errors_cost_what_tide_says(scene, crowds):
         assert [found.counts[kind] for kind in KINDS] == counts
 
 
-def few(tmp_path, truth, found):
-    """Objects and detections, each (category, box[, score]), in one image."""
+def few(tmp_path, truth, found, crowds=0):
+    """Objects and detections, each (category, box[, score]), in one image; the last `crowds` are crowd regions."""
     annotations = [
         {
             "id": number,
@@ -69,7 +69,7 @@ def few(tmp_path, truth, found):
             "category_id": category,
             "bbox": box,
             "area": box[2] * box[3],
-            "iscrowd": 0,
+            "iscrowd": int(number > len(truth) - crowds),
         }
         for number, (category, box) in enumerate(truth, start=1)
     ]
@@ -81,6 +81,24 @@ def few(tmp_path, truth, found):
         {"image_id": 1, "category_id": category, "bbox": box, "score": score}
         for category, box, score in found
     ]
+
+
+TWO = [(1, [0, 0, 100, 100]), (1, [40, 0, 100, 100])]
+
+
+@pytest.mark.parametrize(
+    ("truth", "crowds", "boxes"),
+    [
+        (TWO, 0, [[20, 0, 100, 100], [0, 0, 100, 100]]),  # the first one is as near to both
+        (TWO, 0, [[20, 0, 100, 100], [40, 0, 100, 100]]),
+        (TWO, 1, [[90, 0, 100, 100], [0, 0, 100, 100]]),  # half in the crowd
+    ],
+)
+def test_where_overlaps_are_equal_ap50_is_cocos_too(tmp_path, truth, crowds, boxes):
+    found = [(1, box, score) for box, score in zip(boxes, (0.9, 0.8), strict=True)]
+    index, results = few(tmp_path, truth, found, crowds)
+    expected = score(index, results, tasks=["box"])["box"].overall.AP50
+    assert mean_ap(class_curves(match(index, results))) == pytest.approx(expected, abs=1e-9)
 
 
 CAT, DOG, FAR = (1, [10, 10, 40, 40]), (2, [100, 100, 50, 50]), [150, 10, 20, 20]
