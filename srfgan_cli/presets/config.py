@@ -6,7 +6,7 @@ Importing this module does not import torch. Presets (`srfgan_cli.presets.librar
 from __future__ import annotations
 
 from pathlib import PurePath
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError, PydanticKnownError
@@ -60,6 +60,20 @@ def _names_a_row(name: str) -> str:
 
 
 RowName = Annotated[str, AfterValidator(_names_a_row)]
+
+
+def _each_once(names: list[str]) -> list[str]:
+    """Names of which none comes twice.
+
+    Raises:
+        ValueError: one does.
+    """
+    if doubled := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"each is named once, got {doubled[0]} {names.count(doubled[0])} times")
+    return names
+
+
+EachOnce = AfterValidator(_each_once)
 
 
 class CropConfig(StrictConfig):
@@ -335,7 +349,7 @@ class AdversarialConfig(StrictConfig):
     r1: float = Field(0, ge=0, le=1e6)
     """gamma of R1 (arXiv 1801.04406): the discriminator's loss gets half of this times the squared length of its slope
     at each pixel of the real maps, averaged over them, which makes it smooth there. 0: none, as in the papers."""
-    levels: list[Level] = Field(["p2", "p3", "p4", "p5"], min_length=1, max_length=6)
+    levels: Annotated[list[Level], EachOnce] = Field(["p2", "p3", "p4", "p5"], min_length=1, max_length=6)
     """Pyramid levels that the loss compares; one-stage detectors have none finer than p3."""
     window: int | None = Field(None, ge=8, le=32_768)
     """Side in map pixels of the random window of each map that the discriminator sees, which costs nearly all of
@@ -517,8 +531,10 @@ class Config(StrictConfig):
     model: AnyModelConfig = MaskRCNNConfig()
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
     data: DataConfig = DataConfig()
-    stages: list[StageName] = Field(["pretrain", "extract", "finetune"], min_length=1, max_length=3)
-    """The stages that this experiment runs; the last one's detector is evaluated."""
+    stages: Annotated[list[StageName], EachOnce] = Field(
+        ["pretrain", "extract", "finetune"], min_length=1, max_length=3
+    )
+    """The stages that this experiment runs, in this order; the last one's detector is evaluated."""
     pretrain: PretrainConfig = PretrainConfig()
     extract: ExtractConfig = ExtractConfig()
     finetune: FinetuneConfig = FinetuneConfig()
@@ -529,7 +545,7 @@ class Config(StrictConfig):
     file (.pth, .pt, .pkl, .safetensors, .bin), of timm's names where the backbone is a `timm/NAME`."""
     sync_bn: bool = False
     """In training on several GPUs, `bn` norms take their statistics over all GPUs' images, in every stage."""
-    trackers: list[Literal["wandb", "mlflow"]] = Field([], max_length=2)
+    trackers: Annotated[list[Literal["wandb", "mlflow"]], EachOnce] = Field([], max_length=2)
     """Tools that get a training's losses, learning rate, scores and config too, each with an extra of its name."""
     seed: int = Field(0, ge=0, le=2**32 - 1)
     """Of the first weights, the order of images and every random choice."""
@@ -545,6 +561,16 @@ class Config(StrictConfig):
     def references(self) -> list[Row]:
         """Those rows, with their numbers."""
         return [load_rows()[name] for name in self.rows]
+
+    @model_validator(mode="after")
+    def _stages_in_order(self) -> Config:
+        ordered = [name for name in get_args(StageName) if name in self.stages]
+        if self.stages != ordered:
+            raise ValueError(
+                f"stages run in the order {', '.join(ordered)}, got {', '.join(self.stages)}: the last one's detector "
+                "is evaluated"
+            )
+        return self
 
     @model_validator(mode="after")
     def _a_pyramid_for_the_first_stages(self) -> Config:
@@ -568,6 +594,13 @@ class Config(StrictConfig):
                 raise ValueError(
                     f"{name}.adversarial.levels: the neck of {self.model.detector} gives {levels}, got {absent[0]}"
                 )
+        coarsest = self.model.levels[-1]
+        different = "extract" in self.stages and self.extract.pairing == "different"
+        if different and coarsest in self.extract.adversarial.levels:
+            raise ValueError(
+                f"extract.adversarial.levels: with extract.pairing different, a level is compared with what G makes of "
+                f"the one above it, and the neck of {self.model.detector} gives none above {coarsest}, got {coarsest}"
+            )
         return self
 
     @model_validator(mode="after")

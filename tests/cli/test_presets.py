@@ -179,6 +179,19 @@ def test_the_repositories_recipe():
             "pretrain.adversarial.levels: the neck of fcos gives p3, p4, p5, p6, p7, got p2.",
         ),
         (
+            "extract.pairing=different\nextract.adversarial.levels=[p5,p6]",
+            "G makes of the one above it, and the neck of mask_rcnn gives none above p6, got p6.",
+        ),
+        (
+            "pretrain.adversarial.levels=[p2,p3,p2]",
+            "pretrain.adversarial.levels: each is named once, got p2 2 times.",
+        ),
+        ("trackers=[wandb,wandb]", "trackers: each is named once, got wandb 2 times."),
+        (
+            "stages=[finetune,pretrain]",
+            "stages run in the order pretrain, finetune, got finetune, pretrain: the last one's detector is evaluated.",
+        ),
+        (
             "evaluation.max_detections=400",
             "counts 400 detections per image, but model.inference.detections_per_image got",
         ),
