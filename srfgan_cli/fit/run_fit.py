@@ -24,6 +24,7 @@ class Step:
 
     Attributes:
         title, explanation: what it is, for people.
+        job: as it went: `patience` may have ended it early.
         seconds: of its training iterations.
     """
 
@@ -173,7 +174,11 @@ def _fitted(experiment: Experiment, settings: Settings, machine: Machine, output
     )
     steps = {
         experiment.places[key]: Step(
-            experiment.places[key], *titled(experiment, job), job, folders[key], folders[key].training_seconds
+            experiment.places[key],
+            *titled(experiment, job),
+            folders[key].as_ended(job),
+            folders[key],
+            folders[key].training_seconds,
         )
         for key, job in graph.jobs.items()
         if job.kind != "eval"

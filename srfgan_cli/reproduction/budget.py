@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from srfgan_cli.reproduction.graph import Graph, Job
 from srfgan_cli.reproduction.jobs import JobFolder
+
+
+def iterations_and_images(row: str, graph: Graph, scored: Collection[int]) -> tuple[int, dict[str, int]]:
+    """Iterations of a row's last stage, and its `images_seen`: the means over the seeds that have a score.
+
+    Args:
+        scored: those seeds; without any, the first one's plan is told.
+    """
+    runs = graph.by_seed(row)
+    trainings = [graph.training(runs[seed]) for seed in scored] or [graph.training(graph.first(row))]
+    seen = [images_seen(training, graph) for training in trainings]
+    iterations = statistics.fmean(job.solver.iterations for job in trainings if job.solver)
+    return round(iterations), {name: round(statistics.fmean(one[name] for one in seen)) for name in seen[0]}
 
 
 def images_seen(training: Job, graph: Graph) -> dict[str, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 
 import torch
@@ -15,7 +15,7 @@ from srfgan.models import build_discriminator, build_upsampler
 from srfgan.models.config import DiscriminatorConfig, GeneratorConfig, ModelConfig, parse_model
 from srfgan.models.count import cost_of
 from srfgan_cli.machine.precision import autocast, float32_products
-from srfgan_cli.presets.config import Config, Precision
+from srfgan_cli.presets.config import AdversarialConfig, Config, Precision
 from srfgan_cli.reproduction.graph import Job
 
 ASPECT = 1216 / 800
@@ -33,25 +33,45 @@ def job_gmacs(job: Job) -> float:
     are left out: their share depends on what they find.
     """
     config, size = job.config, _image_size(job.config)
-    half = (size[0] // 2, size[1] // 2)
     if job.kind == "eval":
         return 0.0
     if job.kind == "finetune":
         return _pyramid(config.model, size) * (1 + BACKWARD)
-    neck, guide, maps = (
-        config.model.neck,
-        _pyramid(config.model.plain(), size),
-        _level_sizes(config, half),
-    )
-    critic = config.discriminator.model_dump_json()
-    judged = sum(_discriminator(critic, neck.channels, level) for level in maps) * JUDGED
-    if job.kind == "pretrain":
-        made = sum(_upsampler(neck.upsampler, neck.channels, neck.generator, level) for level in maps)
-        if config.pretrain.distill is not None:  # whose generator is taken to be of the paper's size
-            guide += sum(_upsampler(neck.upsampler, neck.channels, None, level) for level in maps)
-        # D sees maps of the original's size, which have four times the pixels of the half-size image's.
-        return guide + _pyramid(config.model.plain(), half) + made * (1 + BACKWARD) + 4 * judged
-    return guide + _pyramid(config.model, half) * (1 + BACKWARD) + judged
+    half = (size[0] // 2, size[1] // 2)
+    guide = _pyramid(config.model.plain(), size)
+    return guide + (_pretrain(config, size, half) if job.kind == "pretrain" else _extract(config, size, half))
+
+
+def _pretrain(config: Config, size: tuple[int, int], half: tuple[int, int]) -> float:
+    """Stage 1 without the guide on the image itself: the guide on its half, G on these maps, and D on larger ones."""
+    neck, adversarial = config.model.neck, config.pretrain.adversarial
+    low = _level_sizes(adversarial.levels, half)
+    made = sum(_upsampler(neck.upsampler, neck.channels, neck.generator, level) for level in low)
+    taught = 0.0
+    if config.pretrain.distill is not None:  # whose generator is taken to be of the paper's size
+        taught = sum(_upsampler(neck.upsampler, neck.channels, None, level) for level in low)
+    guide = _pyramid(config.model.plain(), half)
+    return guide + taught + made * (1 + BACKWARD) + _judged(config, adversarial, size)
+
+
+def _extract(config: Config, size: tuple[int, int], half: tuple[int, int]) -> float:
+    """Stage 2 without the guide: M and D, on the half-size image or, at different levels, on the image itself."""
+    neck, adversarial = config.model.neck, config.extract.adversarial
+    if config.extract.pairing == "same":
+        return _pyramid(config.model, half) * (1 + BACKWARD) + _judged(config, adversarial, half)
+    above = [f"p{int(level[1:]) + 1}" for level in adversarial.levels]
+    maps = _level_sizes(above, size)
+    made = sum(_upsampler(neck.upsampler, neck.channels, neck.generator, level) for level in maps)
+    return (_pyramid(config.model, size) + made) * (1 + BACKWARD) + _judged(config, adversarial, size)
+
+
+def _judged(config: Config, adversarial: AdversarialConfig, size: tuple[int, int]) -> float:
+    """D's work on the compared levels of an image of `size`, or on its windows of them."""
+    critic, channels = config.discriminator.model_dump_json(), config.model.neck.channels
+    maps = _level_sizes(adversarial.levels, size)
+    if (side := adversarial.window) is not None:
+        maps = [(min(side, height), min(side, width)) for height, width in maps]
+    return sum(_discriminator(critic, channels, level) for level in maps) * JUDGED
 
 
 def work(job: Job) -> float:
@@ -94,9 +114,8 @@ def _image_size(config: Config) -> tuple[int, int]:
     return short, min(round(short * ASPECT), max(short, config.data.max_side))
 
 
-def _level_sizes(config: Config, size: tuple[int, int]) -> list[tuple[int, int]]:
-    """The map of each compared pyramid level of an image of `size`."""
-    levels = config.pretrain.adversarial.levels
+def _level_sizes(levels: Sequence[str], size: tuple[int, int]) -> list[tuple[int, int]]:
+    """The map of each of these pyramid levels of an image of `size`."""
     return [(-(-size[0] // 2 ** int(level[1:])), -(-size[1] // 2 ** int(level[1:]))) for level in levels]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from srfgan.models.errors import InputError
 from srfgan_cli.data.given import check_root, split_files
 from srfgan_cli.data.split_files import SplitFiles
-from srfgan_cli.presets.config import Config, DataConfig
+from srfgan_cli.presets.config import Config, DataConfig, SolverConfig
 from srfgan_cli.presets.library import flatten
 from srfgan_cli.runs.folder import FREE_TO_CHANGE
 
@@ -28,6 +28,9 @@ def what_decides(config: Config, stage: str, unlabeled: str) -> dict[str, Any]:
     else:
         unused.append("model.inference")  # which decides what a teacher finds
     kept = {key: value for key, value in kept.items() if not _belongs(key, unused)}
+    solver: SolverConfig = getattr(config, stage).solver
+    if solver.patience is not None:
+        kept["evaluate_every"] = solver.evaluate_every  # which decides where it ends
     if stage == "pretrain":
         neck = config.model.neck
         size = [] if neck.generator is None else [neck.generator.sizes(neck.channels)]

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -84,6 +84,16 @@ class JobFolder:
         if self.failure.is_file():
             return "failed"
         return "begun" if self.run.checkpoint.is_file() else "new"
+
+    def as_ended(self, job: Job) -> Job:
+        """The job with the iterations that it has had, where `patience` has ended it before its schedule did."""
+        solver = job.solver
+        if solver is None or solver.patience is None or not self.run.evaluation.is_file():
+            return job
+        reached = min(self.last_iteration, solver.iterations) or solver.iterations
+        stage = getattr(job.config, job.kind)
+        ended = stage.model_copy(update={"solver": solver.model_copy(update={"iterations": reached})})
+        return replace(job, config=job.config.model_copy(update={job.kind: ended}))
 
     @property
     def began(self) -> Config | None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from srfgan_cli.presets.describe import describe
 from srfgan_cli.presets.facts import load_tables
 from srfgan_cli.presets.library import flatten
 from srfgan_cli.presets.tables import Entry
-from srfgan_cli.reproduction.budget import images_seen, seconds_by_device
-from srfgan_cli.reproduction.graph import Graph, Settings, detector_job
+from srfgan_cli.reproduction.budget import iterations_and_images, seconds_by_device
+from srfgan_cli.reproduction.graph import Graph, Settings
 from srfgan_cli.reproduction.jobs import JobFolder
 from srfgan_cli.reproduction.measure import Cost
 from srfgan_cli.reproduction.rows import baseline_of
@@ -52,9 +52,12 @@ def summarize(
     are taken seed by seed to the row's baseline, so that what seeds share cancels out; their `interval` is the one
     that has the mean with 95 % probability by Student's t, None for fewer than three seeds.
 
+    What a row has seen is of the runs as they went: `patience` may have ended them early.
+
     Args:
         where: by run, what it ran on, in words; `device` by default.
     """
+    graph = replace(graph, jobs={key: folders[key].as_ended(job) for key, job in graph.jobs.items()})
 
     def ran_on(key: str) -> str:
         return (where or {}).get(key, device)
@@ -112,7 +115,8 @@ def _row(
     own = _scores(row.preset, graph, folders)
     base = _scores(baseline.preset, graph, folders) if baseline else {}
     cost = costs.get(row.preset)
-    job, training = graph.jobs[graph.first(row.preset)], detector_job(graph, row.preset)
+    job = graph.jobs[graph.first(row.preset)]
+    iterations, images = iterations_and_images(row.preset, graph, own)
     return {
         "preset": row.preset,
         "description": _description(row, [text for text in _changes(row, graph) if text not in common]),
@@ -126,8 +130,8 @@ def _row(
         "printed_difference": _printed_difference(row, baseline) if baseline else {},
         "cost": asdict(cost) if cost else None,
         "printed_ms": row.reference.inference_ms,
-        "iterations": training.solver.iterations if training.solver else 0,
-        "images": images_seen(training, graph),
+        "iterations": iterations,
+        "images": images,
         "seconds": seconds_by_device(row.preset, graph, folders, ran_on),
         "seeds": len(own),
         "run": job.key,

@@ -8,7 +8,7 @@ from srfgan_cli.presets.library import dump_yaml, load_preset
 from srfgan_cli.presets.tables import load_tables
 from srfgan_cli.reproduction.budget import images_seen
 from srfgan_cli.reproduction.cost import job_gmacs
-from srfgan_cli.reproduction.graph import Settings, build_graph, scaled
+from srfgan_cli.reproduction.graph import Job, Settings, build_graph, scaled
 from srfgan_cli.reproduction.identity import data_identity
 from srfgan_cli.reproduction.jobs import JobFolder, Machine, command
 from srfgan_cli.reproduction.rows import baseline_of, table_rows
@@ -109,6 +109,9 @@ def test_what_does_not_decide_the_result_does_not_make_another_run():
         assert key_with(override) != key, override
     assert key_with(scale=0.5) != key
     assert key_with(data="another set") != key
+    patient = ("finetune.solver.patience=2", "finetune.solver.evaluate_every=1")
+    ends = {key_with(*patient, evaluations=count) for count in (5, 5, 10)}
+    assert len(ends) == 2, "with patience, how often a detector is scored decides where its training ends"
 
 
 @pytest.mark.parametrize(
@@ -281,3 +284,18 @@ def test_a_run_on_a_backbone_of_timms_has_one_folder():
     backbone = "model.backbone.name=timm/mobilenetv3_small_050"
     (key,) = graph_of("table5", ["table5_nn"], overrides=[backbone]).jobs
     assert "timm-mobilenetv3_small_050" in key and "/" not in key
+
+
+def test_the_cost_of_stages_1_and_2_follows_what_they_compare():
+    """Nearly all of it is the discriminator's; with different levels, stage 2 sees whole images."""
+
+    def costs(*overrides):
+        config = load_preset("mask_rcnn_r50_fpn", overrides)
+        return [job_gmacs(Job(stage, stage, config, {})) for stage in ("pretrain", "extract")]
+
+    pretrain, extract = costs()
+    windows = costs("pretrain.adversarial.window=16", "extract.adversarial.window=16")
+    assert windows[0] < 0.15 * pretrain and windows[1] < 0.25 * extract
+    assert costs("extract.adversarial.levels=[p5]")[1] < 0.25 * extract
+    different = costs("extract.pairing=different", "extract.adversarial.levels=[p2,p3,p4]")
+    assert different[0] == pretrain and 3.5 * extract < different[1] < 4.5 * extract

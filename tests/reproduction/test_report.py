@@ -124,6 +124,29 @@ def test_the_budgets_of_each_row_are_counted(summary):
     assert (cells["seconds"].text(srf), cells["seconds"].below(srf)) == ("1,800", "F 1,800")
 
 
+def test_what_patience_has_left_out_was_not_seen(tmp_path):
+    """Iterations and images are those that were trained, the mean over the seeds; a plan's where nothing is scored."""
+    overrides = ("finetune.solver.patience=2", "finetune.solver.evaluate_every=1")
+    settings = Settings(scale=0.01, seeds=2, overrides=overrides)
+    graph = build_graph(table_rows("table5", ["table5_nn", "table5_bilinear"]), settings)
+    folders = job_folders(graph, tmp_path)
+    for seed, ended in enumerate((300, 600)):
+        key = graph.results["table5_nn", seed]
+        finish(graph.jobs[key], folders[key], 30.0)
+        log = folders[key].run.metrics
+        records = map(json.loads, log.read_text().splitlines()[:-1])
+        kept = [record | {"iteration": min(ended, record["iteration"])} for record in records]
+        log.write_text("".join(json.dumps(record) + "\n" for record in kept))
+    summary = summarize("table5", graph, settings, folders, {}, device="CPU", command="")
+    assert row(summary, "table5_nn")["iterations"] == 450
+    assert row(summary, "table5_nn")["images"]["last_stage"] == 450 * 16
+    assert row(summary, "table5_bilinear")["iterations"] == 900
+    done = {
+        run["seed"]: (run["iterations"], run["images"]) for run in summary["runs"] if run["state"] == "done"
+    }
+    assert done == {0: (300, 300 * 16), 1: (600, 600 * 16)}
+
+
 def test_runs_say_how_far_they_are_and_why_not_further(summary):
     states = {run["run"]: (run["state"], run["why"]) for run in summary["runs"]}
     assert ("failed", "exit code 2: Error: the disk is full") in states.values()
