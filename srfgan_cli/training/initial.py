@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from srfgan.models.config import ModelConfig
 from srfgan.models.detector import Detector
 from srfgan.models.errors import InputError
 from srfgan.models.weights import LoadReport, load_backbone, load_imagenet, load_weights, read_checkpoint
@@ -20,6 +21,28 @@ FROM_NOTHING = (
     "train from nothing with --set initial_weights=none --set model.backbone.norm=bn "
     "--set model.backbone.freeze_at=0"
 )
+
+_IMAGENET_PIXELS = "model.pixel={order: RGB, mean: [123.675, 116.28, 103.53], std: [58.395, 57.12, 57.375]}"
+_MSRA_PIXELS = "model.pixel={order: BGR, mean: [103.53, 116.28, 123.675], std: [1, 1, 1]}"
+_WITH_BOTTLENECKS = ("r50", "r101", "x101_64x4d")
+"""Backbones to which `stride_in_1x1` makes a difference."""
+
+
+def unlike(wanted: str, model: ModelConfig) -> list[str]:
+    """What the weights that a preset names were trained with and `model` has otherwise, as `--set` takes it.
+
+    A `timm/NAME` has timm's own pixels, or ones that were given for it; of a file nobody knows.
+    """
+    backbone, pixel = model.backbone, model.pixel
+    if wanted not in ("imagenet", "msra") or backbone.timm_name is not None:
+        return []
+    imagenet = wanted == "imagenet"
+    settings = []
+    if (pixel.order, max(pixel.std) > 1) != (("RGB", True) if imagenet else ("BGR", False)):
+        settings.append(_IMAGENET_PIXELS if imagenet else _MSRA_PIXELS)
+    if backbone.name in _WITH_BOTTLENECKS and backbone.stride_in_1x1 == imagenet:
+        settings.append(f"model.backbone.stride_in_1x1={'false' if imagenet else 'true'}")
+    return settings
 
 
 def load_initial(detector: Detector, config: Config) -> None:
@@ -39,6 +62,13 @@ def load_initial(detector: Detector, config: Config) -> None:
         report = load_backbone(detector, Path(wanted))
     if not report.complete:
         stderr.print(report.summary(), soft_wrap=True)
+    if other := unlike(wanted, config.model):
+        options = " ".join(f"--set '{setting}'" for setting in other)
+        stderr.print(
+            f"initial_weights: the weights of {wanted} were trained with other pixels or strides than this preset's. "
+            f"As they were: {options}",
+            soft_wrap=True,
+        )
 
 
 def _load_msra(detector: Detector, backbone: str) -> LoadReport:

@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -19,6 +20,8 @@ from srfgan_cli.presets.facts import load_rows
 from srfgan_cli.presets.library import OWN, dump_yaml, list_presets, load_preset
 from srfgan_cli.presets.tables import shipped
 from srfgan_cli.presets.yaml_text import read_yaml
+from srfgan_cli.training import initial
+from srfgan_cli.training.initial import load_initial, unlike
 
 NOT_RUN = {
     "extract": ["--dry-run", "--json"],
@@ -595,6 +598,22 @@ def test_who_names_a_backbone_of_timms_names_its_pixels_or_leaves_them_to_timm(
     path = tmp_path / "own.yaml"
     path.write_text(dump_yaml(config))
     assert load_preset(path) == config
+
+
+def test_first_weights_that_know_other_pixels_are_told_of(monkeypatch, capsys):
+    """Frozen norms would see BGR of 0..255 where they know RGB in standard deviations: a loss that nothing shows."""
+    monkeypatch.setattr(initial, "load_imagenet", lambda *_: SimpleNamespace(complete=True))
+    plain = [name for name, config in shipped().items() if unlike(config.initial_weights, config.model)]
+    assert plain == ["centermask_v99_fpn_nn_3x"], "of which timm has no weights"
+    overrides = ["initial_weights=imagenet"]
+    load_initial(None, load_preset("mask_rcnn_r50_fpn_nn", overrides))
+    said = " ".join(capsys.readouterr().err.split())
+    assert "the weights of imagenet were trained with other pixels or strides" in said
+    options = said.split(" --set ", 1)[1].split(" --set ")
+    load_initial(
+        None, load_preset("mask_rcnn_r50_fpn_nn", [*overrides, *(each.strip("'") for each in options)])
+    )
+    assert capsys.readouterr().err == "", "as they were"
 
 
 def test_a_config_of_version_0_1_loads():
