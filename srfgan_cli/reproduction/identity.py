@@ -42,10 +42,13 @@ def what_decides(config: Config, stage: str, unlabeled: str) -> dict[str, Any]:
 
 def scoring(config: Config) -> dict[str, Any]:
     """What decides a detector's score beside its weights."""
+    sections = ["evaluation", "model.inference"]
+    if not config.evaluation.tta.enabled:  # whose views have sizes of their own
+        sections += ["data.test_short_side", "data.test_max_side"]
     return {
         key: value
         for key, value in _given(config).items()
-        if _belongs(key, ["evaluation", "model.inference"]) and key not in FREE_TO_CHANGE
+        if _belongs(key, sections) and key not in FREE_TO_CHANGE
     }
 
 

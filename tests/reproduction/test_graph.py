@@ -8,7 +8,7 @@ from srfgan_cli.presets.library import dump_yaml, load_preset
 from srfgan_cli.presets.tables import load_tables
 from srfgan_cli.reproduction.budget import images_seen
 from srfgan_cli.reproduction.cost import job_gmacs
-from srfgan_cli.reproduction.graph import Job, Settings, build_graph, scaled
+from srfgan_cli.reproduction.graph import Graph, Job, Settings, build_graph, scaled, scored_job
 from srfgan_cli.reproduction.identity import data_identity
 from srfgan_cli.reproduction.jobs import JobFolder, Machine, command
 from srfgan_cli.reproduction.rows import baseline_of, table_rows
@@ -159,6 +159,18 @@ def test_another_scoring_makes_no_other_training(override):
     assert build_graph(rows, together, done.get).results == plain.results, "scored as before"
     back = build_graph(rows, Settings(), {key: config}.get)
     assert back.results["table5_nn", 0] not in (key, evaluation.key), "nor is it the preset's own scoring"
+
+
+def test_a_detector_scored_at_another_size_is_scored_once_more():
+    """The preset that only evaluates trains nothing, and has not the score of the one that it takes the detector of."""
+    plain = load_preset("mask_rcnn_r50_fpn_nn")
+    larger = load_preset(
+        "mask_rcnn_r50_fpn_nn", ["data.test_short_side=1000", f"sources.detector={plain.name}"]
+    )
+    graph = Graph([], loaded={plain.name: plain, "larger": larger})
+    trained, scored = (scored_job(graph, name, 0, Settings()) for name in (plain.name, "larger"))
+    assert graph.jobs[scored].sources == {"weights": trained}
+    assert graph.jobs[scored].config.data.test_short_side == 1000
 
 
 def test_nms_decides_what_centermask_trains_on():
