@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from srfgan.models.errors import InputError
 from srfgan_cli.machine.files import first_line, write_atomically
-from srfgan_cli.runs.folder import Run, parsed
+from srfgan_cli.runs.folder import Run, document
 from srfgan_cli.screen.console import stderr
 
 _PARAMS = 100
@@ -118,7 +118,7 @@ class Trackers:
 
     def __init__(self, names: Sequence[str], run: Run, title: str, values: Mapping[str, Any]) -> None:
         self._open: dict[str, Tracker] = {}
-        known = parsed(run.tracked.read_text("utf-8")) if run.tracked.is_file() else {}
+        known = document(run.tracked)
         for name in names:
             try:
                 self._open[name] = _KINDS[name](title, values, known.get(name), run.folder)

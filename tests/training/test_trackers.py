@@ -71,6 +71,7 @@ def test_a_tracker_that_fails_on_the_way_is_left_out_and_the_log_goes_on(run, mo
                 raise ConnectionError("no answer\nfrom there")
 
     monkeypatch.setitem(trackers._KINDS, "wandb", Failing)
+    run.tracked.write_bytes(b'{"wandb": "\xff')  # a damaged file is none
     assert track("wandb", run, [*LINES, (40, {"lr": 0.02})]) == "7"
     said = capsys.readouterr().err
     assert said.count("wandb takes no more of this run (no answer); metrics.jsonl has all of it.") == 1
