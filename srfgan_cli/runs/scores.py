@@ -7,8 +7,9 @@ from typing import Any
 
 
 def ap_of(evaluation: Mapping[str, Mapping[str, float | None]]) -> float | None:
-    """The AP that runs go by, of masks where there are any, else of boxes; None where there is none."""
-    return evaluation.get("mask" if "mask" in evaluation else "box", {}).get("AP")
+    """The AP that runs go by, of masks where objects have any, else of boxes; None where there is none."""
+    scored = (evaluation.get(task, {}).get("AP") for task in ("mask", "box"))
+    return next((ap for ap in scored if ap is not None), None)
 
 
 def without_gain(records: Iterable[Mapping[str, Any]]) -> int:

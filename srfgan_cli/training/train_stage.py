@@ -170,6 +170,7 @@ def _open_data(plan: Plan, world: World) -> Splits:
         counting = config.evaluation.count_unusable
         val = open_split(config.data, root, "val", training=False, masks=False, count_unusable=counting)
         check_same_categories(train, val)
+        _check_scored(plan, val)
     if world.is_main:
         world.barrier()
         _describe(train, val)
@@ -179,6 +180,19 @@ def _open_data(plan: Plan, world: World) -> Splits:
         if world.is_main:
             stderr.print(told(repeats, threshold))
     return Splits(train, val, open_pseudo_labels(plan, train, world), repeats)
+
+
+def _check_scored(plan: Plan, val: DetectionDataset) -> None:
+    """Whether there are scores for `patience` to wait for: without any, none would ever be better.
+
+    Raises:
+        InputError: there is nothing to find.
+    """
+    if plan.solver.patience is not None and bool(val.index.crowd.all()):
+        raise InputError(
+            f"{plan.stage}.solver.patience waits for a better AP, and {val.index.path} has no object to find. Name val "
+            f"data that has, or --set {plan.stage}.solver.patience=null to train to the end."
+        )
 
 
 def _describe(train: DetectionDataset, val: DetectionDataset | None) -> None:

@@ -71,6 +71,18 @@ def test_broken_data_stops_before_training_and_keeps_an_old_run(content, text, m
     assert model.read_bytes() == before
 
 
+def test_patience_needs_something_to_find_in_the_val_split(train, data):
+    """Without a score none is ever better: the training had ended at once."""
+    root = data()
+    val = root / "annotations" / "instances_val2017.json"
+    crowd = BOX | {"iscrowd": 1, "segmentation": {"size": [64, 64], "counts": [0, 4096]}}
+    val.write_text(json.dumps(json.loads(val.read_text()) | {"annotations": [crowd]}))
+    waiting = ("--set", "finetune.solver.evaluate_every=1", "--set", "finetune.solver.patience=1")
+    done = train(*waiting, root=root, iterations=2)
+    assert done.code == 2 and f"{val} has no object to find" in " ".join(done.err.split()), done.err
+    assert train(*waiting, "--set", "finetune.solver.patience=null", root=root, iterations=2).code == 0
+
+
 def spoil_image(root):
     (root / "train2017" / "a.png").write_bytes(b"\x89PNG\r\n\x1a\nhalf of an image")
 

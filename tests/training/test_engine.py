@@ -17,7 +17,7 @@ from srfgan_cli.machine.distributed import World
 from srfgan_cli.machine.interrupt import Interrupted
 from srfgan_cli.presets import load_preset
 from srfgan_cli.presets.config import SolverConfig
-from srfgan_cli.runs.scores import without_gain
+from srfgan_cli.runs.scores import ap_of, without_gain
 from srfgan_cli.training.engine import Hooks, Scored, Trainer
 from srfgan_cli.training.optim import build_optimizer
 
@@ -246,6 +246,13 @@ def test_patience_ends_at_the_same_iteration_however_often_a_run_is_cut_off():
         line for line in run(whole[:3], saved[8]) if "evaluation" in line
     ]  # cut off while it was scored
     assert whole == run(whole, saved[8])  # and behind that
+
+
+def test_runs_go_by_masks_where_objects_have_some():
+    """A crowd alone may have one: then masks are scored, and have no AP."""
+    assert ap_of({"box": {"AP": 3.0}, "mask": {"AP": 2.0}}) == 2.0
+    assert ap_of({"box": {"AP": 3.0}, "mask": {"AP": None}}) == ap_of({"box": {"AP": 3.0}}) == 3.0
+    assert ap_of({"box": {"AP": None}, "mask": {"AP": None}}) is None and ap_of({}) is None
 
 
 def test_accumulated_steps_equal_one_large_batch():
