@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 _MODES = ("nearest", "nearest-exact", "bilinear", "bicubic")
+_PICTURES = (1, 3)
+"""Channels of masks and images, both of which torchvision's detectors enlarge in their forward."""
 
 
 class Resizing(NamedTuple):
@@ -28,6 +30,11 @@ class Resizing(NamedTuple):
         """Whether the result has more pixels in a direction."""
         height, width = self.coarse.shape[-2:]
         return bool(self.size[0] > height or self.size[1] > width)
+
+    @property
+    def doubles_a_feature_map(self) -> bool:
+        """Whether it doubles what is neither a mask nor an image."""
+        return self.doubles and self.coarse.shape[1] not in _PICTURES
 
 
 def resizing(

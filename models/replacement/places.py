@@ -91,7 +91,7 @@ class _Recorder(TorchFunctionMode):
         arguments = kwargs or {}
         if func is F.interpolate and self._running:
             call = resizing(*args, **arguments)
-            if call is not None and call.enlarges:
+            if call is not None and call.enlarges and call.doubles == call.doubles_a_feature_map:
                 self._note(call)
         return func(*args, **arguments)
 

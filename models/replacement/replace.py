@@ -36,7 +36,8 @@ def replace_upsampling(
     `run` is called once, without gradients and with `module` in evaluation mode, and shows what is interpolated by
     two, and how wide those maps are: `nn.Upsample` layers, and calls of `torch.nn.functional.interpolate` in the
     forward of whichever part of `module` makes them (nearest, bilinear or bicubic; by a factor of 2, or to a size of
-    2H or 2H - 1). Other factors stay as they are. torchvision's `FeaturePyramidNetwork` is known and needs no run.
+    2H or 2H - 1). Other factors stay as they are, and so do masks and images, of one or three channels. torchvision's
+    `FeaturePyramidNetwork` is known and needs no run.
 
     The parts found stay the modules that they are, with their weights and the names of these, and get a subclass of
     their class: it runs the original forward under a `torch.overrides.TorchFunctionMode` that catches the calls.

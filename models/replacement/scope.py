@@ -118,7 +118,7 @@ class _Doublings(TorchFunctionMode):
     ) -> Any:
         arguments = kwargs or {}
         call = resizing(*args, **arguments) if func is F.interpolate else None
-        if call is None or not call.doubles:
+        if call is None or not call.doubles_a_feature_map:
             return func(*args, **arguments)
         channels = int(call.coarse.shape[1])
         before = self.seen.count(channels)

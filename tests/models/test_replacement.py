@@ -281,6 +281,30 @@ def test_a_part_of_a_model_is_changed_by_a_run_of_the_whole():
     model(images)
 
 
+class Enlarging(nn.Module):
+    """As torchvision's detectors: images are enlarged before, masks behind, by two or whatever factor it takes."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = YoloLike()
+
+    def forward(self, images):
+        found = self.net(F.interpolate(images, scale_factor=64 / images.shape[-1], mode="bilinear"))
+        return found, F.interpolate(found[:, :1], size=images.shape[-2:], mode="bilinear")
+
+
+def test_images_and_masks_are_no_feature_maps():
+    model, images = Enlarging().eval(), {side: torch.rand(1, 3, side, side) for side in (32, 48, 64)}
+    before = {side: model(image) for side, image in images.items()}
+    for side in (32, 64):  # which doubles the images, and the masks
+        maps = [
+            (name, one.shape[1]) for name, one in upsampled_maps(model, lambda side=side: model(images[side]))
+        ]
+        assert maps == [("net.layers.3", 8), ("net.layers.6", 8)]
+    replace_upsampling(model, "nn", lambda: model(images[32]))
+    assert all(equal(model(image), before[side]) for side, image in images.items())
+
+
 def test_torchvisions_detectors_need_no_run():
     model, images = nn.Sequential(), {"a": torch.randn(1, 4, 9, 13), "b": torch.randn(1, 4, 5, 7)}
     model.fpn = FeaturePyramidNetwork([4, 4], 8)
