@@ -260,9 +260,8 @@ def _classes(one: Judgement) -> str:
         best = curve.best
         at_best = [] if best is None else [curve.score[best], curve.precision[best], curve.recall[best]]
         numbers = [f"{at_best[0]:.2f}", _share(at_best[1]), _share(at_best[2])] if at_best else ["", "", ""]
-        rows.append(
-            [one.names[at], f"{curve.objects:,}", f"{len(curve.score):,}", _number(curve.ap), *numbers]
-        )
+        name = f"<td>{escape(one.names[at])}</td>"  # it may begin as a cell does
+        rows.append([name, f"{curve.objects:,}", f"{len(curve.score):,}", _number(curve.ap), *numbers])
     heads = ["class", "objects", "detections", "AP50", "best score", "precision", "recall"]
     return _table(heads, rows)
 

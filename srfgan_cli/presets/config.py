@@ -301,7 +301,9 @@ class SolverConfig(StrictConfig):
         return self
 
     def shortened(self, iterations: int) -> SolverConfig:
-        """The same schedule stretched or shrunk to `iterations`: warm-up and milestones keep their share.
+        """The same schedule stretched or shrunk to `iterations`: milestones keep their share.
+
+        So does the warm-up of a shorter one; in a longer one it stays as it is.
 
         Raises:
             InputError: that are more than a config can have.

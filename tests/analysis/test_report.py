@@ -107,6 +107,16 @@ def test_boxes_that_end_anywhere_and_no_boxes_at_all_have_a_page(srfgan, data, t
         assert "data:image/jpeg" in (tmp_path / "out" / "report.html").read_text()
 
 
+def test_a_class_may_be_called_as_a_cell_begins(srfgan, data, tmp_path):
+    annotations = data / "annotations" / "instances_val2017.json"
+    document = json.loads(annotations.read_text())
+    document["categories"][0]["name"] = "<td onclick='x'>"
+    annotations.write_text(json.dumps(document))
+    assert srfgan(*EVAL, "out/results.json", "--against", "other.json", "--report").code == 0
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "<td onclick" not in page and page.count("<td>&lt;td onclick=&#x27;x&#x27;&gt;</td>") >= 2
+
+
 def test_the_other_runs_errors_are_those_of_its_own_report(srfgan, data, tmp_path):
     assert srfgan(*EVAL, "out/results.json", "--against", "other.json", "--report").code == 0
     assert srfgan(*EVAL, "other.json", "--report").code == 0
