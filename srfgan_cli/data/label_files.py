@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from pycocotools import mask as coco_mask
 
 from srfgan.models.errors import InputError
 from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.data.findings import SHOWN, Fate, Problem
 from srfgan_cli.data.images import ImageError, read_size
 from srfgan_cli.data.json_file import collector_paused
+from srfgan_cli.data.outlines import clip_polygon
 from srfgan_cli.data.records import Lines, Records
 from srfgan_cli.data.segmentations import parse_segmentations
 from srfgan_cli.screen.progress import progress_bar
@@ -120,7 +122,9 @@ def to_records(
     with collector_paused():
         rows = np.repeat(np.arange(len(images)), [len(image.objects) for image in images])
         objects = [labelled for image in images for labelled in image.objects]
-        areas = np.array([_area(one.outline) for one in objects], np.float64)
+        areas = np.array(
+            [_area(one.outline, image.size) for image in images for one in image.objects], np.float64
+        )
         return Records(
             path=path,
             categories=categories,
@@ -172,10 +176,31 @@ def walk_images(folder: Path, is_wanted: Callable[[str], bool]) -> Iterable[str]
     return sorted(found)
 
 
-def _area(outline: list[float] | None) -> float:
-    """Pixels within an outline; not a number without one."""
+def _area(outline: list[float] | None, size: tuple[int, int]) -> float:
+    """Pixels of an image of `size` (height, width) within an outline; not a number without one."""
     if outline is None:
         return float("nan")
-    x, y = np.array(outline[0::2]), np.array(outline[1::2])
+    points = np.array(outline).reshape(-1, 2)  # (V, 2)
+    if _returns(points):
+        return _drawn_area(points, size)
+    x, y = points.T
     with np.errstate(all="ignore"):
         return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2)
+
+
+def _returns(points: np.ndarray) -> bool:
+    """Whether an outline (V, 2) passes a point again, as that of several parts, joined by lines without width, does.
+
+    The parts may go round in opposite senses, which would take the area of one off the other's.
+    """
+    moved = points[(points != np.roll(points, 1, axis=0)).any(axis=1)]
+    return len(set(map(tuple, moved.tolist()))) < len(moved)
+
+
+def _drawn_area(points: np.ndarray, size: tuple[int, int]) -> float:
+    height, width = size
+    within = clip_polygon(points, np.zeros(2), np.array([width, height], np.float64))
+    if not len(within):
+        return 0.0
+    (area,) = coco_mask.area(coco_mask.frPyObjects([within.ravel().tolist()], height, width)).tolist()
+    return float(area)

@@ -128,6 +128,21 @@ def test_outlines_of_yolo_and_difficult_objects_of_voc(tiny, tmp_path):
     assert CocoIndex.of(find_split(tmp_path / "voc", "train").read()).crowd.tolist() == [True, False, False]
 
 
+@pytest.mark.parametrize(
+    ("inner", "area"),
+    [("15 5 15 15 25 15 25 5 15 5", 100 + 100), ("2 2 2 8 8 8 8 2 2 2", 100 - 36)],
+    ids=["two parts, of opposite senses", "a part with a hole"],
+)
+def test_the_area_of_an_outline_is_what_it_encloses(inner, area, tiny, tmp_path):
+    """Of one that comes back to where it began, as several parts joined by lines without width are told in YOLO's."""
+    tiny.write_yolo(tmp_path / "yolo", "images/train")
+    numbers = [float(number) for number in f"0 0 10 0 10 10 0 10 0 0 {inner}".split()]
+    shares = " ".join(str(value / side) for value, side in zip(numbers, [30, 20] * 10, strict=True))
+    (tmp_path / "yolo" / "labels" / "train" / "1.txt").write_text(f"0 {shares}\n")
+    index = CocoIndex.of(find_split(tmp_path / "yolo", "train").read())
+    assert index.areas[0] == pytest.approx(area, abs=6)
+
+
 LINE = "label line that is neither `class x y width height` nor `class x1 y1 x2 y2 x3 y3 ...`"
 NUMBERS = "box with NaN, infinite or missing numbers"
 
