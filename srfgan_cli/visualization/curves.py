@@ -70,13 +70,13 @@ def read_run(path: Path) -> Run:
     """What a run has logged.
 
     Args:
-        path: its metrics.jsonl; half a line at the end, as a killed run leaves, is skipped.
+        path: its metrics.jsonl; damaged lines, as half a one at the end that a killed run leaves, are skipped.
 
     Raises:
         InputError: the file cannot be read or holds no losses.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as error:
         raise InputError(f"{path}: cannot read the metrics: {error.strerror or error}") from error
     losses: dict[str, list[tuple[float, float]]] = defaultdict(list)

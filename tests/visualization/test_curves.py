@@ -22,8 +22,8 @@ def test_runs_stand_side_by_side_with_precisions_below(tmp_path):
     evaluated = [{"iteration": 2, "evaluation": {"box": {"AP": 12.5}, "mask": {"AP": None}}}]
     first = write(tmp_path / "a.jsonl", losses(1.0, 0.5, 0.3) + evaluated)
     second = write(tmp_path / "b.jsonl", losses(2.0))
-    with first.open("a") as file:
-        file.write('{"iteration": 4, "los')  # a killed run
+    with first.open("ab") as file:
+        file.write(b'\xff\xfe\n{"iteration": 4, "los')  # of a damaged disk, and of a killed run
     run = read_run(first)
     assert run.losses == {"loss_cls": [(1, 1.0), (2, 0.5), (3, 0.3)]}
     assert run.precisions == {"box": [(2, 12.5)]}
