@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from srfgan_cli.data.split_files import Layout
 
 LEVELS = ("P2", "P3", "P4", "P5", "P6", "P7")
+KINDS = (*LEVELS, "gradcam", "detections", "compare")
+METHODS, THRESHOLD = "nn,bilinear,srf", 0.5
+"""What is drawn where nothing else is said."""
 
 What = Annotated[
     str,
@@ -23,7 +26,12 @@ What = Annotated[
     ),
 ]
 Methods = Annotated[
-    str, typer.Option("--methods", help="Levels and gradcam: upsampling methods to compare, with commas.")
+    str | None,
+    typer.Option(
+        "--methods",
+        help="Levels and gradcam: upsampling methods to compare, with commas; default: nn,bilinear,srf.",
+        metavar="NAME,NAME",
+    ),
 ]
 Image = Annotated[
     Path | None,
@@ -41,7 +49,11 @@ Weights = Annotated[
 ]
 Generator = Annotated[
     Path | None,
-    typer.Option("--generator", help="A stage-1 result, for detectors without a generator.", metavar="FILE"),
+    typer.Option(
+        "--generator",
+        help="Levels and gradcam: a stage-1 result, for detectors without a generator.",
+        metavar="FILE",
+    ),
 ]
 Class = Annotated[
     str | None,
@@ -52,8 +64,10 @@ Layer = Annotated[
     typer.Option("--layer", help="gradcam: a pyramid level; default: all together.", metavar="P2"),
 ]
 Threshold = Annotated[
-    float,
-    typer.Option("--score-threshold", min=0, max=1, help="detections, compare: draw from this score on."),
+    float | None,
+    typer.Option(
+        "--score-threshold", min=0, max=1, help="detections, compare: draw from this score on; default: 0.5."
+    ),
 ]
 DataRoot = Annotated[
     Path | None,
@@ -69,7 +83,7 @@ Output = Annotated[
 
 def visualize(
     what: What,
-    methods: Methods = "nn,bilinear,srf",
+    methods: Methods = None,
     preset: Preset = None,
     weights: Weights = None,
     generator: Generator = None,
@@ -79,7 +93,7 @@ def visualize(
     data_root: DataRoot = None,
     val_json: ValJson = None,
     val_images: ValImages = None,
-    score_threshold: Threshold = 0.5,
+    score_threshold: Threshold = None,
     set_: Set = None,
     devices: Devices = "auto",
     output: Output = None,
@@ -91,15 +105,22 @@ def visualize(
     from srfgan_cli.visualization.draw_gradcam import draw_gradcam
     from srfgan_cli.visualization.request import Request
 
+    what = what.upper() if what.upper() in LEVELS else what
     for option, given, of in (
-        ("--class", class_, "gradcam"),
-        ("--layer", layer, "gradcam"),
-        ("--data-root", data_root, "compare"),
-        ("--val-json", val_json, "compare"),
-        ("--val-images", val_images, "compare"),
+        ("--methods", methods, (*LEVELS, "gradcam")),
+        ("--generator", generator, (*LEVELS, "gradcam")),
+        ("--class", class_, ("gradcam",)),
+        ("--layer", layer, ("gradcam",)),
+        ("--score-threshold", score_threshold, ("detections", "compare")),
+        ("--data-root", data_root, ("compare",)),
+        ("--val-json", val_json, ("compare",)),
+        ("--val-images", val_images, ("compare",)),
     ):
-        if given is not None and what != of:
-            raise InputError(f"{option} is an option of visualize {of}, not of visualize {what}.")
+        if given is not None and what in KINDS and what not in of:
+            kinds = " and ".join(
+                "P2 to P7" if name == "P2" else name for name in of if name not in LEVELS[1:]
+            )
+            raise InputError(f"{option} is an option of visualize {kinds}, not of visualize {what}.")
     request = Request(
         preset=preset,
         overrides=set_ or [],
@@ -109,15 +130,18 @@ def visualize(
         output=output,
         device=parse_devices(devices).device(),
     )
-    names = [method.strip() for method in methods.split(",") if method.strip()]
-    if what.upper() in LEVELS:
-        draw_level(request, what.upper(), names)
+    names = [
+        method.strip() for method in (METHODS if methods is None else methods).split(",") if method.strip()
+    ]
+    threshold = THRESHOLD if score_threshold is None else score_threshold
+    if what in LEVELS:
+        draw_level(request, what, names)
     elif what == "gradcam":
         draw_gradcam(request, names, class_, layer)
     elif what == "detections":
-        draw_detections(request, score_threshold)
+        draw_detections(request, threshold)
     elif what == "compare":
-        draw_comparisons(request, score_threshold, _data(data_root, val_json, val_images))
+        draw_comparisons(request, threshold, _data(data_root, val_json, val_images))
     else:
         raise InputError(
             f"visualize {what}: choose a level ({', '.join(LEVELS)}), gradcam, detections or compare."

@@ -80,7 +80,7 @@ def _subjects(request: Request, methods: Sequence[str]) -> list[Subject]:
     """The detector of all methods, or one for each.
 
     Raises:
-        InputError: another number of them, of other upsamplers, or of different classes.
+        InputError: another number of them, of other upsamplers, or of different classes; or a generator beside several.
     """
     files = request.weight_files
     if len(files) not in (1, len(methods)):
@@ -88,6 +88,8 @@ def _subjects(request: Request, methods: Sequence[str]) -> list[Subject]:
             f"--weights names {len(files)} files and --methods {len(methods)} methods: "
             "name one file for all, or one for each in the same order."
         )
+    if len(files) > 1 and request.generator is not None:
+        raise InputError("--generator would not be used: each method has weights of its own. Leave it out.")
     subjects = [trained_subject(request, path) for path in files]
     for subject in subjects:
         check_pyramid(subject.detector)

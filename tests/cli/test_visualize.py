@@ -124,6 +124,16 @@ BAD = [
     ("gradcam --image folder", "one image makes one panel; name a file"),
     ("gradcam --output a.txt", "--output a.txt: end it in .png or .jpg"),
     ("gradcam --data-root .", "--data-root is an option of visualize compare, not of visualize gradcam"),
+    ("p2 --score-threshold 0.9", "is an option of visualize detections and compare, not of visualize P2"),
+    (
+        "detections --methods srf",
+        "--methods is an option of visualize P2 to P7 and gradcam, not of visualize",
+    ),
+    ("compare --generator run/model.pt", "--generator is an option of visualize P2 to P7 and gradcam"),
+    (
+        "gradcam --weights PAIR --methods nn,srf --generator run/model.pt",
+        "--generator would not be used: each method has weights of its own",
+    ),
     ("gradcam --weights run/model.pt,run/model.pt", "names 2 files and --methods 3 methods"),
     (
         "gradcam --set model.inference.score_threshold=0.9999",
