@@ -148,8 +148,10 @@ def export_preset(
     source = weights_of(config, weights)
     output = output or _default_output(config, weights, source, format)
     _check_output(output, format, source)
-    shown = _read_images(config, images)
     trained = load_trained(config, source)
+    # A checkpoint of ours may be of another model than the preset's.
+    config = config.model_copy(update={"model": trained.detector.config})
+    shown = _read_images(config, images)
     stderr.print(f"Weights: {source}\nWriting {output.name} ...")
     unchecked = output.with_name(f"{output.stem}.{os.getpid()}.unchecked{output.suffix}")
     files = {unchecked: output}

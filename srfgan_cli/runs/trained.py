@@ -15,11 +15,14 @@ from srfgan.models.weights.files import require_file
 from srfgan_cli.data.categories import CategoryMap, few
 from srfgan_cli.downloads.hub import is_on_hub
 from srfgan_cli.presets.config import Config
-from srfgan_cli.presets.library import load_preset, stored_config
+from srfgan_cli.presets.library import flatten, load_preset, stored_config
 from srfgan_cli.runs.folder import Run
 from srfgan_cli.runs.given import weight_file
 from srfgan_cli.runs.published import PUBLISHED, published_file
 from srfgan_cli.screen.console import stderr
+
+_NAMED = 4
+"""How many keys of a model that are not used are named."""
 
 
 @dataclass(frozen=True)
@@ -86,13 +89,17 @@ def folder_beside(config: Config, weights: Path | None, path: Path) -> Path:
     return Run.default(elsewhere, config.name).folder if elsewhere else path.parent
 
 
-def load_trained(config: Config, path: Path, categories: CategoryMap | None = None) -> TrainedDetector:
+def load_trained(
+    config: Config, path: Path, categories: CategoryMap | None = None, *, any_model: bool = False
+) -> TrainedDetector:
     """Build the detector of a checkpoint and load it completely.
 
     Args:
-        config: the preset; a checkpoint of ours knows its own model and takes only `model.inference` from it.
+        config: the preset; a checkpoint of ours knows its own model and takes only `model.inference` from it. What
+            else of `model` is otherwise there is told.
         path: our checkpoint, or one of detectron2's or the authors'.
         categories: the data set's, which the detector must fit.
+        any_model: it need not be the preset's, as a teacher's, and nothing is told.
 
     Raises:
         InputError: unreadable, another architecture, or other classes than the data set's or its own categories.
@@ -111,6 +118,8 @@ def load_trained(config: Config, path: Path, categories: CategoryMap | None = No
             f"{path}: names {len(own)} categories ({few(own)}), but is a detector of {detector.config.num_classes}; it "
             "was changed after it was written: export it anew."
         )
+    if checkpoint.model is not None and not any_model:
+        _tell_of_other_model(config, checkpoint, detector.config)
     report = load_weights(detector, checkpoint, warn=False)
     if report.missing or report.mismatched:
         raise InputError(f"{path} does not fit this detector and data set.\n{report.summary()}")
@@ -125,6 +134,26 @@ def _model_config(config: Config, checkpoint: Checkpoint, categories: CategoryMa
         return stored.model_copy(update={"inference": config.model.inference})
     classes = {"num_classes": len(categories)} if categories is not None else {}
     return config.model.model_copy(update=classes)
+
+
+def _tell_of_other_model(config: Config, checkpoint: Checkpoint, own: ModelConfig) -> None:
+    """Say what of a preset's `model` is not used, as the detector of a checkpoint of ours has it otherwise."""
+    wanted = config.model
+    if checkpoint.stage == "extract":
+        wanted = wanted.scaled(config.extract.anchor_scale)
+    given, used = flatten(wanted), flatten(own)
+    other = [
+        f"{key} is {used.get(key)!r}, not {given.get(key)!r}"
+        for key in given | used
+        if given.get(key) != used.get(key) and key != "num_classes"
+    ]
+    if other:
+        more = f"; and {len(other) - _NAMED} more" if len(other) > _NAMED else ""
+        stderr.print(
+            f"{checkpoint.path} knows its own model, and takes only model.inference from the preset and --set: "
+            f"{'; '.join(other[:_NAMED])}{more}.",
+            style="yellow",
+        )
 
 
 def check_same_classes(own: CategoryMap, wanted: CategoryMap, path: Path) -> None:

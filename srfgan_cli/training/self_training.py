@@ -104,7 +104,7 @@ def _label(
     folder, teacher = plan.options.unlabeled, plan.teacher
     assert folder is not None and teacher is not None
     detector = load_trained(
-        _with_threshold(plan.config, settings.threshold), teacher, train.categories
+        _with_threshold(plan.config, settings.threshold), teacher, train.categories, any_model=True
     ).detector
     if train.masks and not detector.config.has_masks:
         raise _no_masks(plan)

@@ -11,7 +11,8 @@ from torchvision.transforms.functional import to_pil_image
 
 from srfgan_cli.data.shapes import example_image
 from srfgan_cli.export import export_preset
-from srfgan_cli.export.graph import OUTPUT_NAMES
+from srfgan_cli.export.contract import contract
+from srfgan_cli.export.graph import OUTPUT_NAMES, output_names
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -155,6 +156,29 @@ def test_where_nothing_is_found_a_lower_threshold_is_compared(srfgan, trained, t
     # What is kept has the threshold that was asked for, and nothing else stays.
     assert made.path.with_suffix(".onnx").read_text() == "1.0"
     assert {path.name for path in tmp_path.iterdir()} == {"model.pt", "model.onnx", folder.name}
+
+
+def test_the_file_tells_of_the_model_of_the_weights_and_not_of_the_presets(srfgan, trained, monkeypatch):
+    """A RetinaNet's coarsest level is p7, which needs larger images than a Faster R-CNN takes."""
+    made = trained("faster_rcnn_r18_fpn", TEN_LAYERS, "model.neck.upsampler=nn")
+    told = []
+
+    def write(config, trained, graph, path, output):
+        told.append(contract(config, trained.categories, output_names(config.model)))
+        path.touch()
+
+        def run(image):
+            found = trained.detector.detect([image])[0]
+            return {"boxes": found.boxes, "scores": found.scores, "labels": found.labels}
+
+        return run
+
+    monkeypatch.setattr(export_preset, "_write", write)
+    outcome = srfgan("export", "--preset", "retinanet_r18_fpn", "--weights", made.path)
+    assert outcome.code == 0, outcome.err
+    assert json.loads(told[-1]["input"])["smallest_side"] == 65
+    said = " ".join(outcome.err.split())
+    assert "knows its own model" in said and "detector is 'faster_rcnn', not 'retinanet'" in said
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,23 @@ def test_a_class_whose_name_has_a_comma(srfgan, run, folder, tmp_path):
         assert {row["class"] for row in csv.DictReader(file)} == {"a, b "}
 
 
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        (
+            "model.rpn.post_nms_topk_test=1",
+            "takes only model.inference from the preset and --set: rpn.post_nms_topk_test is 200, not 1.",
+        ),
+        ("model.inference.nms_iou=0.4", None),
+    ],
+)
+def test_what_of_a_model_cannot_be_changed_any_more_is_told(srfgan, run, folder, setting, told):
+    done = srfgan("predict", folder / "000000000139.png", "--weights", run, "--set", setting)
+    assert done.code == 0, done.err
+    said = " ".join(done.err.split())
+    assert (told in said) if told else "its own model" not in said
+
+
 def test_classes_and_strict(srfgan, run, folder, tmp_path):
     chosen = ("predict", folder, "--weights", run, *LOW, "--save", "csv")
     unknown = srfgan(*chosen, "--classes", "cta")
