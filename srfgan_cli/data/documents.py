@@ -9,7 +9,7 @@ from srfgan_cli.data.coco import CocoIndex
 
 
 def coco_document(index: CocoIndex, names: Sequence[str] | None = None) -> dict[str, Any]:
-    """The json of a split; objects of the check's fate `dropped` are not in it.
+    """The json of a split; objects of the check's fate `dropped` are not in it, and no key where none were.
 
     Args:
         index: the split.
@@ -35,4 +35,6 @@ def coco_document(index: CocoIndex, names: Sequence[str] | None = None) -> dict[
             if index.has_mask[place]:
                 annotation["segmentation"] = index.segmentation(place, [height, width])
             annotations.append(annotation)
-    return {"images": images, "annotations": annotations, "categories": index.categories.to_records()}
+    # Without the key, images are what results are written for; without annotations in it, ones without an object.
+    told = {"annotations": annotations} if index.annotated else {}
+    return {"images": images, **told, "categories": index.categories.to_records()}

@@ -424,6 +424,14 @@ def test_to_yolo_and_back_boxes_are_equal_and_what_is_lost_is_said(tiny, make_bo
     assert done.code == 2 and "there is something already" in done.err
 
 
+def test_images_without_annotations_stay_without_when_converted(tiny, tmp_path, srfgan):
+    """COCO's test images, whose results are for its server: with none of them, nothing would be found right."""
+    del tiny.content["annotations"]
+    tiny.write("test").rename(tiny.root / "annotations" / "image_info_test2017.json")
+    assert srfgan("data", "convert", tiny.root, "again").code == 0
+    assert not CocoIndex.of(find_split(tmp_path / "again", "test").read()).annotated
+
+
 def test_a_split_moves_no_image_when_others_are_added_and_keeps_groups_together(tiny, make_image, srfgan):
     tiny.content["images"] = [make_image(number) for number in range(1, 41)]
     tiny.content["info"] = "kept"
