@@ -46,7 +46,10 @@ Tiles = Annotated[
     typer.Option("--tiles", min=64, help="Look at large images in parts of so many pixels.", metavar="N"),
 ]
 Overlap = Annotated[
-    float, typer.Option("--overlap", min=0, max=0.9, help="Share of a tile that the next one sees too.")
+    float | None,
+    typer.Option(
+        "--overlap", min=0, max=0.9, help="Share of a tile that the next one sees too; default: 0.2."
+    ),
 ]
 BatchSize = Annotated[
     int | None,
@@ -83,7 +86,7 @@ def predict(
     classes: Classes = None,
     tta: TTA = False,
     tiles: Tiles = None,
-    overlap: Overlap = 0.2,
+    overlap: Overlap = None,
     batch_size: BatchSize = None,
     devices: Devices = "auto",
     precision: Precision = None,
@@ -93,6 +96,8 @@ def predict(
     json: Json = False,
 ) -> None:
     """Detect in images and videos: annotated pictures, COCO results, a table, crops."""
+    if overlap is not None and tiles is None:
+        raise InputError("--overlap is of tiles, and there are none: add --tiles N, or leave it out.")
     from srfgan_cli.prediction.outputs import parse_kinds
     from srfgan_cli.prediction.sources import find
 
@@ -115,7 +120,7 @@ def predict(
         path,
         preset=preset,
         overrides=set_ or [],
-        device=device,
+        device=None if devices == "auto" else device,
         tta=tta,
         precision=precision or "fp32",
     )
@@ -124,7 +129,7 @@ def predict(
         score_threshold=score_threshold,
         batch_size=batch_size or predictor.batch_size,
         tiles=tiles,
-        overlap=overlap,
+        overlap=0.2 if overlap is None else overlap,
         classes=classes,
         kinds=kinds,
         output=output,

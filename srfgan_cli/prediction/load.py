@@ -46,7 +46,7 @@ def load_detector(
 
     Raises:
         InputError: the file cannot be read, is of another kind, or does not say what it is and no preset does;
-            no such device or precision; an exported file is to be changed.
+            no such device or precision; an exported file is to be changed, or to run elsewhere than on a CPU.
     """
     if not isinstance(source, str | Path):
         raise InputError(f"a detector is loaded from a path, not from {kind_of(source)}")
@@ -57,6 +57,8 @@ def load_detector(
     path, overrides = weight_file(Path(source)), list(overrides)
     where = _device(device) if device is not None else parse_devices("auto").device()
     if is_exported(path):
+        if device is not None and where.type != "cpu":
+            raise InputError(f"{path}: exported files run on the CPU here: leave device {device} out.")
         changed = tta or preset is not None or bool(overrides) or precision != "fp32"
         return _from_exported(path, changed=changed)
     config = config_of(path, preset, overrides)

@@ -283,6 +283,10 @@ def _chosen(config: Config, options: TrainOptions) -> tuple[SourceName, ...]:
             f"{given} would not be used: preset '{config.name}' says finetune.reuse: {reuse}. "
             f"Add --set finetune.reuse={wanted}."
         )
+    if options.generator is not None and options.extractor is not None:
+        raise InputError(
+            "--generator and --extractor exclude each other: with finetune.reuse G, G is taken from one of them."
+        )
     # F, whose weights T would start from, gives way to those of --weights.
     start: tuple[SourceName, ...] = ("guide",) if "guide" in default and options.weights is None else ()
     if options.extractor is not None:

@@ -97,6 +97,10 @@ def test_a_command_imports_only_what_it_runs(tmp_path, arguments, told, unneeded
         (["pretrain", "--backbone", "r50", "--preset", "x"], "--preset and --backbone exclude each other"),
         (["finetune", "--preset", "mask_rcnn_r18_fpn", "--generator", "g.pth"], "Add --set finetune.reuse=G"),
         (
+            ["finetune", "--preset", "retinanet_r50_fpn_g", "--generator", "g.pt", "--extractor", "m.pt"],
+            "--generator and --extractor exclude each other",
+        ),
+        (
             ["finetune", "--preset", "mask_rcnn_r18_fpn_nn", "--extractor", "m.pt"],
             "--extractor would not be used",
         ),

@@ -168,6 +168,7 @@ def test_sources(tmp_path, monkeypatch):
         ([""], "a SOURCE is empty"),
         ([], "Missing argument 'SOURCE...'"),
         (["x.jpg", "--save", "films"], "--save films: choose from pictures, results, csv, crops"),
+        (["x.jpg", "--overlap", "0.5"], "--overlap is of tiles, and there are none"),
         (["x.jpg", "--weights", "none.pt"], "none.pt"),
         (["x.jpg"], "There is no trained detector below runs/"),
         (["x.jpg", "--weights", "published"], "name the preset whose weights are meant"),

@@ -267,6 +267,10 @@ def test_what_is_no_detector_is_refused(tmp_path, run):
     for device in ("gpu", "cuda:77"):
         with pytest.raises(InputError, match=f"device '{device}' is not on this machine"):
             load_detector(run, device=device)
+    with pytest.raises(
+        InputError, match=r"a\.onnx: exported files run on the CPU here: leave device meta out"
+    ):
+        load_detector("a.onnx", device="meta")
 
 
 def test_arrays_of_another_byte_order_are_the_same_pixels(detector, picture):
