@@ -85,7 +85,9 @@ def export_hub(config: Config, weights: Path | None, output: Path | None) -> Hub
         raise InputError(
             f"{source} does not say what its classes are called, which whoever gets it has to know."
         )
-    config = config.model_copy(update={"model": trained.detector.config})
+    # Where the data lies is of no use elsewhere, and nobody else's business.
+    data = config.data.model_copy(update={"train": None, "val": None})
+    config = config.model_copy(update={"model": trained.detector.config, "data": data})
     said = header("finetune", config, trained.detector.config, trained.categories)
     texts: dict[str, str] = {CONFIG: dump_yaml(config)}
     if _is_our_card(output / CARD):

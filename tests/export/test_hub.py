@@ -110,6 +110,14 @@ def test_the_folder_is_the_detector(srfgan, run, shared, picture, tmp_path):
     assert (shared / "README.md").read_text() == "my own words", "a card written by hand stays"
 
 
+def test_where_the_data_lies_is_not_shared(srfgan, tmp_path):
+    named = "{annotations: /home/me/mine.json, images: /home/me/mine}"
+    run = save_run(tmp_path / "run", f"data.train={named}", f"data.val={named}")
+    assert srfgan("export", "--weights", run, "--format", "hub", "--output", "shared").code == 0
+    assert load_preset(tmp_path / "shared" / "config.yaml").data.train is None
+    assert not any(b"/home/me" in file.read_bytes() for file in (tmp_path / "shared").iterdir())
+
+
 def test_a_card_has_the_scores_of_its_own_weights(srfgan, run, tmp_path):
     """`evaluation.json` is of the last weights, and another evaluation was the best's."""
     save_run(run, iteration=4, file="best.pt")
