@@ -91,7 +91,7 @@ class _Recorder(TorchFunctionMode):
         arguments = kwargs or {}
         if func is F.interpolate and self._running:
             call = resizing(*args, **arguments)
-            if call is not None and call.enlarges and call.doubles == call.doubles_a_feature_map:
+            if call is not None and call.enlarges:
                 self._note(call)
         return func(*args, **arguments)
 
@@ -100,10 +100,10 @@ class _Recorder(TorchFunctionMode):
 
     def _note(self, call: Resizing) -> None:
         module, doubled = self._running[-1]
-        if call.doubles:
+        if call.doubles_a_feature_map:
             doubled.append(call.coarse)
             self.found.maps.append((self._name(module), call.coarse))
-        else:
+        elif not call.doubles:
             old, new = ("x".join(map(str, size)) for size in (call.coarse.shape[-2:], call.size))
             self.found.others.append(f"{self._name(module)}: {old} to {new}")
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from srfgan_cli.data.split_files import Layout
 
 LEVELS = ("P2", "P3", "P4", "P5", "P6", "P7")
-KINDS = (*LEVELS, "gradcam", "detections", "compare")
+_ANY_LEVEL = "P2 to P7"
 METHODS, THRESHOLD = "nn,bilinear,srf", 0.5
 """What is drawn where nothing else is said."""
 
@@ -106,9 +106,14 @@ def visualize(
     from srfgan_cli.visualization.request import Request
 
     what = what.upper() if what.upper() in LEVELS else what
+    if what not in (*LEVELS, "gradcam", "detections", "compare"):
+        raise InputError(
+            f"visualize {what}: choose a level ({', '.join(LEVELS)}), gradcam, detections or compare."
+        )
+    kind = _ANY_LEVEL if what in LEVELS else what
     for option, given, of in (
-        ("--methods", methods, (*LEVELS, "gradcam")),
-        ("--generator", generator, (*LEVELS, "gradcam")),
+        ("--methods", methods, (_ANY_LEVEL, "gradcam")),
+        ("--generator", generator, (_ANY_LEVEL, "gradcam")),
         ("--class", class_, ("gradcam",)),
         ("--layer", layer, ("gradcam",)),
         ("--score-threshold", score_threshold, ("detections", "compare")),
@@ -116,11 +121,10 @@ def visualize(
         ("--val-json", val_json, ("compare",)),
         ("--val-images", val_images, ("compare",)),
     ):
-        if given is not None and what in KINDS and what not in of:
-            kinds = " and ".join(
-                "P2 to P7" if name == "P2" else name for name in of if name not in LEVELS[1:]
+        if given is not None and kind not in of:
+            raise InputError(
+                f"{option} is an option of visualize {' and '.join(of)}, not of visualize {what}."
             )
-            raise InputError(f"{option} is an option of visualize {kinds}, not of visualize {what}.")
     request = Request(
         preset=preset,
         overrides=set_ or [],
@@ -140,12 +144,8 @@ def visualize(
         draw_gradcam(request, names, class_, layer)
     elif what == "detections":
         draw_detections(request, threshold)
-    elif what == "compare":
-        draw_comparisons(request, threshold, _data(data_root, val_json, val_images))
     else:
-        raise InputError(
-            f"visualize {what}: choose a level ({', '.join(LEVELS)}), gradcam, detections or compare."
-        )
+        draw_comparisons(request, threshold, _data(data_root, val_json, val_images))
 
 
 def _data(data_root: Path | None, val_json: Path | None, val_images: Path | None) -> Layout | None:

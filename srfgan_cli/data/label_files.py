@@ -193,8 +193,11 @@ def _returns(points: np.ndarray) -> bool:
 
     The parts may go round in opposite senses, which would take the area of one off the other's.
     """
-    moved = points[(points != np.roll(points, 1, axis=0)).any(axis=1)]
-    return len(set(map(tuple, moved.tolist()))) < len(moved)
+    distinct = len(set(map(tuple, points.tolist())))
+    if distinct == len(points):
+        return False
+    moves = (points != np.roll(points, 1, axis=0)).any(axis=1)
+    return distinct < int(moves.sum())
 
 
 def _drawn_area(points: np.ndarray, size: tuple[int, int]) -> float:

@@ -144,7 +144,10 @@ def _part(whole: _Texts, ids: set[int]) -> bytes:
     """The json of these images."""
     images = [text for text, id_ in zip(whole.images, whole.names, strict=True) if id_ in ids]
     annotations = [text for text, owner in zip(whole.annotations, whole.owners, strict=True) if owner in ids]
-    divided = {"images": _list(images), "annotations": _list(annotations)}
+    divided = {"images": _list(images)}
+    # Without the key, images are not annotated; with an empty list they would be ones without an object.
+    if "annotations" in whole.rest:
+        divided["annotations"] = _list(annotations)
     members = [json.dumps(key).encode() + b": " + text for key, text in {**whole.rest, **divided}.items()]
     return b"{" + b", ".join(members) + b"}"
 

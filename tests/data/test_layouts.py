@@ -476,6 +476,17 @@ def test_a_split_json_keeps_all_that_it_has(tiny, make_image, make_box, srfgan, 
         assert part["annotations"] == [box for box in boxes if box["image_id"] not in ids]
 
 
+def test_a_split_of_images_without_annotations_has_none(tiny, make_image, srfgan):
+    tiny.content["images"] = [make_image(number) for number in range(1, 21)]
+    del tiny.content["annotations"]
+    tiny.write()
+    done = srfgan("data", "split", "parts", "--data-root", tiny.root, "--val", 0.4)
+    assert done.code == 0, done.err
+    assert not any(
+        "annotations" in json.loads(Path("parts", f"{name}.json").read_text()) for name in ("train", "val")
+    )
+
+
 def test_data_sets_of_two_layouts_become_one_with_classes_by_name(tiny, srfgan, tmp_path):
     tiny.write()
     tiny.write("val")
