@@ -1,8 +1,9 @@
-"""Convolutions over large maps on a CPU: their weight's gradient is computed on contiguous maps, inference shortened.
+"""Convolutions on a CPU: gradients by the faster of oneDNN's ways, inference shortened.
 
 Feature maps lie channels last, where forward passes and the gradients of maps are fastest. oneDNN's gradient of the
-weight is not: without AVX-512, at 256 channels and 200x304 pixels, it takes ten times as long as on contiguous maps,
-and most of a training step. Inference can go by Winograd's algorithm.
+weight is not always: without AVX-512, at 256 channels and 200x304 pixels, it takes ten times as long as on contiguous
+maps, and most of a training step; with it, only a strided convolution of many channels is faster on contiguous ones.
+Depthwise convolutions have slow gradients in bfloat16. Inference can go by Winograd's algorithm.
 """
 
 from __future__ import annotations
@@ -22,8 +23,14 @@ _PAIRS, _MANY = 256 * 256, 512
 """Channels in times channels out of a 3x3 convolution, and pixels of each map, from which on Winograd's algorithm pays
 (`benchmarks/winograd.py`): on regions of 14x14 it does not."""
 
+_HAS_AVX512 = torch.backends.cpu.get_cpu_capability() == "AVX512"
+
 _FEW = 16
 """Channels that AVX-512 takes at a time."""
+
+_STRIDED = 64
+"""Channels in and out from which on, with AVX-512, the weight's gradient of a strided convolution is faster on
+contiguous maps: the layer's step takes 0.85 to 0.96, that of others 1.04 to 3.5."""
 
 
 class Conv2d(nn.Conv2d):
@@ -41,7 +48,7 @@ class Conv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C', H', W')."""
-        if _pays(input, self.weight, self.groups):
+        if _pays(input, self.weight, self.groups, self.stride[0]):
             result: Tensor = _Convolution.apply(
                 input, self.weight, self.bias, self.stride[0], int(self.padding[0]), False
             )
@@ -68,7 +75,7 @@ class ConvTranspose2d(nn.ConvTranspose2d):
         """(N, C, H, W) to (N, C', H', W')."""
         if output_size is not None:
             return super().forward(input, output_size)
-        if _pays(input, self.weight, self.groups):
+        if _pays(input, self.weight, self.groups, self.stride[0]):
             result: Tensor = _Convolution.apply(
                 input, self.weight, self.bias, self.stride[0], int(self.padding[0]), True
             )
@@ -139,9 +146,13 @@ def convolved(
     """`F.conv2d` of the same stride and padding in both directions."""
     if _writes_beyond(x, weight, stride):
         x, stride = x[..., ::stride, ::stride], 1
-    if not _pays(x, weight, groups):
-        return F.conv2d(x, weight, bias, stride, padding, groups=groups)
-    result: Tensor = _Convolution.apply(x, weight, bias, stride, padding, False)
+    result: Tensor
+    if _pays(x, weight, groups, stride):
+        result = _Convolution.apply(x, weight, bias, stride, padding, False)
+    elif _has_slow_gradients(x, weight, groups, stride):
+        result = _Depthwise.apply(x.bfloat16(), weight, bias, stride, padding)
+    else:
+        result = F.conv2d(x, weight, bias, stride, padding, groups=groups)
     return result
 
 
@@ -160,7 +171,8 @@ def _writes_beyond(x: Tensor, weight: Tensor, stride: int) -> bool:
     )
 
 
-def _pays(x: Tensor, weight: Tensor, groups: int) -> bool:
+def _pays(x: Tensor, weight: Tensor, groups: int, stride: int) -> bool:
+    """Whether a convolution learns faster if its weight's gradient is computed on contiguous maps."""
     return (
         x.device.type == "cpu"
         and torch.is_grad_enabled()
@@ -171,6 +183,21 @@ def _pays(x: Tensor, weight: Tensor, groups: int) -> bool:
         and x.dtype == torch.float32
         and not x.is_contiguous()
         and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+        and (not _HAS_AVX512 or (stride > 1 and min(weight.shape[:2]) >= _STRIDED))
+    )
+
+
+def _has_slow_gradients(x: Tensor, weight: Tensor, groups: int, stride: int) -> bool:
+    """Whether oneDNN's gradients of a depthwise convolution take longer in bfloat16 than in float32: 3 to 5 times."""
+    return (
+        x.device.type == "cpu"
+        and groups == weight.shape[0] > 1
+        and (weight.shape[-1] > 3 or (stride > 1 and weight.shape[-1] > 1))
+        and torch.is_grad_enabled()
+        and (x.requires_grad or weight.requires_grad)
+        and torch.is_autocast_enabled("cpu")
+        and torch.get_autocast_dtype("cpu") == torch.bfloat16
         and not torch.compiler.is_compiling()
     )
 
@@ -202,8 +229,47 @@ class _Convolution(torch.autograd.Function):
         return maps, weights, gradient.sum((0, 2, 3)) if of_bias else None, None, None, None
 
 
+class _Depthwise(torch.autograd.Function):
+    """A depthwise convolution in bfloat16 whose gradients are computed in float32."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int
+    ) -> Tensor:
+        """The ordinary one."""
+        ctx.save_for_backward(x, weight)
+        ctx.options = (stride, padding)
+        rounded = None if bias is None else bias.to(x.dtype)
+        return F.conv2d(x, weight.to(x.dtype), rounded, stride, padding, groups=len(weight))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradients of the maps, of the weight and of the bias."""
+        x, weight = ctx.saved_tensors
+        of_map, of_weight, of_bias = ctx.needs_input_grad[:3]
+        gradient = gradient.float()
+        # Of the weight as it was rounded: the map that the forward pass saw.
+        rounded = weight.to(x.dtype).float()
+        stride, padding = ctx.options
+        maps, weights, _ = _gradients(
+            gradient, x.float(), rounded, (stride, padding, False), (of_map, of_weight), len(weight)
+        )
+        return (
+            maps.to(x.dtype) if of_map else None,
+            weights.to(weight.dtype) if of_weight else None,
+            gradient.sum((0, 2, 3)) if of_bias else None,
+            None,
+            None,
+        )
+
+
 def _gradients(
-    gradient: Tensor, x: Tensor, weight: Tensor, options: tuple[int, int, bool], wanted: tuple[bool, bool]
+    gradient: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    options: tuple[int, int, bool],
+    wanted: tuple[bool, bool],
+    groups: int = 1,
 ) -> tuple[Tensor, Tensor, Tensor]:
     stride, padding, transposed = options
     found: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.convolution_backward(
@@ -216,7 +282,7 @@ def _gradients(
         [1, 1],
         transposed,
         [0, 0],
-        1,
+        groups,
         [*wanted, False],
     )
     return found

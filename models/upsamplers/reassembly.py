@@ -23,12 +23,12 @@ def reassembled(around: Tensor, weights: Tensor) -> Tensor:
 
     Args:
         around: (N, H, W, taps, C).
-        weights: (N, H, W, 4, taps), for the new pixels row by row; their dtype is the one computed in.
+        weights: (N, H, W, 4, taps), for the new pixels row by row.
 
     Returns:
-        (N, C, 2H, 2W), of `around`'s dtype.
+        (N, C, 2H, 2W), of `around`'s dtype. So are the products: there are far fewer weights than pixels to convert.
     """
-    new = weights @ around.to(weights.dtype)  # (N, H, W, 4, C)
+    new = weights.to(around.dtype) @ around  # (N, H, W, 4, C)
     return F.pixel_shuffle(new.permute(0, 4, 3, 1, 2).flatten(1, 2), 2).to(around.dtype)
 
 
@@ -37,10 +37,10 @@ def upsampled(x: Tensor, weights: Tensor) -> Tensor:
 
     Args:
         x: (N, C, H, W); zeros lie outside.
-        weights: (N, taps, 2H, 2W), taps row by row of a square; their dtype is the one computed in.
+        weights: (N, taps, 2H, 2W), taps row by row of a square.
 
     Returns:
-        (N, C, 2H, 2W), of `x`'s dtype.
+        (N, C, 2H, 2W), of `x`'s dtype, as are the products.
     """
     taps = weights.shape[1]
     weights = F.pixel_unshuffle(weights, 2).permute(0, 2, 3, 1).unflatten(3, (taps, 4)).transpose(3, 4)

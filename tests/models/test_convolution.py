@@ -1,4 +1,4 @@
-"""Convolutions whose weight's gradient is computed on contiguous maps: torch's own values, in the weight's layout."""
+"""Convolutions whose gradients are computed in other ways than torch's: its values, in the weight's layout."""
 
 import copy
 
@@ -29,11 +29,17 @@ def gradients(layer, x):
     return result, x.grad, *(p.grad for p in layer.parameters())
 
 
+def has_avx512(monkeypatch, value):
+    monkeypatch.setattr(convolution, "_HAS_AVX512", value)
+
+
 @pytest.fixture
 def calls(monkeypatch):
+    """What of the gradients of maps and weights was computed, call by call, on a CPU without AVX-512."""
+    has_avx512(monkeypatch, False)
     counted = []
     plain = convolution._gradients
-    monkeypatch.setattr(convolution, "_gradients", lambda *a: counted.append(a[-1]) or plain(*a))
+    monkeypatch.setattr(convolution, "_gradients", lambda *a: counted.append(a[4]) or plain(*a))
     return counted
 
 
@@ -84,6 +90,68 @@ def test_elsewhere_it_is_torchs_own(change, calls):
     layer(x.requires_grad_()).sum().backward()
     with torch.no_grad():
         layer(x)
+    assert not calls
+
+
+@pytest.mark.parametrize(
+    ("layer", "pays"),
+    [
+        (Conv2d(64, 64, 3, padding=1), False),
+        (Conv2d(3, 64, 7, stride=2, padding=3), False),
+        (Conv2d(64, 64, 3, stride=2, padding=1), True),
+        (ConvTranspose2d(64, 64, 6, stride=2, padding=2), True),
+    ],
+    ids=["of stride 1", "an image's", "strided", "transposed"],
+)
+def test_with_avx512_only_wide_strided_convolutions_do_so(layer, pays, calls, monkeypatch):
+    has_avx512(monkeypatch, True)
+    x = torch.randn(1, layer.in_channels, 48, 50).contiguous(memory_format=torch.channels_last)
+    layer(x.requires_grad_()).sum().backward()
+    assert bool(calls) == pays
+
+
+DEPTHWISE = {"5x5": (5, 1), "5x5, stride 2": (5, 2), "3x3, stride 2": (3, 2)}
+
+
+@pytest.mark.parametrize("form", DEPTHWISE.values(), ids=DEPTHWISE)
+def test_a_depthwise_convolution_in_bfloat16_has_gradients_of_float32(form, calls):
+    """The maps are bfloat16's own; gradients are nearer to those of exact numbers than bfloat16's own."""
+    torch.manual_seed(0)
+    size, stride = form
+    options = {"stride": stride, "padding": size // 2, "groups": 8}
+    tensors = torch.randn(2, 8, 21, 24), torch.randn(8, 1, size, size), torch.randn(8)
+    x, weight, bias = (tensor.requires_grad_() for tensor in tensors)
+
+    def gradients_of(result):
+        return torch.autograd.grad(result.float().square().sum(), [x, weight, bias])
+
+    with torch.autocast("cpu", torch.bfloat16):
+        found = convolution.convolved(x, weight, bias, *options.values())
+        plain = F.conv2d(x, weight, bias, **options)
+    assert torch.equal(found, plain)
+    assert found.dtype == torch.bfloat16
+    exact = gradients_of(F.conv2d(x, weight, bias, **options))
+    for one, other, true in zip(gradients_of(found), gradients_of(plain), exact, strict=True):
+        assert (one - true).norm() <= min((other - true).norm() * 1.001, true.norm() * 0.01)
+    assert calls == [(True, True)]
+
+
+@pytest.mark.parametrize("learns", ["maps", "weight"])
+def test_a_depthwise_convolution_in_bfloat16_computes_only_the_gradients_that_are_asked_for(learns, calls):
+    x = torch.randn(1, 8, 21, 24, requires_grad=learns == "maps")
+    weight = torch.randn(8, 1, 5, 5, requires_grad=learns == "weight")
+    with torch.autocast("cpu", torch.bfloat16):
+        convolution.convolved(x, weight, None, 1, 2, 8).float().sum().backward()
+    assert calls == [(learns == "maps", learns == "weight")]
+    assert (x.grad is None) == (learns == "weight")
+    assert (weight.grad is None) == (learns == "maps")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_depthwise_convolution_of_another_precision_is_torchs_own(dtype, calls):
+    x, weight = torch.randn(1, 8, 21, 24, requires_grad=True), torch.randn(8, 1, 5, 5)
+    with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+        convolution.convolved(x, weight, None, 1, 2, 8).float().sum().backward()
     assert not calls
 
 
