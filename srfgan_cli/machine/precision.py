@@ -22,6 +22,14 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     return torch.autocast(device.type, dtype, enabled=dtype is not None)
 
 
+def cpu_has_bfloat16() -> bool:
+    """Whether oneDNN has instructions for bfloat16 here (AVX-512 or better): without, what it emulates takes 9 times
+    (3x3 convolutions) to 30 times (depthwise ones) float32's time. True where torch cannot tell, as without oneDNN."""
+    if not torch.backends.mkldnn.is_available():
+        return True
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 @contextmanager
 def float32_products(precision: Precision) -> Iterator[None]:
     """Decides how a GPU multiplies float32 numbers, and restores what was set before.

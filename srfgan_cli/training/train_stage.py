@@ -27,6 +27,7 @@ from srfgan_cli.machine.devices import Devices
 from srfgan_cli.machine.distributed import World, open_world
 from srfgan_cli.machine.files import first_line, write_atomically
 from srfgan_cli.machine.launcher import is_worker
+from srfgan_cli.machine.precision import cpu_has_bfloat16
 from srfgan_cli.presets.config import Config
 from srfgan_cli.presets.library import flatten
 from srfgan_cli.runs.folder import Run, logged
@@ -80,6 +81,7 @@ def train_stage(plan: Plan, devices: Devices, watch: Watch | None = None) -> Rep
             announce(plan)
             require_idle(plan.run.folder)
             _warn_of_separate_norms(world)
+            _warn_of_slow_bfloat16(plan, world)
         _check_same_folder(plan, world)
         if world.is_main and plan.options.resume:
             plan.run.check_same(plan.config)
@@ -149,6 +151,14 @@ def _check_same_folder(plan: Plan, world: World) -> None:
 def _warn_of_separate_norms(world: World) -> None:
     if world.sync_bn and world.size > 1 and world.device.type == "cpu":
         stderr.print("sync_bn: torch has none for CPUs; each process's batch norms see its own images only.")
+
+
+def _warn_of_slow_bfloat16(plan: Plan, world: World) -> None:
+    if world.device.type == "cpu" and plan.solver.precision == "bf16" and not cpu_has_bfloat16():
+        stderr.print(
+            "bf16: this CPU has no instructions for it, and takes many times as long as in fp32: --precision fp32",
+            soft_wrap=True,
+        )
 
 
 def _fitted(config: Config, categories: CategoryMap) -> Config:

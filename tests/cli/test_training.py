@@ -11,6 +11,7 @@ import yaml
 from srfgan_cli.data.loaders import build_test_loader
 from srfgan_cli.evaluation import evaluate
 from srfgan_cli.runs.folder import Run
+from srfgan_cli.training import train_stage
 
 NN, SRF = "mask_rcnn_r18_fpn_nn", "mask_rcnn_r18_fpn"
 
@@ -176,6 +177,14 @@ def test_a_damaged_file_of_a_run_is_named_with_what_to_do(kept, method):
         "checkpoint.pt: cannot be read",
         "Put a whole one back, or --overwrite to start",
     )
+
+
+@pytest.mark.parametrize(("has_it", "precision"), [(False, "bf16"), (False, "fp32"), (True, "bf16")])
+def test_bfloat16_without_instructions_for_it_is_told(method, monkeypatch, has_it, precision):
+    monkeypatch.setattr(train_stage, "cpu_has_bfloat16", lambda: has_it)
+    done = method("finetune", NN, "--precision", precision, iterations=1)
+    assert done.code == 0
+    assert ("bf16: this CPU has no instructions for it" in done.err) == (not has_it and precision == "bf16")
 
 
 def test_a_backbone_of_timms_from_a_file(srfgan, tiny):
