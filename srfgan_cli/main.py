@@ -162,7 +162,7 @@ def _open_what_is_closed() -> None:
 
 
 def _check_named(arguments: Sequence[str]) -> None:
-    """Whether every option says something: as a path, nothing would be the current folder.
+    """Whether every argument says something: as a path, nothing would be the current folder.
 
     Raises:
         InputError: one is empty, as of a shell variable that is not set.
@@ -170,10 +170,11 @@ def _check_named(arguments: Sequence[str]) -> None:
     from srfgan.models.errors import InputError
 
     for before, text in pairwise(["", *arguments]):
-        if (not text and before.startswith("-")) or re.fullmatch("--[a-z-]+=", text):
+        if not text or re.fullmatch("--[a-z-]+=", text):
+            option = text.rstrip("=") or (before if before.startswith("-") else "")
+            wrong = f"{option} is followed by nothing" if option else "An argument is empty"
             raise InputError(
-                f"{text.rstrip('=') or before} is followed by nothing, as where a shell variable is not set. Name what "
-                "is meant; the current folder is '.'."
+                f"{wrong}, as where a shell variable is not set. Name what is meant; the current folder is '.'."
             )
 
 

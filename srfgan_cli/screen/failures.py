@@ -25,7 +25,7 @@ _PLACES = frozenset(
 
 
 def as_input_error(error: BaseException) -> InputError | None:
-    """What to tell the user of memory, disks and files that ended a command; None of anything else."""
+    """What to tell the user of memory, disks, files and batches that ended a command; None of anything else."""
     told = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
     if isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError | OSError)
@@ -39,6 +39,12 @@ def as_input_error(error: BaseException) -> InputError | None:
         return InputError(
             f"{told.rstrip('.')}. The processes that read images pass them on in /dev/shm, which is full: make it "
             "larger (docker run --shm-size), or read with fewer, --set data.workers=1, or none, 0."
+        )
+    if isinstance(error, ValueError) and told.startswith("Expected more than 1 value per channel"):
+        return InputError(
+            f"A batch norm that is trained has one value of each channel and no variance ({told.rstrip('.')}): more "
+            "images in a batch (--batch-size; on each device, and in each part of solver.accumulate), larger images, "
+            "or norms that are not trained (model.backbone.norm=frozen_bn, model.neck.norm=none)."
         )
     if isinstance(error, RuntimeError) and told.startswith("Symlink loop from "):
         # Path.resolve's, which is no OSError.

@@ -21,7 +21,7 @@ from srfgan_cli.training.metrics import MetricsLog
 
 
 def raised(call):
-    with pytest.raises((RuntimeError, MemoryError, OSError)) as caught:
+    with pytest.raises((RuntimeError, ValueError, MemoryError, OSError)) as caught:
         call()
     return caught.value
 
@@ -46,7 +46,9 @@ def raised(call):
             RuntimeError("Symlink loop from '/a/b'"),
             "^Symlink loop from '/a/b': name the file or folder itself",
         ),
+        (raised(lambda: torch.nn.BatchNorm2d(3)(torch.ones(1, 3, 1, 1))), "batch norm .*--batch-size"),
         (RuntimeError("the sizes of tensors must match"), None),
+        (ValueError("no number"), None),
         (OSError("no number"), None),
         (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), None),
     ],

@@ -93,6 +93,7 @@ def test_a_command_imports_only_what_it_runs(tmp_path, arguments, told, unneeded
         (["finetune"], "Name the experiment with --preset"),
         (["finetune", "--preset", "demo_nn", "--output-dir", ""], "--output-dir is followed by nothing"),
         (["fit", "--preset", "demo", "--data-root="], "--data-root is followed by nothing"),
+        (["data", "check", ""], "An argument is empty"),
         (["pretrain", "--preset", "mask_rcnn_r50_fpn_nn"], "has no stage 'pretrain' (it runs finetune)"),
         (["pretrain", "--backbone", "r50", "--preset", "x"], "--preset and --backbone exclude each other"),
         (["finetune", "--preset", "mask_rcnn_r18_fpn", "--generator", "g.pth"], "Add --set finetune.reuse=G"),
