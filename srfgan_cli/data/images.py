@@ -70,7 +70,11 @@ class Decoded:
 
 
 def read_image(
-    path: str | Path, size: tuple[int, int] | None = None, *, max_pixels: int = MAX_PIXELS
+    path: str | Path,
+    size: tuple[int, int] | None = None,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    tell_of_others: bool = False,
 ) -> Tensor:
     """Read an image file; of an animation or of several pages, the first.
 
@@ -85,6 +89,7 @@ def read_image(
         size: (height, width) that the data set's json states, if known.
         max_pixels: larger images are refused before they are decoded; not used where `size` is given, as
             images of other sizes are.
+        tell_of_others: say on stderr that a file holds more pictures than the one that is read.
 
     Returns:
         (3, H, W) uint8 RGB.
@@ -94,9 +99,11 @@ def read_image(
     """
     import torch  # annotations, and files that are only checked, do without
 
-    image = decode(Path(path), size, max_pixels=max_pixels)
+    image = decode(Path(path), size, max_pixels=max_pixels, count_frames=tell_of_others)
     if image.unturned:
         _warn_once(f"{path}: {image.unturned}")
+    if image.frames > 1:
+        _warn_once(f"{path}: the file holds {image.frames} pictures; only the first is looked at")
     return torch.from_numpy(image.pixels).permute(2, 0, 1)
 
 

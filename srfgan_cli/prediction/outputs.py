@@ -118,14 +118,24 @@ class Outputs:
         self._rows: list[Sequence[Any]] = []
         self._taken: set[str] = set()
 
-    def add(self, file: str, image_id: int, image: Tensor, found: Prediction, *, name: str | None) -> None:
+    def add(
+        self,
+        file: str,
+        image_id: int,
+        image: Tensor,
+        found: Prediction,
+        *,
+        name: str,
+        has_picture: bool = True,
+    ) -> None:
         """One image's detections.
 
         Args:
             file: as the results call it.
             image_id: in the results.
             image: (3, H, W) uint8 RGB.
-            name: of its picture and crops, without a suffix; None: it has none, as a video's frames.
+            name: of its picture and crops, without a suffix.
+            has_picture: whether it has one of its own; those of a video's frames are a video.
         """
         self.counts.update(found.names)
         height, width = found.size
@@ -142,9 +152,9 @@ class Outputs:
             sides = [f"{side:.2f}" for side in box]
             names = (self._categories.names[label], self._categories.ids[label])
             self._rows.append((file, image_id, *names, f"{score:.4f}", *sides))
-        if name is not None and "pictures" in self._kinds:
+        if has_picture and "pictures" in self._kinds:
             _save(to_pil_image(self.drawn(image, found)), self._free("pictures", name, ".jpg"))
-        if name is not None and "crops" in self._kinds:
+        if "crops" in self._kinds:
             self._save_crops(image, found, name)
 
     def video(self, name: str) -> Path | None:

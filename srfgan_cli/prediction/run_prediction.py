@@ -172,7 +172,8 @@ class _Work:
                 self.summary.videos += not seen
                 for frame, found in zip(batch, self._detect(batch), strict=True):
                     name = f"{video.path}#{seen}"
-                    self.outputs.add(name, self.next_id, frame, found, name=None)
+                    crops = f"{video.path.stem}-{seen}"
+                    self.outputs.add(name, self.next_id, frame, found, name=crops, has_picture=False)
                     if annotated is not None:
                         annotated.write(self.outputs.drawn(frame, found, enlarge=False))
                     self.next_id, seen = self.next_id + 1, seen + 1
@@ -210,7 +211,7 @@ def _read_ahead(
 
     def read(path: Path) -> Tensor | InputError:
         try:
-            return read_image(path, max_pixels=max_pixels)
+            return read_image(path, max_pixels=max_pixels, tell_of_others=True)
         except InputError as error:
             return error
 

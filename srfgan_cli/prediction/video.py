@@ -77,21 +77,24 @@ class Video:
         """
         import av
 
-        read = 0
+        read = cut = 0
         with closing(self._container):
             try:
-                for frame in self._container.decode(video=0):
-                    # In degrees against the clock; 360 of them are 4 quarters.
-                    pixels = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
-                    yield torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)
-                    read += 1
+                for packet in self._container.demux(video=0):
+                    # A clip cut without encoding it anew holds frames before its start, which no player shows.
+                    cut += packet.is_discard
+                    for frame in packet.decode():
+                        # In degrees against the clock; 360 of them are 4 quarters.
+                        pixels = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
+                        yield torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)
+                        read += 1
             except av.FFmpegError as error:
                 reason = error.strerror or error
                 raise VideoError(
                     f"{self.path}: the video breaks off after {read} frames ({reason})"
                 ) from None
-        if read < self.frames:
-            raise VideoError(f"{self.path}: the video breaks off after {read} of {self.frames} frames")
+        if read < self.frames - cut:
+            raise VideoError(f"{self.path}: the video breaks off after {read} of {self.frames - cut} frames")
 
 
 @contextmanager

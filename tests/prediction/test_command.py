@@ -64,6 +64,18 @@ def test_a_folder_with_a_broken_file(srfgan, run, folder, tmp_path):
     assert abs(first.width - (x1 - x0)) < 2 and abs(first.height - (y1 - y0)) < 2
 
 
+@pytest.mark.parametrize("suffix", ["tif", "gif", "png", "webp"])
+def test_a_file_of_several_pictures_says_that_the_first_is_looked_at(suffix, srfgan, run, picture, tmp_path):
+    """A stack of a microscope's, of which the results would pass for those of all its planes."""
+    pages = [to_pil_image(picture.roll(shift, dims=2)) for shift in (0, 30, 60)]
+    pages[0].save(tmp_path / f"stack.{suffix}", save_all=True, append_images=pages[1:])
+    pages[0].save(tmp_path / f"one.{suffix}")
+    done = srfgan("predict", f"one.{suffix}", f"stack.{suffix}", "--weights", run, "--save", "csv")
+    assert done.code == 0, done.err
+    told = [line for line in done.err.splitlines() if "pictures" in line]
+    assert told == [f"stack.{suffix}: the file holds 3 pictures; only the first is looked at"]
+
+
 def test_what_predict_finds_is_what_eval_scores(srfgan, tmp_path):
     """The same results, digit for digit, of the val images of the built-in data."""
     shapes = ["data.dataset=shapes", "data.shapes_train=2", "data.shapes_val=3", "data.shapes_size=64"]

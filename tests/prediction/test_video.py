@@ -1,5 +1,6 @@
 """Videos: every frame in the results, an annotated copy, and what breaks off is named."""
 
+import csv
 import json
 import struct
 from fractions import Fraction
@@ -39,6 +40,17 @@ def test_a_video_becomes_an_annotated_one(srfgan, run, video, tmp_path):
     assert frames[0].shape[1] == 150 and frames[0].shape[0] > 120  # the caption is below
 
 
+def test_each_box_of_each_frame_is_cut_out(srfgan, run, video, tmp_path):
+    chosen = ("--weights", run, "--score-threshold", "0", "--save", "csv,crops")
+    done = srfgan("predict", video, *chosen)
+    assert done.code == 0, done.err
+    with (tmp_path / "predictions" / "predictions.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    crops = [path.stem.split("-")[:2] for path in (tmp_path / "predictions" / "crops").rglob("*.jpg")]
+    frames = [f"{video}#{frame}" for stem, frame in crops if stem == "scene"]
+    assert len(rows) > FRAMES and sorted(frames) == sorted(row["file"] for row in rows)
+
+
 def test_a_video_that_breaks_off_is_named_and_its_frames_are_kept(srfgan, run, video, tmp_path):
     content = video.read_bytes()
     video.write_bytes(content[: len(content) * 9 // 10])
@@ -50,6 +62,31 @@ def test_a_video_that_breaks_off_is_named_and_its_frames_are_kept(srfgan, run, v
     assert "scene.mp4: the video breaks off after" in done.err
     rows = (tmp_path / "predictions" / "predictions.csv").read_text(encoding="utf-8").splitlines()
     assert any(row.startswith(f"{video}#0,") for row in rows)
+
+
+def cut_unencoded(source, target, start):
+    """Copy an MP4's packets from the key frame before `start` seconds on, as `ffmpeg -ss START -c copy` does."""
+    with av.open(str(source)) as given, av.open(str(target), "w", format="mp4") as made:
+        stream = given.streams.video[0]
+        copied = made.add_stream_from_template(stream)
+        shift = int(start / stream.time_base)
+        given.seek(shift, stream=stream)
+        for packet in given.demux(stream):
+            if packet.dts is not None:
+                packet.pts, packet.dts, packet.stream = packet.pts - shift, packet.dts - shift, copied
+                made.mux(packet)
+
+
+def test_a_clip_that_was_cut_without_encoding_it_anew_is_whole(srfgan, run, video, tmp_path):
+    """It holds the frames from the last key frame on, and says that players begin later."""
+    clip = tmp_path / "clip.mp4"
+    cut_unencoded(video, clip, 0.5)
+    with av.open(str(clip)) as stored:
+        assert stored.streams.video[0].frames == FRAMES
+    done = srfgan("predict", clip, "--weights", run, "--save", "results", "--json")
+    assert done.code == 0, done.err
+    told = json.loads(done.out)
+    assert (told["images"], told["unreadable"]) == (FRAMES - 5, [])
 
 
 def in_quarters(content, turns):
