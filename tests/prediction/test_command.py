@@ -177,7 +177,7 @@ def test_sources(tmp_path, monkeypatch):
         (["nowhere.jpg"], "nowhere.jpg: no such file or folder"),
         (["*.jpg"], "*.jpg: no image or video has such a name"),
         (["."], "the folder holds no image"),
-        ([""], "a SOURCE is empty"),
+        ([""], "An argument is empty"),
         ([], "Missing argument 'SOURCE...'"),
         (["x.jpg", "--save", "films"], "--save films: choose from pictures, results, csv, crops"),
         (["x.jpg", "--overlap", "0.5"], "--overlap is of tiles, and there are none"),
