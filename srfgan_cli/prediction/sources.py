@@ -54,8 +54,6 @@ def _found(named: str) -> Iterator[Path]:
 
 
 def _found_file(named: str) -> Iterator[Path]:
-    if not named:
-        raise InputError("a SOURCE is empty; name a file or a folder, as . is this one.")
     path = Path(named)
     if path.is_dir():
         videos = [file for file in sorted(path.iterdir()) if is_video(file) and not file.name.startswith(".")]
