@@ -29,6 +29,8 @@ CROWDS = "crowd regions (or difficult objects) left out"
 HOLES = "holes in masks filled"
 TRACED = "run-length masks approximated by outlines"
 JOINED = "outlines of several parts joined by lines without width"
+CORNERS = "boxes of objects without masks, beside others' outlines, written as outlines of four corners"
+REDRAWN = "boxes that are not around their masks by a pixel or more: they become the masks' own"
 
 _UPRIGHT: dict[int, Callable[[np.ndarray, int, int], np.ndarray]] = {
     5: lambda points, height, width: points[:, ::-1],
@@ -74,12 +76,16 @@ def convert(layout: Layout, destination: Path, to: Format, *, link: bool) -> Non
         place_images(part.index, part.names, part.folder, images, link=link)
         if to == "coco":
             write_coco(coco_document(part.index, part.names), destination, part.split)
-        else:
+        elif part.index.annotated:
             _write_labels(part, destination, images, lost)
+        else:
+            lost[
+                f"{part.split} images without annotations: to readers of YOLO's, ones without an object"
+            ] += len(part.names)
     if to == "yolo":
         _describe(parts, destination)
         stderr.print("YOLO's labels have no ids and no areas: ids of images and annotations are not kept.")
-        for what, count in lost.items():
+        for what, count in (+lost).items():
             stderr.print(f"{count} {what}")
 
 
@@ -100,13 +106,21 @@ def yolo_lines(index: CocoIndex, row: int, lost: Counter[str], turn: int) -> Ite
     """
     height, width = index.sizes[row].tolist()
     sides = [width, height] if turn == 1 else [height, width]
-    for place in index.rows(row):
-        if index.crowd[place]:
-            lost[CROWDS] += 1
-            continue
+    places = np.array(index.rows(row), np.int64)
+    objects = places[~index.crowd[places]]
+    lost[CROWDS] += len(places) - len(objects)
+    # Where one line is an outline, Ultralytics takes all of the file for such, and a box's four numbers for two points.
+    as_outlines = bool(index.has_mask[objects].any())
+    for place in objects.tolist():
+        x, y, w, h = index.truth_boxes[place].tolist()
         outline = _outline(index, place, height, lost)
+        if outline is not None:
+            bounds = np.concatenate([outline.min(axis=0), outline.max(axis=0)])
+            lost[REDRAWN] += int((np.abs(bounds - [x, y, x + w, y + h]) >= 1).any())
+        elif as_outlines:
+            lost[CORNERS] += 1
+            outline = np.array([[x, y], [x + w, y], [x + w, y + h], [x, y + h]])
         if outline is None:
-            x, y, w, h = index.truth_boxes[place].tolist()
             corners = _turned(np.array([[x, y], [x + w, y + h]]), height, width, turn)
             middle, extent = corners.sum(axis=0) / 2, np.abs(corners[1] - corners[0])
             values = (np.concatenate([middle / sides, extent / sides])).tolist()

@@ -19,6 +19,7 @@ from srfgan_cli.data.json_file import UNREADABLE, parse_json, read_file
 from srfgan_cli.data.records import parse_records
 from srfgan_cli.data.split_files import SplitFiles
 from srfgan_cli.machine.files import write_atomically
+from srfgan_cli.screen.console import stderr
 
 _DIVIDED = ("images", "annotations")
 
@@ -67,7 +68,8 @@ def split_data(files: SplitFiles, destination: Path, share: float, group: str | 
         Images of each.
 
     Raises:
-        InputError: data that cannot be used, a wrong expression, files that are there, or nothing on one side.
+        InputError: data that cannot be used, a wrong expression or one that finds nothing, files that are there, or
+            nothing on one side.
     """
     paths = {name: destination / f"{name}.json" for name in ("train", "val")}
     for path in paths.values():
@@ -75,12 +77,15 @@ def split_data(files: SplitFiles, destination: Path, share: float, group: str | 
             raise InputError(f"{path}: is there already; name another folder")
     whole = _checked(files)
     pattern = _compiled(group)
+    if pattern is not None:
+        _check_groups(pattern, [*whole.names.values()])
     chosen = {id_: is_val(name, share, pattern) for id_, name in whole.names.items()}
     counts = {"train": len(chosen) - sum(chosen.values()), "val": sum(chosen.values())}
     for name, count in counts.items():
         if not count:
+            see = "--val" if group is None else f"--val, and --group {group}, which keeps images together"
             raise InputError(
-                f"{files.path}: all {len(chosen)} images would be on one side, none in {name}; see --val"
+                f"{files.path}: all {len(chosen)} images would be on one side, none in {name}; see {see}"
             )
     for name, path in paths.items():
         text = _part(whole, {id_ for id_, val in chosen.items() if val == (name == "val")})
@@ -101,6 +106,21 @@ def _compiled(group: str | None) -> re.Pattern[str] | None:
         return None if group is None else re.compile(group)
     except re.error as error:
         raise InputError(f"--group {group}: no regular expression ({error})") from None
+
+
+def _check_groups(pattern: re.Pattern[str], names: Sequence[str]) -> None:
+    """Say which images an expression leaves without a group; with a typo in it, it would be all of them.
+
+    Raises:
+        InputError: it is all of them.
+    """
+    alone = [name for name in names if not pattern.search(name)]
+    if not alone:
+        return
+    told = f"--group {pattern.pattern}: it finds nothing in the names of {len(alone)} of {len(names)} images"
+    if len(alone) == len(names):
+        raise InputError(f"{told}, as {alone[0]}, and would keep none together")
+    stderr.print(f"{told}, as {alone[0]}; each of these goes alone", style="yellow")
 
 
 def _checked(files: SplitFiles) -> _Texts:

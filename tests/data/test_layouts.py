@@ -424,6 +424,66 @@ def test_to_yolo_and_back_boxes_are_equal_and_what_is_lost_is_said(tiny, make_bo
     assert done.code == 2 and "there is something already" in done.err
 
 
+def as_ultralytics(path):
+    """Boxes (R, 4) of a label file, x, y, width, height in shares of the image: of outlines all, where one line is."""
+    lines = [[float(word) for word in line.split()[1:]] for line in path.read_text().splitlines()]
+    if not any(len(line) > 5 for line in lines):
+        centres = np.array(lines)
+        return np.hstack([centres[:, :2] - centres[:, 2:] / 2, centres[:, 2:]])
+    points = [np.array(line).reshape(-1, 2) for line in lines]
+    return np.array([[*one.min(axis=0), *(one.max(axis=0) - one.min(axis=0))] for one in points])
+
+
+def test_boxes_of_objects_with_and_without_masks_in_one_image_are_what_other_readers_see(
+    tiny, make_box, srfgan
+):
+    """As of a data set that has masks of some classes only, or lost some that are no polygons."""
+    boxes = {1: [(4, 2, 9, 5), (10, 6, 12, 8)], 2: [(1, 1, 8, 6), (2, 9, 7, 8)]}
+    x, y, w, h = boxes[1][0]
+    outline = [[x, y, x + w, y, x + w, y + h, x, y + h]]
+    tiny.content["annotations"] = [
+        make_box(10, 1, 3, boxes[1][0], outline),
+        make_box(11, 1, 90, boxes[1][1], []),
+        *(make_box(12 + place, 2, 90, box, []) for place, box in enumerate(boxes[2])),
+    ]
+    tiny.write()
+    done = srfgan("data", "convert", tiny.root, "new", "--to", "yolo")
+    assert done.code == 0 and "1 boxes of objects without masks, beside others' outlines" in done.err
+    for record in tiny.content["images"][:2]:
+        seen = as_ultralytics(Path(f"new/labels/train/{record['id']}.txt"))
+        sides = [record["width"], record["height"]] * 2
+        np.testing.assert_allclose(seen * sides, boxes[record["id"]], atol=1e-6)
+    index = CocoIndex.of(find_split(Path("new"), "train").read())
+    assert index.has_mask.tolist() == [True, True, False, False]
+    np.testing.assert_allclose(index.truth_boxes, boxes[1] + boxes[2], atol=1e-6)
+
+
+def test_a_box_that_is_not_around_its_mask_is_counted_when_it_becomes_so(tiny, make_box, srfgan):
+    outline = [[5, 5, 9, 5, 9, 9, 5, 9]]
+    boxes = [(5.4, 4.6, 4, 4), (5, 5, 6, 4)]
+    tiny.content["annotations"] = [
+        make_box(10 + place, 1, 3, box, outline) for place, box in enumerate(boxes)
+    ]
+    tiny.write()
+    done = srfgan("data", "convert", tiny.root, "new", "--to", "yolo")
+    assert done.code == 0 and "1 boxes that are not around their masks by a pixel or more" in done.err
+
+
+def test_images_that_are_not_annotated_have_no_label_files_in_yolos_layout(tiny, srfgan):
+    """An empty one says that somebody has looked, and that there is nothing."""
+    tiny.write()
+    del tiny.content["annotations"]
+    tiny.write("test").rename(tiny.root / "annotations" / "image_info_test2017.json")
+    done = srfgan("data", "convert", tiny.root, "new", "--to", "yolo")
+    assert done.code == 0 and "3 test images without annotations" in done.err
+    assert len(list(Path("new/images/test").iterdir())) == 3
+    assert [path.name for path in Path("new/labels").iterdir()] == ["train"]
+    checked = srfgan("data", "check", "new")
+    assert checked.code == 0 and "image without a label file: no object in it" in " ".join(
+        checked.out.split()
+    )
+
+
 def test_images_without_annotations_stay_without_when_converted(tiny, tmp_path, srfgan):
     """COCO's test images, whose results are for its server: with none of them, nothing would be found right."""
     del tiny.content["annotations"]
@@ -458,6 +518,25 @@ def test_a_split_moves_no_image_when_others_are_added_and_keeps_groups_together(
         tens.setdefault(image["file_name"][0], set()).add(image["file_name"] in chosen)
     assert all(len(sides) == 1 for sides in tens.values())
     assert srfgan("data", "split", "first", "--data-root", tiny.root).code == 2
+
+
+def test_an_expression_that_finds_no_group_is_told(tiny, make_image, srfgan):
+    """A typo in it would put images of one slide on both sides, and every score would be too good."""
+    tiny.content["images"] = [make_image(number) for number in range(1, 21)]
+    tiny.write()
+
+    def parted(where, expression):
+        return srfgan("data", "split", where, "--data-root", tiny.root, "--val", 0.4, "--group", expression)
+
+    none = parted("none", r"slide(\d+)_")
+    assert none.code == 2 and "it finds nothing in the names of 20 of 20 images, as 1.png" in none.err
+    assert not Path("none").exists()
+    some = parted("some", r"^1\d")
+    assert some.code == 0 and "it finds nothing in the names of 10 of 20 images, as 1.png" in some.err
+    every = parted("every", r"\d\d?")
+    assert every.code == 0 and "finds nothing" not in every.err
+    one = parted("one", "png")
+    assert one.code == 2 and "--group png, which keeps images together" in one.err
 
 
 @pytest.mark.parametrize("info", ["kept", float("nan"), "\ud800"], ids=["sound", "nan", "surrogate"])
