@@ -23,7 +23,8 @@ class Place:
     Attributes:
         name: of the module in the model; its class's for the model itself.
         module: it.
-        runs: for each time that its forward ran, the widths (channels) of the maps that it doubled, in order.
+        runs: for each time that its forward ran, the widths (channels) of the maps that it doubled, in order; none
+            where it doubled nothing that time, as one block of all levels does at the coarsest.
         device: of those maps.
     """
 
@@ -77,6 +78,7 @@ class _Recorder(TorchFunctionMode):
         self.found = Found()
         self._names, self._root = names, root
         self._running: list[tuple[nn.Module, list[Tensor]]] = []
+        self._runs: dict[nn.Module, set[tuple[int, ...]]] = {}
 
     def watch(self, module: nn.Module) -> list[Any]:
         """Hooks that tell when the module's forward begins and ends; their handles."""
@@ -109,11 +111,8 @@ class _Recorder(TorchFunctionMode):
 
     def _ended(self) -> None:
         module, doubled = self._running.pop()
-        if doubled:
-            widths = tuple(coarse.shape[1] for coarse in doubled)
-            for place in self.found.places:
-                if place.module is module:
-                    place.runs.add(widths)
-                    return
-            device = doubled[0].device
-            self.found.places.append(Place(self._name(module), module, {widths}, device))
+        runs = self._runs.setdefault(module, set())
+        runs.add(tuple(coarse.shape[1] for coarse in doubled))
+        if doubled and all(place.module is not module for place in self.found.places):
+            # With its own set, to which later forwards and earlier ones belong alike.
+            self.found.places.append(Place(self._name(module), module, runs, doubled[0].device))

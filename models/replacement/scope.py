@@ -71,6 +71,11 @@ class _UpsampleLayer(nn.Upsample):
             raise InputError(
                 f"{_assignment(self).name} got a map of shape {tuple(input.shape)}, which it cannot double"
             )
+        if (
+            not call.doubles_a_feature_map
+        ):  # as where one layer enlarges a network's maps, and the masks at its end
+            image: Tensor = super().forward(input)
+            return image
         return _doubled(self, call, 0)
 
 
@@ -147,7 +152,7 @@ def _check_complete(assignment: Assignment, seen: list[int]) -> None:
 
 
 def _other(assignment: Assignment, found: str) -> str:
-    known = ", or ".join(" and ".join(map(str, run)) for run in sorted(assignment.runs))
+    known = ", or ".join(" and ".join(map(str, run)) or "none" for run in sorted(assignment.runs))
     return (
         f"{assignment.name} interpolates other maps by two than when its upsampling was replaced: of {known} channels "
         f"then, {found} now. Levels must be a factor of two apart, and every forward must upsample as that one did; "

@@ -87,6 +87,29 @@ class YoloxLike(nn.Module):
         return torch.cat([self.up(self.reduce[1](middle)), maps[0]], 1)
 
 
+class OneForAll(nn.Module):
+    """One block takes in every level, the coarsest with nothing above it to be doubled."""
+
+    def __init__(self):
+        super().__init__()
+        self.block = Merge()
+
+    def forward(self, maps):
+        merged = None
+        for x in reversed(maps):
+            merged = self.block(x, merged)
+        return merged
+
+
+class Merge(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = conv(8, 8)
+
+    def forward(self, x, above=None):
+        return self.conv(x if above is None else x + F.interpolate(above, size=x.shape[2:]))
+
+
 class Around(nn.Module):
     """Interpolates itself, around parts that do, and by four, which stays."""
 
@@ -119,6 +142,10 @@ MODELS = {
         {"neck.upsamplers.8_0", "neck.upsamplers.8_1"},
     ),
     "yolox": (lambda: Stem(YoloxLike()), *[{"neck.up.upsamplers.6", "neck.up.upsamplers.4"}] * 2),
+    "one block for all levels": (
+        lambda: Stem(OneForAll()),
+        *[{"neck.block.upsamplers.8"}] * 2,
+    ),
     "one in the other": (
         Around,
         {"fpn.upsample", "upsamplers.4"},
@@ -303,6 +330,26 @@ def test_images_and_masks_are_no_feature_maps():
         assert maps == [("net.layers.3", 8), ("net.layers.6", 8)]
     replace_upsampling(model, "nn", lambda: model(images[32]))
     assert all(equal(model(image), before[side]) for side, image in images.items())
+
+
+class Segmenting(nn.Module):
+    """As a U-Net: the layer that doubles the maps enlarges the mask at the end, too."""
+
+    def __init__(self):
+        super().__init__()
+        self.down, self.mask = conv(3, 8, 4), nn.Conv2d(8, 1, 1)
+        self.up = nn.Upsample(scale_factor=2, mode="bilinear")
+
+    def forward(self, images):
+        return self.up(self.mask(self.up(self.down(images))))
+
+
+def test_a_layer_of_maps_and_of_masks_leaves_the_masks_as_they_are():
+    model, images = Segmenting().eval(), torch.randn(1, 3, 32, 48)
+    before = model(images)
+    replace_upsampling(model, "bilinear", lambda: model(images))
+    assert equal(model(images), before)
+    assert list(model.up.upsamplers) == ["8"]
 
 
 def test_torchvisions_detectors_need_no_run():
