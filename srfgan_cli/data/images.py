@@ -15,7 +15,15 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from srfgan.models.errors import InputError
-from srfgan_cli.data.pixels import Levels, UnknownRangeError, bit_depth, orientation, to_rgb, turned
+from srfgan_cli.data.pixels import (
+    Levels,
+    UnknownRangeError,
+    bit_depth,
+    orientation,
+    stored_size,
+    to_rgb,
+    turned,
+)
 from srfgan_cli.screen.console import stderr
 
 if TYPE_CHECKING:
@@ -145,7 +153,7 @@ def read_size(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
         ImageError: missing, no regular file, empty, no image, or too large.
     """
     with _opened(path, None, max_pixels) as file:
-        width, height = file.size
+        height, width = stored_size(file)
         turn, _ = orientation(file)
     return (width, height) if turn in _TURNED else (height, width)
 
@@ -162,7 +170,7 @@ def left_unturned(path: Path, size: tuple[int, int]) -> int:
     """
     with _opened(path, None, max_pixels=2**62) as file:
         turn, _ = orientation(file)
-        width, height = file.size
+        height, width = stored_size(file)
     return turn if turn in _TURNED and size == (height, width) != (width, height) else 1
 
 

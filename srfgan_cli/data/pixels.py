@@ -9,7 +9,13 @@ from typing import IO
 import numpy as np
 import simplejpeg
 from PIL import ExifTags, Image, ImageCms
-from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, TiffImageFile
+from PIL.TiffImagePlugin import (
+    BITSPERSAMPLE,
+    IMAGELENGTH,
+    IMAGEWIDTH,
+    PHOTOMETRIC_INTERPRETATION,
+    TiffImageFile,
+)
 
 _SIXTEEN = 65535
 _BEFORE_PIXELS = 2**20
@@ -25,6 +31,8 @@ _TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     8: lambda pixels: np.rot90(pixels, 1),
 }
 """What makes (H, W, 3) pixels upright, by EXIF orientation; 1 is upright already."""
+_BACK = {6: 8, 8: 6}
+"""The orientation that undoes another; the others undo themselves."""
 
 
 class UnknownRangeError(ValueError):
@@ -61,6 +69,16 @@ def bit_depth(image: Image.Image) -> int:
     return 16 if image.mode.startswith("I") or ";16" in stored else 8
 
 
+def stored_size(image: Image.Image) -> tuple[int, int]:
+    """Height and width of an opened image's pixels as its file has them, whatever its EXIF orientation.
+
+    Pillow's own `size` of a TIFF is the upright picture's, in some versions from the beginning.
+    """
+    if isinstance(image, TiffImageFile):
+        return int(image.tag_v2[IMAGELENGTH]), int(image.tag_v2[IMAGEWIDTH])
+    return image.height, image.width
+
+
 def orientation(image: Image.Image) -> tuple[int, str]:
     """The EXIF orientation, 1 to 8, and why it could not be read; 1 is what counts then."""
     try:
@@ -79,7 +97,7 @@ def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def to_rgb(image: Image.Image, depth: int) -> tuple[np.ndarray, Levels | None]:
-    """The pixels of an opened image, (H, W, 3) uint8, and of more than 8 bits which levels occur.
+    """The pixels of an opened image as its file has them, (H, W, 3) uint8, and of more than 8 bits which levels occur.
 
     Args:
         image: of any of Pillow's modes but `F`, not decoded yet.
@@ -92,7 +110,15 @@ def to_rgb(image: Image.Image, depth: int) -> tuple[np.ndarray, Levels | None]:
     quick = _from_jpeg(image)
     if quick is not None:
         return quick, None
+    turn, _ = orientation(image)
     image.load()
+    pixels, levels = _loaded(image, depth)
+    # Pillow makes a TIFF upright, and takes its orientation away, when it loads it; no other file.
+    loaded_upright = turn != orientation(image)[0]
+    return (turned(pixels, _BACK.get(turn, turn)) if loaded_upright else pixels), levels
+
+
+def _loaded(image: Image.Image, depth: int) -> tuple[np.ndarray, Levels | None]:
     if image.mode == "F":
         raise UnknownRangeError("floating-point pixels have no known range; save the image with 8 or 16 bits")
     if image.mode.startswith("I"):

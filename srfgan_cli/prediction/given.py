@@ -70,8 +70,9 @@ def _of_pil(image: Image.Image, name: str) -> np.ndarray:
     if image.mode == "I" and image.format is None:
         raise InputError(f"{name} is a PIL image of 32-bit integers; scale it to 8 bits, 0..255")
     try:
-        depth, (turn, _) = bit_depth(image), orientation(image)
+        depth = bit_depth(image)
         image.load()
+        turn, _ = orientation(image)  # not before: Pillow makes a TIFF upright when it loads it
         # Its tags say how the integers of a TIFF are meant.
         pixels, _ = to_rgb(image if image.mode.startswith("I") else image.copy(), depth)
     except Exception as error:  # of any type: Pillow's decoders meet what the file's author wrote

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from srfgan.models.errors import InputError
-from srfgan_cli.data.images import list_images, read_image, read_size
+from srfgan_cli.data.images import left_unturned, list_images, read_image, read_size
 
 HEIGHT, WIDTH = 6, 9
 NULL_IN_A_NAME = (
@@ -129,6 +129,23 @@ def test_exif_rotation_is_applied(tmp_path, orientation, turn, mirrored):
     image = read_image(tmp_path / "turned.png", expected.shape[:2])
     np.testing.assert_array_equal(image.permute(1, 2, 0).numpy(), expected)
     assert read_size(tmp_path / "turned.png") == expected.shape[:2]
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "tiff_lzw"}], ids=["plain", "compressed"])
+@pytest.mark.parametrize("pixels", [ramp, lambda: SIXTEEN], ids=["colour", "16 bits"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_tiff_is_turned_as_a_png_is(tmp_path, orientation, pixels, options):
+    """Pillow turns it when it is loaded, and it alone: done twice, a picture of 6 was upside down."""
+    exif, given = Image.Exif(), Image.fromarray(pixels())
+    exif[0x0112] = orientation
+    given.save(tmp_path / "a.png", exif=exif)
+    given.save(tmp_path / "a.tif", tiffinfo={0x0112: orientation}, **options)
+    png, tiff = (read_image(tmp_path / f"a.{suffix}") for suffix in ("png", "tif"))
+    np.testing.assert_array_equal(tiff, png)
+    assert read_size(tmp_path / "a.tif") == read_size(tmp_path / "a.png") == tuple(tiff.shape[1:])
+    assert left_unturned(tmp_path / "a.tif", (HEIGHT, WIDTH)) == (orientation if orientation > 4 else 1)
+    stored, of_png = (read_image(tmp_path / f"a.{suffix}", (HEIGHT, WIDTH)) for suffix in ("tif", "png"))
+    np.testing.assert_array_equal(stored, of_png)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1)])

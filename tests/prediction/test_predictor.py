@@ -127,6 +127,20 @@ def test_a_pil_image_is_what_its_file_is(suffix, convert, load, picture, tmp_pat
         assert torch.equal(as_pixels(opened, "it"), read_image(file)) and opened.mode == mode
 
 
+@pytest.mark.parametrize("load", [False, True])
+@pytest.mark.parametrize("convert", [Image.fromarray, sixteen_bits])
+def test_a_tiff_is_turned_once_however_it_comes(load, convert, picture, tmp_path):
+    file = tmp_path / "a.tif"
+    convert(picture.permute(1, 2, 0).numpy()).save(file, tiffinfo={0x0112: 6})
+    # Of a path, Pillow maps an uncompressed file's memory in rows of the turned picture.
+    with file.open("rb") as stream, Image.open(stream) as opened:
+        if load:
+            opened.load()
+        for _ in range(2):
+            seen = as_pixels(opened, "it")
+            assert seen.shape == (3, 150, 120) and torch.equal(seen, read_image(file))
+
+
 def test_a_pil_image_of_any_exif_data_or_mode_is_read_or_refused(picture, tmp_path):
     file, exif = tmp_path / "a.jpg", Image.Exif()
     exif[0x0112], exif[0x9286], exif[0x010F] = 3, "text", 7
