@@ -20,7 +20,7 @@ from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.data.check import Checked, check_records
 from srfgan_cli.data.findings import Report
 from srfgan_cli.data.images import MAX_PIXELS
-from srfgan_cli.data.places import file_kinds
+from srfgan_cli.data.places import ALLOW_OUTSIDE, file_kinds
 from srfgan_cli.data.ragged import offsets
 from srfgan_cli.data.records import Records, read_records
 from srfgan_cli.data.rle import cut_out
@@ -90,6 +90,7 @@ class CocoIndex:
         check: str | None = None,
         outside: bool = False,
         max_pixels: int = MAX_PIXELS,
+        cure: str = ALLOW_OUTSIDE,
         count_unusable: bool = False,
     ) -> CocoIndex:
         """Check what was read.
@@ -100,6 +101,7 @@ class CocoIndex:
             check: the arguments of `srfgan data check` that show the whole list of what is wrong, if there are any.
             outside: images may be outside that folder.
             max_pixels: larger images are an error.
+            cure: what the error of images outside the folder says to do.
             count_unusable: keep annotations of no area or outside their image, which is for scores alone.
 
         Raises:
@@ -109,7 +111,12 @@ class CocoIndex:
             []
             if image_folder is None
             else file_kinds(
-                records.file_names, records.sizes, image_folder, outside=outside, max_pixels=max_pixels
+                records.file_names,
+                records.sizes,
+                image_folder,
+                outside=outside,
+                max_pixels=max_pixels,
+                cure=cure,
             )
         )
         checked = check_records(records, files, count_unusable=count_unusable)

@@ -18,7 +18,14 @@ from srfgan.models.instance_masks import MaskPatch
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.documents import coco_document
 from srfgan_cli.data.images import ImageError, image_suffixes, is_image_name, left_unturned
-from srfgan_cli.data.new_folder import check_new, names_below, place_images, write_coco, write_text
+from srfgan_cli.data.new_folder import (
+    check_new,
+    index_to_copy,
+    names_below,
+    place_images,
+    write_coco,
+    write_text,
+)
 from srfgan_cli.data.split_files import Layout, Split, SplitFiles
 from srfgan_cli.data.yolo_labels import labels_of
 from srfgan_cli.screen.console import stderr
@@ -90,7 +97,7 @@ def convert(layout: Layout, destination: Path, to: Format, *, link: bool) -> Non
 
 
 def _part_of(split: Split, files: SplitFiles) -> _Part:
-    index = CocoIndex.of(files.read(), files.images, check=files.check)
+    index = index_to_copy(files)
     return _Part(split, index, files.images, names_below(index, files.images))
 
 

@@ -12,7 +12,7 @@ from srfgan_cli.data.categories import CategoryMap, names_in
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.documents import coco_document
 from srfgan_cli.data.layout import present_splits
-from srfgan_cli.data.new_folder import check_new, names_below, place_images, write_coco
+from srfgan_cli.data.new_folder import check_new, index_to_copy, names_below, place_images, write_coco
 from srfgan_cli.data.split_files import SPLITS, Split
 from srfgan_cli.screen.console import stderr
 
@@ -111,7 +111,7 @@ def _read(roots: Sequence[Path]) -> list[Source]:
         for split, why in absent.items():
             stderr.print(f"{root}: not merged: {split}, {why}")
         splits: dict[Split, tuple[CocoIndex, Path]] = {
-            split: (CocoIndex.of(files.read(), files.images, check=files.check), files.images)
+            split: (index_to_copy(files), files.images)
             for split, files in layout.splits.items()
             if split != "test"
         }

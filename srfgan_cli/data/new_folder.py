@@ -12,7 +12,8 @@ from typing import Any
 
 from srfgan.models.errors import InputError
 from srfgan_cli.data.coco import CocoIndex
-from srfgan_cli.data.split_files import Split
+from srfgan_cli.data.places import ANY_SIZE
+from srfgan_cli.data.split_files import Split, SplitFiles
 from srfgan_cli.machine.files import write_atomically
 from srfgan_cli.screen.progress import progress_bar
 
@@ -25,6 +26,18 @@ def check_new(destination: Path) -> None:
     """
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise InputError(f"{destination}: there is something already; name a new folder")
+
+
+def index_to_copy(files: SplitFiles) -> CocoIndex:
+    """A checked split whose images are copied, of any size: none is decoded.
+
+    A json or an archive from elsewhere may name files that are not its own, which would be in what is passed on.
+
+    Raises:
+        InputError: it cannot be used, or images are outside its folder.
+    """
+    cure = "only what is in it is copied: put the files themselves there, as cp -L does with links"
+    return CocoIndex.of(files.read(), files.images, check=files.check, max_pixels=ANY_SIZE, cure=cure)
 
 
 def names_below(index: CocoIndex, folder: Path) -> list[str]:

@@ -15,8 +15,19 @@ from srfgan_cli.data.images import MAX_PIXELS, MISSING
 Place = Literal["inside", "outside", "missing", "no file"]
 
 
+ANY_SIZE = 2**62
+"""`max_pixels` of what opens no image: more than an image may have."""
+ALLOW_OUTSIDE = "--set data.outside=true allows it"
+
+
 def file_kinds(
-    names: list[str], sizes: np.ndarray, folder: Path, *, outside: bool = False, max_pixels: int = MAX_PIXELS
+    names: list[str],
+    sizes: np.ndarray,
+    folder: Path,
+    *,
+    outside: bool = False,
+    max_pixels: int = MAX_PIXELS,
+    cure: str = ALLOW_OUTSIDE,
 ) -> list[Kind]:
     """What stops a data set before any of its image files is opened.
 
@@ -26,6 +37,7 @@ def file_kinds(
         folder: the image folder; it may be a link itself.
         outside: files that are outside the folder may be used.
         max_pixels: how large an image may be, by the json's size.
+        cure: what to do about files that are outside.
 
     Raises:
         InputError: a folder that cannot be listed.
@@ -39,7 +51,7 @@ def file_kinds(
         (too_large, "stops", pixels > max_pixels),
     ]
     if not outside:
-        leaves = "image file outside the image folder; --set data.outside=true allows it"
+        leaves = f"image file outside the image folder; {cure}"
         kinds.append((leaves, "stops", places == "outside"))
     return kinds
 

@@ -16,7 +16,8 @@ from srfgan.models.errors import InputError
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.documents import coco_document
 from srfgan_cli.data.json_file import UNREADABLE, parse_json, read_file
-from srfgan_cli.data.records import parse_records
+from srfgan_cli.data.places import ANY_SIZE
+from srfgan_cli.data.records import Records, parse_records
 from srfgan_cli.data.split_files import SplitFiles
 from srfgan_cli.machine.files import write_atomically
 from srfgan_cli.screen.console import stderr
@@ -126,13 +127,18 @@ def _check_groups(pattern: re.Pattern[str], names: Sequence[str]) -> None:
 def _checked(files: SplitFiles) -> _Texts:
     """What is split; a json is read once, and only its records are parsed."""
     if files.path.suffix != ".json":
-        return _written(coco_document(CocoIndex.of(files.read(), files.images, check=files.check)))
+        return _written(coco_document(_index_of(files.read(), files)))
     content = read_file(files.path, "annotation file")
-    CocoIndex.of(parse_records(content, files.path), files.images, check=files.check)
+    _index_of(parse_records(content, files.path), files)
     try:
         return _cut(content)
     except UNREADABLE:
         return _written(parse_json(content, files.path))
+
+
+def _index_of(records: Records, files: SplitFiles) -> CocoIndex:
+    """Checked but for where images are and how large: they stay, unopened, and what uses them checks that."""
+    return CocoIndex.of(records, files.images, check=files.check, outside=True, max_pixels=ANY_SIZE)
 
 
 def _cut(content: bytes) -> _Texts:

@@ -128,6 +128,38 @@ def test_boxes_counted_in_unrotated_pixels_are_where_they_were(orientation, outl
     assert (seen[top:bottom, left:right] == 255).all() and (seen == 255).sum() == width * height
 
 
+def test_images_that_are_links_out_of_their_folder_are_split_but_not_copied(tiny, srfgan, tmp_path):
+    """And what is said of them can be done: these commands take no --set."""
+    tiny.write()
+    (tmp_path / "store").mkdir()
+    for image in [*tiny.images.iterdir()]:
+        image.rename(tmp_path / "store" / image.name)
+        image.symlink_to(tmp_path / "store" / image.name)
+    for arguments in (["convert", tiny.root, "new"], ["merge", "new", tiny.root, tiny.root]):
+        refused = srfgan("data", *arguments)
+        assert refused.code == 2 and "put the files themselves there" in refused.err
+        assert "--set" not in refused.err and not Path("new").exists()
+    done = srfgan("data", "split", "parts", "--data-root", tiny.root, "--val", 0.5)
+    assert done.code == 0, done.err
+
+
+def test_images_that_no_training_would_open_are_copied_and_split(tiny, srfgan):
+    """Whatever they need in memory, their bytes do not."""
+    tiny.write()
+    for record in tiny.content["images"]:
+        record |= {"height": 20_000, "width": 20_000}
+    tiny.json.write_text(json.dumps(tiny.content))
+    assert srfgan("data", "check", tiny.root).code == 2
+    for arguments in (
+        ["convert", tiny.root, "new"],
+        ["convert", tiny.root, "yolo", "--to", "yolo"],
+        ["merge", "merged", tiny.root, tiny.root],
+        ["split", "parts", "--data-root", tiny.root, "--val", 0.5],
+    ):
+        done = srfgan("data", *arguments)
+        assert done.code == 0, done.err
+
+
 @pytest.mark.parametrize(
     ("text", "names"),
     [
