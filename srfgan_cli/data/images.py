@@ -188,6 +188,15 @@ def list_images(folder: Path) -> list[Path]:
     return found
 
 
+def image_sizes(folder: Path) -> list[tuple[str, int]]:
+    """Name and bytes of each image file in a folder, by which labels that were made of them are known again.
+
+    Raises:
+        InputError: as `list_images`.
+    """
+    return [(path.name, path.stat().st_size) for path in list_images(folder)]
+
+
 def is_image_name(name: str) -> bool:
     """Whether a file of a folder is taken for an image, by its suffix."""
     return not name.startswith(".") and Path(name).suffix.lower() in image_suffixes()

@@ -44,7 +44,7 @@ FREE_TO_CHANGE = (
 """Keys (or their last parts) that a resumed run may have otherwise than when it began. Data may lie elsewhere: what it
 holds is compared (`Run.check_data`), and the last two keys are the data's."""
 
-_SPLITS = {"train": "data", "val": "val"}
+_SPLITS = {"train": "data", "val": "val", "unlabeled": "unlabeled"}
 """What `sources.json` calls a split's data."""
 
 
@@ -355,7 +355,7 @@ class Run:
         """
         began = self._began()
         for name, (path, digest) in data.items():
-            split = began.get(_SPLITS[name])  # None for val if an older version began it
+            split = began.get(_SPLITS[name])  # None for all but train if an older version began it
             if split is not None and split.get("sha256") != digest:
                 raise InputError(
                     f"--resume: {self.folder} was started with other {name} data than {path} is now: its images, "

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from srfgan.models.errors import InputError
 from srfgan.models.upsamplers import GENERATORS
+from srfgan_cli.data.images import image_sizes
+from srfgan_cli.data.open_index import open_index
+from srfgan_cli.data.split_files import Split
 from srfgan_cli.downloads.hub import is_on_hub
 from srfgan_cli.machine.launcher import is_worker
 from srfgan_cli.presets.config import Config, DistillConfig, SelfTrainingConfig, SolverConfig
@@ -64,6 +69,18 @@ class Plan:
         named = {name: getattr(self, name) for name in (*_WHAT, "weights", "teacher")}
         return {name: path for name, path in named.items() if path is not None}
 
+    @property
+    def unlabeled(self) -> dict[str, tuple[Path, str]]:
+        """The folder whose images a teacher labels, and a digest of it, as `Run.check_data` takes them; or nothing.
+
+        Raises:
+            InputError: it is gone.
+        """
+        folder = self.options.unlabeled
+        if folder is None:
+            return {}
+        return {"unlabeled": (folder, sha256(json.dumps(image_sizes(folder)).encode()).hexdigest())}
+
 
 def make_plan(options: TrainOptions) -> Plan:
     """Resolve the config, the run's folder and the files of earlier stages.
@@ -95,12 +112,43 @@ def make_plan(options: TrainOptions) -> Plan:
     if finished:
         run.check_same(config)
         run.check_whole()
+        _check_finished(config, options, run)
     else:
         run.check_free(options.resume, options.overwrite)
     if not finished and not options.resume:
         check_schedule(as_written, options.stage)
     sources = {} if finished else _sources(config, options)
     return Plan(options.stage, config, run, options, **sources, finished=finished)
+
+
+def _check_finished(config: Config, options: TrainOptions, run: Run) -> None:
+    """Whether a finished run is of the files and the data that are named now; what is gone is not asked for.
+
+    Raises:
+        InputError: it is of others.
+    """
+    sources = _sources(config, replace(options, dry_run=True, resume=True))
+    named = Plan(options.stage, config, run, options, **sources, finished=True)
+    run.check_sources({name: path for name, path in named.files.items() if path.is_file()})
+    try:
+        data = _splits(config, options) | named.unlabeled
+    except InputError as error:
+        stderr.print(f"The run is finished; whether with this data, nothing tells: {error}", soft_wrap=True)
+        return
+    run.check_data(data)
+
+
+def _splits(config: Config, options: TrainOptions) -> dict[str, tuple[Path, str]]:
+    """The data of a run, as `Run.check_data` takes it; the built-in shapes are what the config says."""
+    if config.data.dataset == "shapes":
+        return {}
+    counting = {"train": False, "val": config.evaluation.count_unusable}
+    names: tuple[Split, ...] = ("train",) if options.stage == "pretrain" else ("train", "val")
+    indices = {
+        name: open_index(config.data, options.data_root, name, count_unusable=counting[name])[0]
+        for name in names
+    }
+    return {name: (index.path, index.digest()) for name, index in indices.items()}
 
 
 def show_plan(plan: Plan, as_json: bool) -> None:

@@ -86,6 +86,7 @@ def train_stage(plan: Plan, devices: Devices, watch: Watch | None = None) -> Rep
         if world.is_main and plan.options.resume:
             plan.run.check_same(plan.config)
             plan.run.check_sources(plan.files)
+            plan.run.check_data(plan.unlabeled)  # before a teacher labels other images
         splits = _open_data(plan, world)
         config = _fitted(plan.config, splits.train.categories)
         torch.manual_seed(config.seed)
@@ -126,7 +127,7 @@ def _take_up(plan: Plan, config: Config, splits: Splits) -> None:
         InputError: it was not, or the folder cannot be made.
     """
     indices = {"train": splits.train.index} | ({} if splits.val is None else {"val": splits.val.index})
-    data = {name: (index.path, index.digest()) for name, index in indices.items()}
+    data = {name: (index.path, index.digest()) for name, index in indices.items()} | plan.unlabeled
     if plan.options.resume:
         plan.run.check_data(data)
     else:

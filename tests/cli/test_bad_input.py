@@ -205,6 +205,30 @@ def test_a_detector_of_other_classes_is_refused_for_evaluation_and_reheaded_for_
         load_weights(detector, weights)
 
 
+def test_a_finished_run_is_not_taken_for_one_of_other_data_or_weights(train, data, tmp_path):
+    """`--auto-resume` had said that it is finished, whatever it was told to train on and to start from."""
+    auto = ("--auto-resume",)
+    assert train("--output-dir", "first").code == 0
+    assert train("--output-dir", "second", "--weights", "first").code == 0
+    for more in (
+        ("--weights", "first"),
+        (),
+        ("--weights", "gone.pt"),
+    ):  # the same; and files that are needed no more
+        done = train(*auto, "--output-dir", "second", *more)
+        assert done.code == 0 and "The run in second is finished" in done.err, done.err
+    done = train(*auto, "--output-dir", "first", "--weights", "second")
+    assert (
+        done.code == 2
+        and "first was started from other files than these. Changed: weights: none ->" in done.err
+    )
+    other = data({"annotations": [BOX | {"bbox": [4, 4, 20, 30]}]})
+    done = train(*auto, "--output-dir", "first", root=other)
+    assert done.code == 2 and "first was started with other train data than" in done.err
+    done = train(*auto, "--output-dir", "first", root=tmp_path / "gone")
+    assert done.code == 0 and "The run is finished; whether with this data, nothing tells:" in done.err
+
+
 def test_a_split_without_annotations_gets_a_results_file_only(train, srfgan, data):
     assert train().code == 0
     root = data()

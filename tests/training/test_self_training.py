@@ -109,6 +109,24 @@ def test_what_a_user_may_get_wrong(finetune, teacher):
     assert not any("broken" in path.read_text() for path in Path("runs/pseudo_labels").glob("*.json"))
 
 
+def test_a_run_goes_on_with_the_images_that_it_began_with_only(finetune, teacher):
+    assert finetune(*teacher).code == 0
+    model = Path(f"runs/finetune/{PRESET}/model.pt")
+    Path("images").rename("elsewhere")
+    moved = ["--unlabeled", "elsewhere", *teacher[2:]]
+    assert finetune(*moved, "--auto-resume").code == 0
+    Image.new("RGB", (96, 64)).save("elsewhere/more.png")
+    model.rename("aside")
+    for option in ("--resume", "--auto-resume"):
+        refused = finetune(*moved, option)
+        assert (
+            refused.code == 2 and "was started with other unlabeled data than elsewhere is now" in refused.err
+        )
+    Path("aside").rename(model)
+    assert "was started with other unlabeled data" in finetune(*moved, "--auto-resume").err
+    assert len(list(Path("runs/pseudo_labels").iterdir())) == 1, "other images were labelled"
+
+
 @pytest.mark.parametrize(
     ("ratio", "batch", "shares"), [(1.0, 16, (8, 8)), (0.5, 3, (2, 1)), (0.01, 4, (3, 1)), (9.0, 4, (1, 3))]
 )
