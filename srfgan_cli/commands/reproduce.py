@@ -149,7 +149,9 @@ def reproduce(
     wanted = table_rows(table, only)
     where = data_overrides(data_root, dataset, train=(train_json, train_images), val=(val_json, val_images))
     overrides = (*where, *recipe_overrides(batch_size, precision), *(set_ or []))
-    data = load_preset(wanted[0].preset, overrides, overlay).data
+    config = load_preset(wanted[0].preset, overrides, overlay)
+    data = config.data
+    _tell_of_evaluations(config.finetune.solver.evaluate_every, evaluations)
     settings = Settings(
         scale,
         seeds,
@@ -169,6 +171,18 @@ def reproduce(
         show_planned(graph, job_folders(graph, output_dir), machine, as_json=json)
         return
     _run(table, graph, settings, machine, machines, output_dir, json)
+
+
+def _tell_of_evaluations(every: int, evaluations: int) -> None:
+    """Say so where an interval of evaluations, as `patience` wants one, gives way to their number."""
+    from srfgan_cli.screen.console import stderr
+
+    if every and evaluations > 1:
+        stderr.print(
+            f"finetune.solver.evaluate_every {every} is not used: --evaluations has {evaluations} in each last stage, "
+            "evenly spaced. --evaluations 1 leaves it to evaluate_every.",
+            soft_wrap=True,
+        )
 
 
 def _check_alone(ctx: typer.Context) -> None:

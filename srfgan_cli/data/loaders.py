@@ -138,6 +138,8 @@ def build_train_loader(
     Raises:
         InputError: the batch cannot be divided evenly; while iterating, an image cannot be used.
     """
+    if pseudo is not None:
+        _check_mixture(batch_size, pseudo[1], accumulate, world_size)
     batches = [
         TrainingBatches(
             part.sizes.numpy(),
@@ -156,6 +158,22 @@ def build_train_loader(
         return _build(dataset, batches[0], workers, device)
     mixed = MixedBatches(batches[0], batches[1], len(dataset))
     return _build(MixedDataset(dataset, pseudo[0]), mixed, workers, device)
+
+
+def _check_mixture(labelled: int, pseudo: int, accumulate: int, world_size: int) -> None:
+    """Whether each part of a mixed batch can be divided, which a batch that can be may not have.
+
+    Raises:
+        InputError: one cannot.
+    """
+    parts = accumulate * world_size
+    if labelled % parts or pseudo % parts:
+        raise InputError(
+            f"a batch of {labelled + pseudo} images is {labelled} labelled and {pseudo} pseudo-labelled ones "
+            f"(finetune.self_training.ratio), of which each of {world_size} process(es) has as many in each of "
+            f"{accumulate} accumulation step(s): choose batch size and ratio so that both are multiples of {parts}, as "
+            f"a batch of {2 * parts * max(1, round((labelled + pseudo) / 2 / parts))} with a ratio of 1"
+        )
 
 
 def build_test_loader(

@@ -44,13 +44,20 @@ def plan_experiment(preset: str, settings: Settings) -> Experiment:
         preset: a name, or the path of a YAML file; its stages rest on those of other presets where it says so.
 
     Raises:
-        InputError: a preset that cannot be run with these settings, or that upsamples as its twin.
+        InputError: a preset that cannot be run with these settings, that upsamples as its twin, or that trains with
+            pseudo-labels, for which a fit is given no images.
     """
     method = load_as_set(preset, settings)
     if method.model.neck.upsampler == "nn":
         raise InputError(
             f"Preset '{method.name}' is a plain detector, and `srfgan fit` compares one with another upsampling: "
             f"choose {_other(method.name)}, or train it alone with `srfgan finetune --preset {preset}`."
+        )
+    if method.finetune.self_training is not None:
+        raise InputError(
+            f"Preset '{method.name}' trains with pseudo-labels, and `srfgan fit` is given no images without labels: "
+            "leave them out with --set finetune.self_training=null, or train its stages one by one, the last with "
+            "`srfgan finetune --unlabeled DIR --teacher FILE`."
         )
     plain = plain_twin(method)
     graph = Graph([], loaded={method.name: method, plain.name: plain})

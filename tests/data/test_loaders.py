@@ -17,7 +17,7 @@ from srfgan.models.errors import InputError
 from srfgan_cli.data import loaders
 from srfgan_cli.data.loaders import build_test_loader, build_train_loader
 from srfgan_cli.data.open import open_split
-from srfgan_cli.presets.config import DataConfig
+from srfgan_cli.presets.config import DataConfig, SelfTrainingConfig
 
 CONFIG = DataConfig(short_sides=[40, 60], max_side=100, test_short_side=50, test_max_side=70)
 
@@ -33,6 +33,25 @@ def take(loader, count):
     taken = list(islice(batches, count))
     batches.close()
     return taken
+
+
+@pytest.mark.parametrize(("labelled", "pseudo", "enough"), [(2, 2, 8), (3, 1, 8), (8, 4, 16), (12, 12, 24)])
+def test_a_mixed_batch_whose_parts_cannot_be_divided_is_refused_with_one_that_can(
+    dataset, labelled, pseudo, enough
+):
+    """A part had been named as the batch, and a multiple asked for that the batch itself is."""
+    parts = {"accumulate": 2, "world_size": 2}
+    if labelled % 4 == pseudo % 4 == 0:
+        build_train_loader(dataset, batch_size=labelled, pseudo=(dataset, pseudo), **parts)
+        return
+    with pytest.raises(InputError) as caught:
+        build_train_loader(dataset, batch_size=labelled, pseudo=(dataset, pseudo), **parts)
+    assert f"a batch of {labelled + pseudo} images is {labelled} labelled and {pseudo} pseudo-" in str(
+        caught.value
+    )
+    assert str(caught.value).endswith(f"multiples of 4, as a batch of {enough} with a ratio of 1")
+    shares = SelfTrainingConfig(ratio=1.0).shares(enough)
+    build_train_loader(dataset, batch_size=shares[0], pseudo=(dataset, shares[1]), **parts)
 
 
 def same(left, right):

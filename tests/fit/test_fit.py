@@ -254,6 +254,10 @@ def test_what_cannot_be_compared_is_refused(srfgan, tmp_path):
     assert without.code == 2 and "--data-root" in without.err
     with pytest.raises(InputError, match="reaches mask_rcnn_r50_fpn_nn too"):
         plan_experiment("retinanet_r50_fpn", Settings(overrides=("model.neck.upsampler=afi",)))
+    with pytest.raises(
+        InputError, match=r"`srfgan fit` is given no .*: leave them out with --set finetune\.self_tr"
+    ):
+        plan_experiment("cascade_rcnn_swin_t_bifpn", Settings())
     (tmp_path / "taken").touch()
     taken = srfgan("fit", "--preset", "demo", "--output-dir", "taken")
     assert taken.code == 2 and "is a file" in taken.err

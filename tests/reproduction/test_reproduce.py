@@ -56,6 +56,15 @@ def reproduce(srfgan, tmp_path):
     return call
 
 
+def test_an_interval_of_evaluations_that_is_not_used_is_told(reproduce):
+    """As `patience` wants it: five evaluations are too few for a patience of five."""
+    every = ("--set", "finetune.solver.evaluate_every=1", "--set", "finetune.solver.patience=2", "--dry-run")
+    told = "evaluate_every 1 is not used: --evaluations has 5 in each last stage"
+    assert told in reproduce(*every).err
+    assert "is not used" not in reproduce(*every, "--evaluations", "1").err
+    assert "is not used" not in reproduce("--dry-run").err
+
+
 @pytest.mark.slow  # two minutes; tests/fit runs a graph of jobs, too
 def test_a_table_survives_a_signal_and_a_failing_run(reproduce, tmp_path):
     planned = json.loads(reproduce("--dry-run", "--json").out)
