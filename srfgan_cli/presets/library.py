@@ -123,6 +123,11 @@ def find_preset(name: str | Path) -> Path:
     return files[str(name)]
 
 
+def called(name: str) -> str:
+    """How a command takes the preset of this name: a shipped one as it is, another by its file, as far as is known."""
+    return name if name in _preset_files() else f"{name}.yaml"
+
+
 def flatten(config: BaseModel) -> dict[str, Any]:
     """A config as dotted keys and plain values, in the order of the schema; a mapping of free keys is one value."""
     return dict(_walk(config, ""))

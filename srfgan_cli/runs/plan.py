@@ -10,14 +10,12 @@ from typing import Any
 
 from srfgan.models.errors import InputError
 from srfgan.models.upsamplers import GENERATORS
-from srfgan_cli.data.images import image_sizes
-from srfgan_cli.data.open_index import open_index
 from srfgan_cli.data.split_files import Split
 from srfgan_cli.downloads.hub import is_on_hub
 from srfgan_cli.machine.launcher import is_worker
 from srfgan_cli.presets.config import Config, DistillConfig, SelfTrainingConfig, SolverConfig
 from srfgan_cli.presets.graph import SourceName, needed_sources, option_of, source_presets
-from srfgan_cli.presets.library import dump_yaml, load_preset
+from srfgan_cli.presets.library import called, dump_yaml, load_preset
 from srfgan_cli.runs.folder import Run
 from srfgan_cli.runs.given import weight_file
 from srfgan_cli.runs.published import PUBLISHED, published_file
@@ -79,6 +77,8 @@ class Plan:
         folder = self.options.unlabeled
         if folder is None:
             return {}
+        from srfgan_cli.data.images import image_sizes  # brings Pillow, which other plans do without
+
         return {"unlabeled": (folder, sha256(json.dumps(image_sizes(folder)).encode()).hexdigest())}
 
 
@@ -142,6 +142,8 @@ def _splits(config: Config, options: TrainOptions) -> dict[str, tuple[Path, str]
     """The data of a run, as `Run.check_data` takes it; the built-in shapes are what the config says."""
     if config.data.dataset == "shapes":
         return {}
+    from srfgan_cli.data.open_index import open_index  # brings numpy, which other plans do without
+
     counting = {"train": False, "val": config.evaluation.count_unusable}
     names: tuple[Split, ...] = ("train",) if options.stage == "pretrain" else ("train", "val")
     indices = {
@@ -364,11 +366,24 @@ def _source(which: SourceName, config: Config, options: TrainOptions) -> Path:
         require_file(path)
     option = option_of(which, options.stage)
     command = (
-        ""
-        if given
-        else f" Train it first (srfgan {stage} --preset {preset}), or name a file with --{option}."
+        "" if given else f" {_how_to_train(stage, preset, config, options)}, or name a file with --{option}."
     )
     raise InputError(f"{options.stage} needs {_WHAT[which]}: {path} does not exist.{command}")
+
+
+def _how_to_train(stage: StageName, preset: str, config: Config, options: TrainOptions) -> str:
+    """What gives the run of a preset's stage, as the beginning of a sentence; a preset of one's own is a file."""
+    own = Path(options.preset or config.name)
+    if called(preset) == preset or not own.suffix:
+        return f"Train it first (srfgan {stage} --preset {preset})"
+    file = own if preset == config.name else own.with_name(called(preset))
+    first = f"srfgan {stage} --preset {file}"
+    if preset == f"{config.name}_nn" and not file.is_file():
+        return (
+            f"`srfgan fit --preset {own}` trains it and all that rests on it; by hand, write {file}, which is "
+            f"`base: [{own.name}, plain]`, and train that first ({first})"
+        )
+    return f"Train it first ({first})"
 
 
 def _file(given: Path, config: Config, options: TrainOptions) -> Path:

@@ -15,7 +15,7 @@ from srfgan.models.weights.files import require_file
 from srfgan_cli.data.categories import CategoryMap, few
 from srfgan_cli.downloads.hub import is_on_hub
 from srfgan_cli.presets.config import Config
-from srfgan_cli.presets.library import flatten, load_preset, stored_config
+from srfgan_cli.presets.library import called, flatten, load_preset, stored_config
 from srfgan_cli.runs.folder import Run
 from srfgan_cli.runs.given import weight_file
 from srfgan_cli.runs.published import PUBLISHED, published_file
@@ -54,11 +54,8 @@ def weights_of(config: Config, weights: Path | None) -> Path:
     if path.exists():
         require_file(path)
     else:
-        hint = (
-            ""
-            if weights
-            else f" Train it (srfgan {config.stages[-1]} --preset {run.folder.name}), or name a file with --weights."
-        )
+        command = f"srfgan {config.stages[-1]} --preset {called(run.folder.name)}"
+        hint = "" if weights else f" Train it ({command}), or name a file with --weights."
         raise InputError(f"The weights {path} do not exist.{hint}")
     return path
 

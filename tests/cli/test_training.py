@@ -139,6 +139,32 @@ def test_dry_run_prints_the_plan_and_touches_nothing(srfgan, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_what_an_own_preset_rests_on_is_named_by_files_that_commands_take(srfgan):
+    """`own_nn` and `own` are no presets' names: the commands that were advised had ended in "Unknown preset"."""
+    Path("own.yaml").write_text("base: mask_rcnn_r18_fpn")
+
+    def said(*arguments):
+        done = srfgan(*arguments, "--dataset", "shapes")
+        assert done.code == 2
+        return done.err
+
+    stage_1 = ("pretrain", "--preset", "own.yaml")
+    advice = "by hand, write own_nn.yaml, which is `base: [own.yaml, plain]`, and train that first (srfgan finetune "
+    assert "`srfgan fit --preset own.yaml` trains it" in said(*stage_1) and advice in said(*stage_1)
+    Path("own_nn.yaml").write_text("base: [own.yaml, plain]")
+    assert "Train it first (srfgan finetune --preset own_nn.yaml), or name a file with --guide" in said(
+        *stage_1
+    )
+    twin = json.loads(srfgan("finetune", "--preset", "own_nn.yaml", "--dry-run", "--json").out)
+    assert (
+        twin["output_dir"] == "runs/finetune/own_nn" and twin["config"]["model"]["neck"]["upsampler"] == "nn"
+    )
+    Run.default("finetune", "own_nn").folder.mkdir(parents=True)
+    Run.default("finetune", "own_nn").model.touch()
+    assert "(srfgan pretrain --preset own.yaml), or name" in said("extract", "--preset", "own.yaml")
+    assert "(srfgan finetune --preset own.yaml), or name" in said("eval", "--preset", "own.yaml")
+
+
 def test_resume_after_the_end_and_with_nothing_there(method):
     assert "holds no checkpoint" in method("finetune", NN, "--resume").err
     assert method("finetune", NN, iterations=1).code == 0
