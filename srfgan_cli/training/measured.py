@@ -82,8 +82,8 @@ class Measurements:
         if problems:
             raise InputError(
                 f"Training stopped: {problems[0]}. The last checkpoint is kept. A lower learning rate (--set "
-                "<stage>.solver.lr=...), a longer warm-up or solver.clip_norm usually helps; --resume continues "
-                "from the checkpoint, if there is one."
+                "<stage>.solver.lr=...), a longer warm-up or solver.clip_norm usually helps, in a run that starts anew "
+                "(--overwrite): --resume goes on from the checkpoint, if there is one, with the settings that led here."
             )
 
 

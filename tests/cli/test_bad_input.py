@@ -129,6 +129,15 @@ def test_a_run_that_comes_to_nothing_leaves_the_one_that_it_was_to_replace(more,
     assert content_of(folder) == before
 
 
+def test_what_is_advised_to_a_diverged_run_can_be_done(train):
+    """A lower learning rate and `--resume` exclude each other, and both had been named in one breath."""
+    diverged = train(*DIVERGING, "--set", "finetune.solver.checkpoint_every=1")
+    assert diverged.code == 2 and "in a run that starts anew (--overwrite): --resume goes on" in diverged.err
+    lower = [*DIVERGING, "--set", "finetune.solver.lr=1e-5"]
+    assert "Changed: finetune.solver.lr: 1000.0 -> 1e-05" in train(*lower, "--resume").err
+    assert train(*lower, "--overwrite").code == 0
+
+
 def test_what_a_new_run_replaces_is_gone_with_its_first_checkpoint(train, data):
     assert train().code == 0
     folder = Path(f"runs/finetune/{PRESET}")
