@@ -45,6 +45,17 @@ def unlike(wanted: str, model: ModelConfig) -> list[str]:
     return settings
 
 
+def differing(trained: ModelConfig, wanted: ModelConfig) -> list[str]:
+    """What weights of `trained` know and `wanted` has otherwise, which no shape tells; as `--set` takes it."""
+    settings, pixel = [], trained.pixel
+    if pixel != wanted.pixel:
+        settings.append(f"model.pixel={{order: {pixel.order}, mean: {pixel.mean}, std: {pixel.std}}}")
+    strides = [model.backbone.stride_in_1x1 for model in (trained, wanted)]
+    if wanted.backbone.name in _WITH_BOTTLENECKS and strides[0] != strides[1]:
+        settings.append(f"model.backbone.stride_in_1x1={str(strides[0]).lower()}")
+    return settings
+
+
 def load_initial(detector: Detector, config: Config) -> None:
     """Load the weights that the preset names into the backbone.
 

@@ -8,6 +8,7 @@ from srfgan.models import build_detector, build_discriminator, build_generator
 from srfgan.models.errors import InputError
 from srfgan.models.instance_masks import Polygons
 from srfgan.models.structures import Target
+from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.data.loaders import Batch
 from srfgan_cli.machine.distributed import World
 from srfgan_cli.presets import load_preset
@@ -15,7 +16,13 @@ from srfgan_cli.presets.config import AdversarialConfig
 from srfgan_cli.training.checkpoint import save_checkpoint
 from srfgan_cli.training.extract import ExtractStage
 from srfgan_cli.training.pretrain import PretrainStage
-from srfgan_cli.training.sources import load_discriminator, load_guide, take_extractor, take_generator
+from srfgan_cli.training.sources import (
+    load_discriminator,
+    load_guide,
+    load_start,
+    take_extractor,
+    take_generator,
+)
 
 WORLD = World(torch.device("cpu"))
 SMALL = ["model.backbone.name=r10", "discriminator.widths=[16,16]", "model.num_classes=3"]
@@ -151,6 +158,27 @@ def test_an_extractor_serves_a_detector_with_other_levels(trained, target, fresh
     other = build_detector(load_preset(target, [*SMALL, "model.neck.upsampler=afi"]).model)
     with pytest.raises(InputError, match=r"holds the generator 'srf' of .* this preset's is 'afi'"):
         take_extractor(other, path)
+
+
+@pytest.mark.parametrize(
+    "take", [take_extractor, lambda *given: load_start(*given, CategoryMap((1,), ("a",)))]
+)
+def test_weights_that_know_other_pixels_or_strides_are_told_of(take, tmp_path, capsys):
+    """As a detector on ImageNet weights that goes on in the preset for detectron2's: all shapes are the same."""
+    config = load_preset("mask_rcnn_r50_fpn", SMALL[1:])
+    other = ["model.pixel={order: RGB, mean: [123.675, 116.28, 103.53], std: [58.395, 57.12, 57.375]}"]
+    other += ["model.backbone.stride_in_1x1=false"]
+    trained = build_detector(load_preset("mask_rcnn_r50_fpn", [*SMALL[1:], *other]).model)
+    path = tmp_path / "model.pt"
+    modules = {"detector": trained.state_dict()}
+    save_checkpoint(path, {"stage": "extract", "model": trained.config.model_dump(), "modules": modules})
+    take(build_detector(config.model), path)
+    said = capsys.readouterr().err
+    assert "model.pt: these weights were trained with other pixels or strides than this preset's" in said
+    advised = [part.strip("' \n") for part in said.split(" --set ")[1:]]
+    assert advised == other
+    take(build_detector(load_preset("mask_rcnn_r50_fpn", [*SMALL[1:], *advised]).model), path)
+    assert not capsys.readouterr().err, "as they were"
 
 
 def test_a_file_without_the_network_that_is_to_be_taken_is_told_so(tmp_path, capsys):
