@@ -71,11 +71,10 @@ class _UpsampleLayer(nn.Upsample):
             raise InputError(
                 f"{_assignment(self).name} got a map of shape {tuple(input.shape)}, which it cannot double"
             )
-        if (
-            not call.doubles_a_feature_map
-        ):  # as where one layer enlarges a network's maps, and the masks at its end
-            image: Tensor = super().forward(input)
-            return image
+        if not call.doubles_a_feature_map:
+            # One layer may enlarge a network's maps and, at its end, its masks.
+            enlarged: Tensor = super().forward(input)
+            return enlarged
         return _doubled(self, call, 0)
 
 
