@@ -37,6 +37,7 @@ HOLES = "holes in masks filled"
 TRACED = "run-length masks approximated by outlines"
 JOINED = "outlines of several parts joined by lines without width"
 CORNERS = "boxes of objects without masks, beside others' outlines, written as outlines of four corners"
+UNANNOTATED = "images without annotations: to readers of YOLO's, ones without an object"
 REDRAWN = "boxes that are not around their masks by a pixel or more: they become the masks' own"
 
 _UPRIGHT: dict[int, Callable[[np.ndarray, int, int], np.ndarray]] = {
@@ -86,9 +87,7 @@ def convert(layout: Layout, destination: Path, to: Format, *, link: bool) -> Non
         elif part.index.annotated:
             _write_labels(part, destination, images, lost)
         else:
-            lost[
-                f"{part.split} images without annotations: to readers of YOLO's, ones without an object"
-            ] += len(part.names)
+            lost[f"{part.split} {UNANNOTATED}"] += len(part.names)
     if to == "yolo":
         _describe(parts, destination)
         stderr.print("YOLO's labels have no ids and no areas: ids of images and annotations are not kept.")

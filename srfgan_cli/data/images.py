@@ -46,6 +46,8 @@ FORMATS = (
 
 MAX_PIXELS = 100_000_000
 """Larger images are refused by default: reading takes some ten bytes of memory a pixel, in every loading process."""
+ANY_SIZE = 2**62
+"""As `max_pixels`: more than an image may have, for what decodes none."""
 
 MISSING = "missing image file"
 
@@ -168,7 +170,7 @@ def left_unturned(path: Path, size: tuple[int, int]) -> int:
     Raises:
         ImageError: as `read_size`.
     """
-    with _opened(path, None, max_pixels=2**62) as file:
+    with _opened(path, None, max_pixels=ANY_SIZE) as file:
         turn, _ = orientation(file)
         height, width = stored_size(file)
     return turn if turn in _TURNED and size == (height, width) != (width, height) else 1
@@ -188,7 +190,7 @@ def list_images(folder: Path) -> list[Path]:
     return found
 
 
-def image_sizes(folder: Path) -> list[tuple[str, int]]:
+def file_sizes(folder: Path) -> list[tuple[str, int]]:
     """Name and bytes of each image file in a folder, by which labels that were made of them are known again.
 
     Raises:

@@ -15,7 +15,7 @@ from pycocotools import mask as coco_mask
 from srfgan.models.errors import InputError
 from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.data.findings import SHOWN, Fate, Problem
-from srfgan_cli.data.images import ImageError, read_size
+from srfgan_cli.data.images import ANY_SIZE, ImageError, read_size
 from srfgan_cli.data.json_file import collector_paused
 from srfgan_cli.data.outlines import clip_polygon
 from srfgan_cli.data.records import Lines, Records
@@ -87,7 +87,7 @@ def image_sizes(paths: Sequence[Path], findings: Findings) -> list[tuple[int, in
 
     def size_of(path: Path) -> tuple[int, int] | ImageError:
         try:
-            return read_size(path, max_pixels=2**62)  # what is too large is found with everything else
+            return read_size(path, max_pixels=ANY_SIZE)  # what is too large is found with everything else
         except ImageError as error:
             return error
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from srfgan.models.errors import InputError
 from srfgan_cli.data.coco import CocoIndex
-from srfgan_cli.data.places import ANY_SIZE
+from srfgan_cli.data.images import ANY_SIZE
 from srfgan_cli.data.split_files import Split, SplitFiles
 from srfgan_cli.machine.files import write_atomically
 from srfgan_cli.screen.progress import progress_bar

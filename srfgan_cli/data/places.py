@@ -14,9 +14,6 @@ from srfgan_cli.data.images import MAX_PIXELS, MISSING
 
 Place = Literal["inside", "outside", "missing", "no file"]
 
-
-ANY_SIZE = 2**62
-"""`max_pixels` of what opens no image: more than an image may have."""
 ALLOW_OUTSIDE = "--set data.outside=true allows it"
 
 

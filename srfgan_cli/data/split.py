@@ -15,8 +15,8 @@ import msgspec
 from srfgan.models.errors import InputError
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.documents import coco_document
+from srfgan_cli.data.images import ANY_SIZE
 from srfgan_cli.data.json_file import UNREADABLE, parse_json, read_file
-from srfgan_cli.data.places import ANY_SIZE
 from srfgan_cli.data.records import Records, parse_records
 from srfgan_cli.data.split_files import SplitFiles
 from srfgan_cli.machine.files import write_atomically

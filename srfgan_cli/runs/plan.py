@@ -77,9 +77,9 @@ class Plan:
         folder = self.options.unlabeled
         if folder is None:
             return {}
-        from srfgan_cli.data.images import image_sizes  # brings Pillow, which other plans do without
+        from srfgan_cli.data.images import file_sizes  # brings Pillow, which other plans do without
 
-        return {"unlabeled": (folder, sha256(json.dumps(image_sizes(folder)).encode()).hexdigest())}
+        return {"unlabeled": (folder, sha256(json.dumps(file_sizes(folder)).encode()).hexdigest())}
 
 
 def make_plan(options: TrainOptions) -> Plan:

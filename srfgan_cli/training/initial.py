@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from srfgan.models.config import ModelConfig
+from srfgan.models.config import BackboneConfig, ModelConfig
 from srfgan.models.detector import Detector
 from srfgan.models.errors import InputError
 from srfgan.models.weights import LoadReport, load_backbone, load_imagenet, load_weights, read_checkpoint
@@ -37,23 +38,41 @@ def unlike(wanted: str, model: ModelConfig) -> list[str]:
     if wanted not in ("imagenet", "msra") or backbone.timm_name is not None:
         return []
     imagenet = wanted == "imagenet"
-    settings = []
+    others = []
     if (pixel.order, max(pixel.std) > 1) != (("RGB", True) if imagenet else ("BGR", False)):
-        settings.append(_IMAGENET_PIXELS if imagenet else _MSRA_PIXELS)
-    if backbone.name in _WITH_BOTTLENECKS and backbone.stride_in_1x1 == imagenet:
-        settings.append(f"model.backbone.stride_in_1x1={'false' if imagenet else 'true'}")
-    return settings
+        others.append(_IMAGENET_PIXELS if imagenet else _MSRA_PIXELS)
+    return others + _other_strides(backbone, not imagenet)
 
 
 def differing(trained: ModelConfig, wanted: ModelConfig) -> list[str]:
     """What weights of `trained` know and `wanted` has otherwise, which no shape tells; as `--set` takes it."""
-    settings, pixel = [], trained.pixel
+    others, pixel = [], trained.pixel
     if pixel != wanted.pixel:
-        settings.append(f"model.pixel={{order: {pixel.order}, mean: {pixel.mean}, std: {pixel.std}}}")
-    strides = [model.backbone.stride_in_1x1 for model in (trained, wanted)]
-    if wanted.backbone.name in _WITH_BOTTLENECKS and strides[0] != strides[1]:
-        settings.append(f"model.backbone.stride_in_1x1={str(strides[0]).lower()}")
-    return settings
+        others.append(f"model.pixel={{order: {pixel.order}, mean: {pixel.mean}, std: {pixel.std}}}")
+    return others + _other_strides(wanted.backbone, trained.backbone.stride_in_1x1)
+
+
+def _other_strides(backbone: BackboneConfig, trained: bool) -> list[str]:
+    """The setting of `stride_in_1x1` as trained, where it matters and the backbone has another."""
+    if backbone.name not in _WITH_BOTTLENECKS or backbone.stride_in_1x1 == trained:
+        return []
+    return [f"model.backbone.stride_in_1x1={str(trained).lower()}"]
+
+
+def tell_of_other_pixels(whose: str, others: Sequence[str]) -> None:
+    """Say that weights know other pixels or strides than their network has, if there are any: it learns badly so.
+
+    Args:
+        whose: the beginning of the sentence, which names the weights.
+        others: what they were trained with, as `unlike` and `differing` give it.
+    """
+    if others:
+        options = " ".join(f"--set '{setting}'" for setting in others)
+        stderr.print(
+            f"{whose} were trained with other pixels or strides than this preset's. As they were: {options}",
+            style="yellow",
+            soft_wrap=True,
+        )
 
 
 def load_initial(detector: Detector, config: Config) -> None:
@@ -73,13 +92,7 @@ def load_initial(detector: Detector, config: Config) -> None:
         report = load_backbone(detector, Path(wanted))
     if not report.complete:
         stderr.print(report.summary(), soft_wrap=True)
-    if other := unlike(wanted, config.model):
-        options = " ".join(f"--set '{setting}'" for setting in other)
-        stderr.print(
-            f"initial_weights: the weights of {wanted} were trained with other pixels or strides than this preset's. "
-            f"As they were: {options}",
-            soft_wrap=True,
-        )
+    tell_of_other_pixels(f"initial_weights: the weights of {wanted}", unlike(wanted, config.model))
 
 
 def _load_msra(detector: Detector, backbone: str) -> LoadReport:

@@ -20,7 +20,7 @@ from pycocotools import mask as coco_mask
 from srfgan.models.errors import InputError
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.dataset import DetectionDataset
-from srfgan_cli.data.images import image_sizes, list_images, read_size
+from srfgan_cli.data.images import file_sizes, list_images, read_size
 from srfgan_cli.data.loaders import build_test_loader
 from srfgan_cli.data.open import check_same_categories, policy
 from srfgan_cli.evaluation.evaluate import predict
@@ -86,7 +86,7 @@ def _labels_path(plan: Plan, train: DetectionDataset) -> Path:
     decisive = {
         "version": _VERSION,
         "teacher": file_hash(plan.teacher),
-        "images": image_sizes(options.unlabeled),
+        "images": file_sizes(options.unlabeled),
         "categories": train.categories.to_records(),
         "size": (data.test_short_side, data.test_max_side),
         "precision": plan.solver.precision,

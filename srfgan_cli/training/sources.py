@@ -14,7 +14,7 @@ from srfgan.models.weights import Checkpoint, load_weights, read_checkpoint
 from srfgan.models.weights.generator import shape_of
 from srfgan_cli.data.categories import CategoryMap, few
 from srfgan_cli.screen.console import stderr
-from srfgan_cli.training.initial import differing
+from srfgan_cli.training.initial import differing, tell_of_other_pixels
 
 EXTRACTOR = ("backbone", "neck")
 GENERATOR = ("neck.upsample",)
@@ -117,20 +117,13 @@ def _check_same_generator(detector: Detector, checkpoint: Checkpoint) -> None:
 
 
 def _tell_of_other_pixels(detector: Detector, checkpoint: Checkpoint) -> None:
-    """Say that our checkpoint's weights know other pixels or strides, which no shape tells: they learn badly so."""
+    """Say that our checkpoint's weights know other pixels or strides, which no shape tells."""
     try:
         trained = checkpoint.model_config()
     except InputError:  # of a version with other options; its weights can be used
         return
-    if trained is None or not (other := differing(trained, detector.config)):
-        return
-    options = " ".join(f"--set '{setting}'" for setting in other)
-    stderr.print(
-        f"{checkpoint.path}: these weights were trained with other pixels or strides than this preset's. As they were: "
-        f"{options}",
-        style="yellow",
-        soft_wrap=True,
-    )
+    if trained is not None:
+        tell_of_other_pixels(f"{checkpoint.path}: these weights", differing(trained, detector.config))
 
 
 def load_start(detector: Detector, path: Path, categories: CategoryMap) -> None:

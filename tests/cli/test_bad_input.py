@@ -219,11 +219,8 @@ def test_a_finished_run_is_not_taken_for_one_of_other_data_or_weights(train, dat
     auto = ("--auto-resume",)
     assert train("--output-dir", "first").code == 0
     assert train("--output-dir", "second", "--weights", "first").code == 0
-    for more in (
-        ("--weights", "first"),
-        (),
-        ("--weights", "gone.pt"),
-    ):  # the same; and files that are needed no more
+    the_same, needed_no_more = ("--weights", "first"), ("--weights", "gone.pt")
+    for more in (the_same, (), needed_no_more):
         done = train(*auto, "--output-dir", "second", *more)
         assert done.code == 0 and "The run in second is finished" in done.err, done.err
     done = train(*auto, "--output-dir", "first", "--weights", "second")
