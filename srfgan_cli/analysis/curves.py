@@ -34,8 +34,14 @@ class Curve:
 
     @property
     def best(self) -> int | None:
-        """The point of the highest F1; None without detections."""
-        return int(self.f1.argmax()) if len(self.score) else None
+        """The point of the highest F1; None without detections.
+
+        Of equal scores it is the last point: from that score on, all of them count.
+        """
+        if not len(self.score):
+            return None
+        last = np.append(self.score[1:] != self.score[:-1], True)
+        return int(np.where(last, self.f1, -1).argmax())
 
     @property
     def ap(self) -> float | None:

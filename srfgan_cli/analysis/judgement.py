@@ -202,7 +202,8 @@ def _at_best(one: Curve) -> dict[str, float | None]:
     """The score from which its F1 is highest, and what it has there, in percent."""
     rates = one.at_best
     score = rates.pop("score_threshold")
-    return {"score_threshold": _rounded(score)} | {name: _percent(value) for name, value in rates.items()}
+    # All its digits: rounded up, it would leave out the detection that it is of.
+    return {"score_threshold": score} | {name: _percent(value) for name, value in rates.items()}
 
 
 def _change_as_json(change: Change | None) -> dict[str, Any]:

@@ -168,11 +168,21 @@ def read_text(path: Path) -> str:
 
 
 def walk_images(folder: Path, is_wanted: Callable[[str], bool]) -> Iterable[str]:
-    """The names of wanted files in a folder and those below it, relative to it, in order."""
-    found = []
-    for place, _, names in os.walk(folder):
-        inner = Path(place).relative_to(folder)
-        found += [(inner / name).as_posix() for name in names if is_wanted(name)]
+    """The names of wanted files in a folder and those below it, relative to it, in order.
+
+    Linked folders are followed to those that are below no other way, so each once, whatever circles links make.
+    """
+    found, waiting, seen = [], [folder], set()
+    for top in waiting:
+        for place, below, names in os.walk(top):  # itself it lists linked folders, but leaves them out
+            real = os.path.realpath(place)
+            if real in seen:
+                below.clear()
+                continue
+            seen.add(real)
+            inner = Path(place).relative_to(folder)
+            found += [(inner / name).as_posix() for name in names if is_wanted(name)]
+            waiting += [path for name in sorted(below) if (path := Path(place, name)).is_symlink()]
     return sorted(found)
 
 

@@ -44,6 +44,27 @@ def data(tmp_path):
     return root
 
 
+@pytest.mark.parametrize("digits", [0, 1, 7])
+def test_a_score_that_is_advised_gives_the_rates_beside_it(srfgan, data, tmp_path, digits):
+    """Where many scores are equal: all detections of one count from it on, not those alone that suit it best."""
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    for number, one in enumerate(results):
+        one["score"] = round(one["score"] + number * 1e-7, digits)
+    (tmp_path / "out" / "results.json").write_text(json.dumps(results))
+    assert srfgan(*EVAL, "out/results.json", "--report").code == 0
+    for judged in read_json(tmp_path / "out" / "report.json", "report")["analysis"].values():
+        table = np.array(judged["confusion"])  # at the threshold
+        right, found, objects = table[:-1, :-1].trace(), table[:, :-1].sum(), table[:-1].sum()
+        assert judged["precision"] == pytest.approx(100 * right / found, abs=0.01)
+        assert judged["recall"] == pytest.approx(100 * right / objects, abs=0.01)
+        scores = {one["score"] for one in results}
+        assert judged["score_threshold"] in scores
+        for one in judged["per_class"]:
+            assert one["score_threshold"] in scores
+            if digits == 0:
+                assert one["score_threshold"] in (0, 1)
+
+
 def test_the_page_and_its_numbers(srfgan, data, tmp_path):
     done = srfgan(*EVAL, "out/results.json", "--against", "other.json", "--report", "--json")
     assert done.code == 0 and "Report: out/report.html" in done.err, done.err

@@ -109,6 +109,24 @@ def test_keypoints_of_yolo_are_no_outlines(points, tiny, tmp_path):
     assert index.has_mask.sum() >= 3
 
 
+def test_linked_folders_of_yolo_are_followed_once_and_in_no_circle(tiny, tmp_path):
+    """Their images had been left out without a word."""
+    tiny.write_yolo(tmp_path / "yolo", "images/train")
+    for kind in ("images", "labels"):
+        folder, store = tmp_path / "yolo" / kind / "train", tmp_path / "yolo" / kind / "store"
+        (store / "deep").mkdir(parents=True)
+        for name in (path.name for path in folder.iterdir() if path.stem == "2"):
+            (folder / name).rename(store / "deep" / name)
+        (folder / "camera").symlink_to(store)
+        (folder / "again").symlink_to("camera/deep")
+        (folder / "a circle").symlink_to(folder)
+        (store / "deep" / "up").symlink_to(store)
+    (tmp_path / "yolo" / "images" / "train" / "gone").symlink_to("nowhere")
+    index = CocoIndex.of(records := find_split(tmp_path / "yolo", "train").read())
+    assert records.problems == () and index.file_names() == ["1.png", "5.png", "again/2.png"]
+    assert index.labels.tolist() == [0, 1, 1]
+
+
 def test_outlines_of_yolo_and_difficult_objects_of_voc(tiny, tmp_path):
     tiny.write_yolo(tmp_path / "yolo", "images/train")
     labels = tmp_path / "yolo" / "labels" / "train"
