@@ -88,14 +88,37 @@ def match(
     labels = {category: label for label, category in enumerate(index.categories.ids)}
     found: list[list[tuple[int, float, Any]]] = [[] for _ in sizes]
     for result in results:
-        score = result["mask_score"] if task == "mask" and "mask_score" in result else result["score"]
         place = with_bytes(result[region]) if task == "mask" else result[region]
-        found[numbers[result["image_id"]]].append((labels[result["category_id"]], score, place))
+        of_image = found[numbers[result["image_id"]]]
+        of_image.append((labels[result["category_id"]], score_of(result, task), place))
     parts = [
         _match_image(image, found[image], objects[image], sizes[image], region, max_detections)
         for image in range(len(sizes))
     ]
     return _together(parts, len(index.categories))
+
+
+def score_of(result: Result, task: Task) -> float:
+    """What a detection of a task is ranked by: its mask's own score, if there is one, where masks are judged."""
+    score: float = result["mask_score"] if task == "mask" and "mask_score" in result else result["score"]
+    return score
+
+
+def counted(label: np.ndarray, score: np.ndarray, limit: int) -> np.ndarray:
+    """Places of an image's detections that count, best first: so many of each class.
+
+    Args:
+        label, score: (D,) of the detections.
+        limit: of a class, as `match`'s `max_detections`.
+    """
+    seen: dict[int, int] = {}
+    kept = []
+    for at in np.argsort(-score, kind="stable").tolist():
+        number = seen.get(kind := int(label[at]), 0)
+        seen[kind] = number + 1
+        if number < limit:
+            kept.append(at)
+    return np.array(kept, np.int64)
 
 
 def _match_image(
@@ -107,8 +130,10 @@ def _match_image(
     limit: int,
 ) -> dict[str, np.ndarray]:
     """One image's part of `Matches`, its objects numbered from 0."""
-    label, score, kept = _ranked(found, limit)
-    regions = [found[at][2] for at in kept]
+    label = np.array([one[0] for one in found], np.int64)
+    score = np.array([one[1] for one in found], np.float64)
+    kept = counted(label, score, limit)
+    label, score, regions = label[kept], score[kept], [found[at][2] for at in kept]
     objects = [one for one in truth if not one["iscrowd"]]
     crowds = [one for one in truth if one["iscrowd"]]
     kinds = np.array([one["category_id"] - 1 for one in objects], np.int64)
@@ -140,22 +165,6 @@ def _match_image(
         "found": taken,
         "nearest": crowding(boxes, kinds),
     }
-
-
-def _ranked(found: list[tuple[int, float, Any]], limit: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Labels, scores and places of the detections that count, best first."""
-    label = np.array([one[0] for one in found], np.int64)
-    score = np.array([one[1] for one in found], np.float64)
-    order = np.argsort(-score, kind="stable")
-    seen: dict[int, int] = {}
-    kept = []
-    for at in order.tolist():
-        number = seen.get(kind := int(label[at]), 0)
-        seen[kind] = number + 1
-        if number < limit:
-            kept.append(at)
-    places = np.array(kept, np.int64)
-    return label[places], score[places], places
 
 
 def _largest(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

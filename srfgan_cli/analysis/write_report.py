@@ -24,6 +24,7 @@ from srfgan_cli.analysis.charts import confusion_chart, curves_chart, errors_cha
 from srfgan_cli.analysis.compared import CLASSES, Compared, by_class, by_group, direction, interval, verdict
 from srfgan_cli.analysis.errors import KINDS, MEANINGS, Errors
 from srfgan_cli.analysis.judgement import Judgement
+from srfgan_cli.analysis.matches import counted, score_of
 from srfgan_cli.analysis.slices import ImageScore
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.images import read_image
@@ -77,7 +78,7 @@ def write_report(
     """
     document = report.as_json()
     document["analysis"] = {one.task: one.as_json(index) for one in judgements}
-    pictures = "".join(_worst(judgements[0], index, results, image_folder))
+    pictures = "".join(_worst(judgements[0], report.max_detections, index, results, image_folder))
     page = Template(FRAME.read_text(encoding="utf-8")).substitute(
         _values(report, judgements, pictures or "<p>None: every image is right.</p>")
     )
@@ -266,7 +267,9 @@ def _classes(one: Judgement) -> str:
     return _table(heads, rows)
 
 
-def _worst(one: Judgement, index: CocoIndex, results: Sequence[Result], image_folder: Path) -> Iterator[str]:
+def _worst(
+    one: Judgement, limit: int, index: CocoIndex, results: Sequence[Result], image_folder: Path
+) -> Iterator[str]:
     """Truth and detections of each of the worst images, side by side."""
     labels = {category: label for label, category in enumerate(index.categories.ids)}
     for scored in one.images[:_PICTURES]:
@@ -280,7 +283,7 @@ def _worst(one: Judgement, index: CocoIndex, results: Sequence[Result], image_fo
         except InputError as error:
             yield f"<h4>{escape(title)}; {escape(str(error))}</h4>"
             continue
-        pair = [_truth(index, scored, image), _found(index, scored, results, labels, one.threshold)]
+        pair = [_truth(index, scored, image), _found(index, scored, one, limit, results, labels)]
         pictures = [
             draw(image, shown, index.categories.names, score_threshold=one.threshold, scores=scores)
             for shown, scores in zip(pair, (False, True), strict=True)
@@ -298,18 +301,21 @@ def _truth(index: CocoIndex, scored: ImageScore, image: Tensor) -> Detections:
 def _found(
     index: CocoIndex,
     scored: ImageScore,
+    judged: Judgement,
+    limit: int,
     results: Sequence[Result],
     labels: Mapping[int, int],
-    threshold: float,
 ) -> Detections:
+    """The detections of an image that were counted, by the score that they were judged by."""
     image_id = int(index.image_ids[scored.image])
-    own = [one for one in results if one["image_id"] == image_id and one["score"] >= threshold]
-    boxes = torch.tensor([_box(one) for one in own], dtype=torch.float64).reshape(-1, 4)
+    own = [one for one in results if one["image_id"] == image_id]
+    label = np.array([labels[one["category_id"]] for one in own], np.int64)
+    score = np.array([score_of(one, judged.task) for one in own], np.float64)
+    kept = counted(label, score, limit)
+    kept = kept[score[kept] >= judged.threshold]
+    boxes = torch.tensor([_box(own[at]) for at in kept], dtype=torch.float64).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]  # as 64 bits: infinite ones less as many would be no number
-    scores = torch.tensor([one["score"] for one in own], dtype=torch.float32)
-    return Detections(
-        boxes.float(), scores, torch.tensor([labels[one["category_id"]] for one in own], dtype=torch.int64)
-    )
+    return Detections(boxes.float(), torch.from_numpy(score[kept]).float(), torch.from_numpy(label[kept]))
 
 
 def _box(found: Result) -> Sequence[float]:

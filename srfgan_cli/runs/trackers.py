@@ -36,7 +36,11 @@ class Tracker(Protocol):
 
 
 class WandB:
-    """A run of Weights & Biases; a step that it has already is passed over there."""
+    """A run of Weights & Biases, whose numbers have the iteration among them and as their axis.
+
+    Its own step, which counts the calls, is not: numbers of a step that it has left would be dropped, as the scores
+    that a resumed run had not got to.
+    """
 
     def __init__(self, name: str, values: Mapping[str, Any], known: str | None, folder: Path) -> None:
         import wandb
@@ -51,10 +55,12 @@ class WandB:
             resume="allow",
             settings=wandb.Settings(console="off"),
         )
+        self._run.define_metric("iteration", hidden=True)
+        self._run.define_metric("*", step_metric="iteration")
 
     def log(self, iteration: int, numbers: Mapping[str, float]) -> None:
         """As `Tracker`."""
-        self._run.log(dict(numbers), step=iteration)
+        self._run.log({"iteration": iteration, **numbers})
 
     def close(self) -> None:
         """As `Tracker`."""

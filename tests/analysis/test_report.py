@@ -163,6 +163,37 @@ def test_an_image_that_cannot_be_read_costs_its_picture_only(srfgan, data, tmp_p
     assert page.count("data:image/jpeg") == 10
 
 
+def test_the_worst_pictures_show_the_detections_that_were_counted(srfgan, data, tmp_path, monkeypatch):
+    """Of masks with scores of their own, by these; of more than count, the best."""
+    results = json.loads((tmp_path / "out" / "masks.json").read_text())
+    for one in results:
+        one["mask_score"] = round(1 - one["score"], 4)
+    (tmp_path / "out" / "masks.json").write_text(json.dumps(results))
+    shown = []
+
+    def drawn(image, detections, names, *, score_threshold, scores):
+        if scores:
+            shown.append(int((detections.scores >= np.float32(score_threshold)).sum()))
+        return image
+
+    monkeypatch.setattr("srfgan_cli.analysis.write_report.draw", drawn)
+    told = (*EVAL, "out/masks.json", "--report", "--set", "data.workers=0", "--max-detections", "1")
+    assert srfgan(*told).code == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    crowded = {
+        one["image_id"]
+        for one in json.loads((data / "annotations" / "instances_val2017.json").read_text())["annotations"]
+        if one["iscrowd"]
+    }
+    worst = report["analysis"]["mask"]["worst_images"][: len(shown)]
+    plain = [
+        (count, one["right"] + one["false"])
+        for count, one in zip(shown, worst, strict=True)
+        if one["image_id"] not in crowded  # what lies in a crowd region is shown, and neither right nor false
+    ]
+    assert len(plain) > 1 and all(count == said for count, said in plain)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
