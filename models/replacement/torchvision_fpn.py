@@ -21,17 +21,14 @@ class UpsamplingPyramid(FeaturePyramidNetwork):  # type: ignore[misc]
     """torchvision's feature pyramid with another upsampling in its top-down path; see `replace_upsampling`.
 
     Args:
-        fpn: whose blocks are shared with it.
+        fpn: whose blocks, hooks and other attributes are shared with it.
         upsample: one for all levels, or an `nn.ModuleList` of one for each but the coarsest, finest first.
     """
 
     def __init__(self, fpn: FeaturePyramidNetwork, upsample: nn.Module) -> None:
-        nn.Module.__init__(self)
-        self.inner_blocks = fpn.inner_blocks
-        self.layer_blocks = fpn.layer_blocks
-        self.extra_blocks = fpn.extra_blocks
+        self.__dict__.update(fpn.__dict__)
+        self._modules = dict(fpn._modules)  # `fpn` itself stays without the upsampling
         self.upsample = upsample.train(fpn.training)
-        self.training = fpn.training
 
     def forward(self, x: dict[str, Tensor]) -> dict[str, Tensor]:
         """Backbone maps, finest first, to pyramid maps of the same names and the extra levels.

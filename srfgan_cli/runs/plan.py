@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -185,6 +186,19 @@ def announce(plan: Plan) -> None:
             f"Batch size {solver.batch_size} instead of {solver.lr_batch_size}: "
             f"learning rate {solver.lr:.3g} -> {solver.scaled_lr:.3g}."
         )
+    for unused in _unused(plan.config, plan.stage):
+        stderr.print(f"{unused}.", soft_wrap=True)
+
+
+def _unused(config: Config, stage: StageName) -> Iterator[str]:
+    """Settings of a stage that change nothing beside its others, and why."""
+    every = config.pretrain.solver.evaluate_every
+    if stage == "pretrain" and every:
+        yield f"pretrain.solver.evaluate_every {every} is not used: stage 1 trains nothing that is scored"
+    if stage == "pretrain" and config.sources.distill and config.pretrain.distill is None:
+        yield f"sources.distill {config.sources.distill} is not used without pretrain.distill"
+    if stage == "extract" and config.extract.reduction and config.extract.pairing == "different":
+        yield f"extract.reduction {config.extract.reduction} is not used: pairing different reduces no map"
 
 
 def accumulation(plan: Plan) -> str | None:

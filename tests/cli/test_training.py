@@ -11,6 +11,8 @@ import yaml
 from srfgan_cli.data.loaders import build_test_loader
 from srfgan_cli.evaluation import evaluate
 from srfgan_cli.runs.folder import Run
+from srfgan_cli.runs.plan import announce, make_plan
+from srfgan_cli.screen.options import TrainOptions
 from srfgan_cli.training import train_stage
 
 NN, SRF = "mask_rcnn_r18_fpn_nn", "mask_rcnn_r18_fpn"
@@ -137,6 +139,33 @@ def test_dry_run_prints_the_plan_and_touches_nothing(srfgan, tmp_path):
     assert plan["config"]["pretrain"]["solver"]["milestones"] == [1200]
     assert plan["guide"] == "runs/finetune/mask_rcnn_r50_fpn_nn/model.pt (missing)"
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("stage", "given", "told"),
+    [
+        (
+            "pretrain",
+            ["pretrain.solver.evaluate_every=5"],
+            "evaluate_every 5 is not used: stage 1 trains nothing",
+        ),
+        (
+            "pretrain",
+            ["sources.distill=mask_rcnn_r18_fpn"],
+            "mask_rcnn_r18_fpn is not used without pretrain.distill",
+        ),
+        (
+            "extract",
+            ["extract.pairing=different", "extract.reduction=nn", 'extract.adversarial.levels=["p3"]'],
+            "extract.reduction nn is not used: pairing different reduces no map",
+        ),
+        ("extract", ["extract.reduction=nn"], None),
+    ],
+)
+def test_a_setting_that_changes_nothing_beside_others_is_told(capsys, stage, given, told):
+    announce(make_plan(TrainOptions(stage, preset="mask_rcnn_r18_fpn", set_=given, dry_run=True)))
+    said = capsys.readouterr().err
+    assert told in said if told else "not used" not in said
 
 
 def test_what_an_own_preset_rests_on_is_named_by_files_that_commands_take(srfgan):

@@ -67,6 +67,19 @@ def test_names_stay_and_weights_go_both_ways():
     assert torch.equal(fpn.inner_blocks[0][0].weight, other.inner_blocks[0][0].weight), "shared, not copied"
 
 
+def test_what_hooks_a_pyramid_hooks_the_one_in_its_place():
+    fpn = FeaturePyramidNetwork(WIDTHS, 8)
+    seen = []
+    handle = fpn.register_forward_hook(lambda module, given, maps: seen.append(list(maps)))
+    replaced = replace_upsampling(fpn, build_upsampler("nn", 8))
+    given = maps((8, 12), (4, 6), (2, 3))
+    replaced(given)
+    assert seen == [list(given)]
+    handle.remove()
+    replaced(given)
+    assert len(seen) == 1 and "upsample" not in dict(fpn.named_children())
+
+
 def detector(kind):
     backbone = backbone_utils.resnet_fpn_backbone(backbone_name="resnet18", weights=None, trainable_layers=5)
     backbone.fpn = replace_upsampling(backbone.fpn, build_upsampler("srf", 256))
