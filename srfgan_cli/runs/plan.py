@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ class Plan:
         named = {name: getattr(self, name) for name in (*_WHAT, "weights", "teacher")}
         return {name: path for name, path in named.items() if path is not None}
 
-    @property
+    @cached_property
     def unlabeled(self) -> dict[str, tuple[Path, str]]:
         """The folder whose images a teacher labels, and a digest of it, as `Run.check_data` takes them; or nothing.
 
