@@ -195,12 +195,18 @@ def check_options(score_threshold: float, batch_size: int, tiles: int | None, ov
 
 
 def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """`items` in lists of `size`, the last one perhaps shorter."""
+    """`items` in lists of `size`, the last one perhaps shorter; an `InputError` comes after those before it."""
     batch: list[T] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
+    failed: InputError | None = None
+    try:
+        for item in items:
+            batch.append(item)
+            if len(batch) == size:
+                yield batch
+                batch = []
+    except InputError as error:
+        failed = error
     if batch:
         yield batch
+    if failed is not None:
+        raise failed

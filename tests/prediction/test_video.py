@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import struct
 from fractions import Fraction
 
@@ -62,6 +63,21 @@ def test_a_video_that_breaks_off_is_named_and_its_frames_are_kept(srfgan, run, v
     assert "scene.mp4: the video breaks off after" in done.err
     rows = (tmp_path / "predictions" / "predictions.csv").read_text(encoding="utf-8").splitlines()
     assert any(row.startswith(f"{video}#0,") for row in rows)
+
+
+def test_a_video_that_breaks_off_gives_all_frames_before_that(srfgan, run, video, tmp_path):
+    """Whatever the batches: those of the last one, which was not full, had been left out, but counted as read."""
+    content = video.read_bytes()
+    video.write_bytes(content[: len(content) * 9 // 10])
+    chosen = ("--weights", run, "--batch-size", FRAMES, "--json")
+    done = srfgan("predict", video, *chosen)
+    assert done.code == 2, done.err
+    read = int(re.search(r"the video breaks off after (\d+)", done.err)[1])
+    assert 0 < read < FRAMES and json.loads(done.out)["images"] == read
+    info = json.loads((tmp_path / "predictions" / "image_info.json").read_text())["images"]
+    assert [image["file_name"] for image in info] == [f"{video}#{frame}" for frame in range(read)]
+    with av.open(str(tmp_path / "predictions" / "pictures" / "scene.mp4")) as annotated:
+        assert len([*annotated.decode(video=0)]) == read
 
 
 def cut_unencoded(source, target, start):
