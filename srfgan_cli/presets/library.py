@@ -317,7 +317,17 @@ def _put(values: dict[str, Any], keys: list[str], value: Any, where: str, depth:
 def _explain(error: ValidationError, preset: str) -> str:
     found = error.errors(include_url=False)
     lines = [f"{preset}: {_explain_one(dict(item))}" for item in found[:MOST]]
-    return "\n".join([*lines, f"... and {len(found) - MOST} more."] if len(found) > MOST else lines)
+    lines += [f"... and {len(found) - MOST} more."] if len(found) > MOST else []
+    if any(map(_is_of_others, found)):
+        lines.append("A preset that names model.detector leaves out what its bases have for other detectors.")
+    return "\n".join(lines)
+
+
+def _is_of_others(item: Mapping[str, Any]) -> bool:
+    """Whether an error is of a section that only other detectors have: `model`, the detector, the section."""
+    place = item["loc"]
+    of_model = item["type"] == "extra_forbidden" and len(place) == 3 and place[0] == "model"
+    return of_model and bool(owners(place[2]))
 
 
 def _explain_one(item: dict[str, Any]) -> str:
@@ -326,9 +336,8 @@ def _explain_one(item: dict[str, Any]) -> str:
         detector = location.pop(1)  # as which the model was read
     key = _cut(".".join(location))
     if item["type"] == "extra_forbidden":
-        having = owners(location[1]) if location[0] == "model" and len(location) == 2 else []
-        if having:
-            return f"{key}: {detector} has no such section; it is of {', '.join(having)}."
+        if _is_of_others(item):
+            return f"{key}: {detector} has no such section; it is of {', '.join(owners(location[1]))}."
         return f"unknown key '{key}'.{did_you_mean(location[-1], _fields_at(location[:-1], detector))}"
     if item["type"] == "union_tag_invalid":
         value, names = _shown(item["input"].get("detector")), [repr(name) for name in DETECTORS]

@@ -140,6 +140,21 @@ def test_the_repositories_recipe():
     assert (row.split, row.epochs, row.box.AP, row.mask.AP) == ("test-dev", 37, 43.0, 38.5)
 
 
+def test_sections_of_other_detectors_that_a_base_brings_go_where_the_detector_is_named(tmp_path):
+    """As where a preset of one's own puts a base for any detector over a row."""
+    own = tmp_path / "own.yaml"
+    own.write_text("base: [upsamplers_srf, nuclei_lite0]")
+    with pytest.raises(InputError, match="atss: mask_rcnn has no such section; it is of atss") as refused:
+        load_preset(own)
+    cure = "A preset that names model.detector leaves out what its bases have for other detectors."
+    assert str(refused.value).splitlines()[-1] == cure
+    own.write_text("base: [upsamplers_srf, nuclei_lite0]\nmodel: {detector: mask_rcnn}")
+    assert load_preset(own).model.neck.upsampler == "srf"
+    own.write_text("base: upsamplers_srf\nmodel: {detector: mask_rcnn, atss: {}}")
+    with pytest.raises(InputError, match="it is of atss"):
+        load_preset(own)
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
