@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from srfgan.models.errors import InputError
@@ -127,6 +128,7 @@ class VideoWriter:
         self._temporary = path.with_name(shortened(path.name, f".{os.getpid()}.part"))
         self._rate = rate
         self._stream: Any = None
+        self._size = (0, 0)
         self._failed = False
         with self._writing():
             self._container: Any = av.open(
@@ -134,7 +136,9 @@ class VideoWriter:
             )
 
     def write(self, frame: Tensor) -> None:
-        """Add a frame, (3, H, W) uint8 RGB; all are of the first one's size. An odd last row or column is left out.
+        """Add a frame, (3, H, W) uint8 RGB; one of another size than the first one's is fitted into that, beside black.
+
+        An odd last row or column is left out.
 
         Raises:
             InputError: the file cannot be written, and does not stay.
@@ -142,8 +146,12 @@ class VideoWriter:
         import av
 
         with self._writing():
+            # The encoder would stretch it.
+            if self._stream is not None and tuple(frame.shape[1:]) != self._size:
+                frame = _fitted(frame, self._size)
             height, width = (max(2, side - side % 2) for side in frame.shape[1:])
             if self._stream is None:
+                self._size = (frame.shape[1], frame.shape[2])
                 self._stream = self._container.add_stream("libx264", rate=self._rate)
                 self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
                 wanted = int(_BITRATE_PER_PIXEL * width * height * self._rate)
@@ -182,3 +190,16 @@ class VideoWriter:
                 self._temporary.unlink()
             reason = getattr(error, "strerror", None) or error
             raise InputError(f"Cannot write {self._path}: {reason}.") from None
+
+
+def _fitted(frame: Tensor, size: tuple[int, int]) -> Tensor:
+    """A frame (3, H, W) as large as `size` (height, width) has room for, in the middle of black."""
+    factor = min(room / side for room, side in zip(size, frame.shape[1:], strict=True))
+    height, width = (max(1, round(side * factor)) for side in frame.shape[1:])
+    picture = Image.fromarray(frame.permute(1, 2, 0).numpy()).resize(
+        (width, height), Image.Resampling.BILINEAR
+    )
+    top, left = (size[0] - height) // 2, (size[1] - width) // 2
+    fitted = torch.zeros(3, *size, dtype=torch.uint8)
+    fitted[:, top : top + height, left : left + width] = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+    return fitted

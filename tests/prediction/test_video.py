@@ -143,6 +143,28 @@ def test_the_smallest_pictures_can_be_written_at_any_pace(size, rate, tmp_path):
     assert (frame.float() - 200).abs().mean() < 10
 
 
+@pytest.mark.parametrize("size", [(64, 32), (160, 240), (30, 90), (81, 121), (1, 400)])
+def test_frames_of_another_size_keep_their_shape(size, tmp_path):
+    """As in a broadcast whose format changes midway: the first frame's size is the file's."""
+    from srfgan_cli.prediction.video import Video, writer
+
+    first, path = (80, 120), tmp_path / "changing.mp4"
+    with writer(path, 10) as made:
+        made.write(torch.full((3, *first), 200, dtype=torch.uint8))
+        made.write(torch.full((3, *size), 200, dtype=torch.uint8))
+        made.write(torch.full((3, *first), 200, dtype=torch.uint8))
+    frames = [frame.float().mean(dim=0) for frame in Video(path)]
+    assert [tuple(frame.shape) for frame in frames] == [first] * 3
+    assert all((frame - 200).abs().mean() < 10 for frame in (frames[0], frames[2]))
+    factor = min(80 / size[0], 120 / size[1])
+    lit = frames[1] > 100
+    for axis, side in enumerate(size):
+        seen = lit.any(dim=1 - axis).nonzero().flatten()
+        wanted = max(1, round(side * factor))
+        middle = float(seen[0] + seen[-1]) / 2
+        assert abs(len(seen) - wanted) <= 2 and abs(middle - (first[axis] - 1) / 2) <= 1.5
+
+
 def test_a_video_has_its_name_when_it_is_whole(tmp_path, picture):
     from srfgan.models.errors import InputError
     from srfgan_cli.prediction.video import writer
