@@ -103,8 +103,13 @@ def merge(
 
 def _read(roots: Sequence[Path]) -> list[Source]:
     sources: list[Source] = []
+    read: set[Path] = set()
     for root in roots:
         layout = present_splits(root)
+        files_of = {files.path.resolve() for files in layout.splits.values()}
+        if files_of & read:
+            stderr.print(f"{root}: named before; its images and objects are in it twice", style="yellow")
+        read |= files_of
         absent = layout.absent | (
             {"test": "which has nothing to score on"} if "test" in layout.splits else {}
         )

@@ -77,6 +77,20 @@ def test_images_of_two_data_sets_with_detours_in_their_names_do_not_meet(tiny, s
     assert objects(tmp_path / "merged") == sorted(objects(tiny.root) + objects(other.root))
 
 
+def test_a_data_set_that_is_merged_twice_is_named(tiny, srfgan, tmp_path):
+    """By another path too, as of a shell's pattern and a name beside it."""
+    other = type(tiny)(tmp_path / "other" / tiny.root.name)
+    for one in (tiny, other):
+        one.write()
+    (tmp_path / "link").symlink_to(tiny.root)
+    once = srfgan("data", "merge", tmp_path / "once", tiny.root, other.root)
+    assert once.code == 0 and "named before" not in once.err, once.err
+    twice = srfgan("data", "merge", tmp_path / "twice", tiny.root, other.root, tmp_path / "link")
+    told = "".join(twice.err.split())  # without the lines' ends
+    assert twice.code == 0 and told.count("namedbefore;") == 1, told
+    assert f"{tmp_path}/link:namedbefore;itsimagesandobjectsareinittwice" in told
+
+
 def test_one_file_under_two_ids_is_linked_once(tiny, srfgan, tmp_path):
     tiny.write()
     tiny.content["images"].append(tiny.content["images"][0] | {"id": 7, "file_name": "./1.png"})
