@@ -185,8 +185,9 @@ def build_test_loader(
     workers: int = 0,
     device: torch.device | str = "cpu",
 ) -> Loader:
-    """Every image once, in order, shared out among the processes; arguments as for training."""
-    batches = EvaluationBatches(len(dataset), batch_size=batch_size, rank=rank, world_size=world_size)
+    """Every image once, shared out among the processes, in batches of one size; arguments as for training."""
+    sizes = dataset.sizes.numpy()
+    batches = EvaluationBatches(sizes, batch_size=batch_size, rank=rank, world_size=world_size)
     return _build(dataset, batches, workers, device)
 
 

@@ -5,7 +5,7 @@ The sequence of global batches is the same on one process or many, and at a resu
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from itertools import count
 
 import numpy as np
@@ -125,22 +125,38 @@ def _group(
 
 
 class EvaluationBatches(Sampler[list[Request]]):
-    """Each image once, in order: this process's contiguous share, in batches.
+    """Each image once: this process's contiguous share, in batches of images of one size, in order within a size.
+
+    Images of several sizes would be padded together, and what is found at their borders would depend on what is in
+    their batch.
 
     Args:
-        count: images of the data set.
-        batch_size: images per batch.
+        sizes: (N, 2) height and width of the data set's images.
+        batch_size: images per batch, at most.
         rank, world_size: this process takes share `rank`; shares differ by one image at most.
     """
 
-    def __init__(self, count: int, *, batch_size: int = 1, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(self, sizes: np.ndarray, *, batch_size: int = 1, rank: int = 0, world_size: int = 1) -> None:
+        count = len(sizes)
         first, end = count * rank // world_size, count * (rank + 1) // world_size
         self.positions = range(first, end)
-        self.batch_size = batch_size
+        if batch_size == 1:
+            self._batches = [[position] for position in self.positions]
+        else:
+            alike = of_one_size(map(tuple, sizes[first:end].tolist()), batch_size)
+            self._batches = [[first + place for place in places] for places in alike]
 
     def __len__(self) -> int:
-        return -(-len(self.positions) // self.batch_size)
+        return len(self._batches)
 
     def __iter__(self) -> Iterator[list[Request]]:
-        for first in range(0, len(self.positions), self.batch_size):
-            yield [(position, 0) for position in self.positions[first : first + self.batch_size]]
+        for batch in self._batches:
+            yield [(position, 0) for position in batch]
+
+
+def of_one_size(sizes: Iterable[Hashable], most: int) -> list[list[int]]:
+    """The places of `sizes`, those of equal ones together, `most` at a time."""
+    alike: dict[Hashable, list[int]] = {}
+    for place, size in enumerate(sizes):
+        alike.setdefault(size, []).append(place)
+    return [places[at : at + most] for places in alike.values() for at in range(0, len(places), most)]

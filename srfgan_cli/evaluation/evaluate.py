@@ -79,7 +79,7 @@ def evaluate(
         results_path: where the results file goes, if anywhere; see `results_name`. Detectors that score their
             masks get a second one, `segm/` of the same name, with masks and their scores only.
         precision: of the networks; the numbers of a table are fp32.
-        batch_size: images at a time on each process.
+        batch_size: images of one size at a time on each process, at most.
         workers: data loading processes per process.
         by_group: as for `score`.
         progress: show a progress bar on stderr.

@@ -12,6 +12,7 @@ from torch import Tensor
 from srfgan.models.errors import InputError
 from srfgan.models.structures import Detections
 from srfgan_cli.data.categories import CategoryMap
+from srfgan_cli.data.sampler import of_one_size
 from srfgan_cli.data.transforms import ResizePolicy
 from srfgan_cli.export.contract import read_contract
 from srfgan_cli.export.graph import BATCH_OUTPUT, OUTPUT_NAMES, Runtime, split_batch
@@ -81,7 +82,7 @@ class ExportedDetector:
         if self.batch is None:
             return [_detections(self._found(image)) for image in given]
         found: dict[int, Detections] = {}
-        for places in _of_one_size(given, self.batch):
+        for places in of_one_size([image.shape for image in given], self.batch):
             together = torch.zeros(self.batch, *given[places[0]].shape)
             for at, place in enumerate(places):
                 together[at] = given[place]
@@ -149,14 +150,6 @@ def _problem(found: Mapping[str, Tensor], names: set[str], categories: CategoryM
             f"{len(categories)} categories; export it anew"
         )
     return None
-
-
-def _of_one_size(images: Sequence[Tensor], count: int) -> list[list[int]]:
-    """The places of images (3, H, W), those of one size together, `count` at most."""
-    by_size: dict[torch.Size, list[int]] = {}
-    for place, image in enumerate(images):
-        by_size.setdefault(image.shape, []).append(place)
-    return [places[at : at + count] for places in by_size.values() for at in range(0, len(places), count)]
 
 
 def _detections(found: dict[str, Any]) -> Detections:

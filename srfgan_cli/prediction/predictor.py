@@ -17,6 +17,7 @@ from srfgan.models.errors import InputError
 from srfgan.models.structures import Detections
 from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.data.images import MAX_PIXELS
+from srfgan_cli.data.sampler import of_one_size
 from srfgan_cli.data.transforms import OriginalSize, ResizePolicy
 from srfgan_cli.evaluation.encode import at_original_size
 from srfgan_cli.evaluation.tta import MultiScale
@@ -79,7 +80,7 @@ class Predictor:
         Args:
             images: one image or several, RGB: paths, PIL images, numpy arrays (H, W, 3), tensors (3, H, W) in 0..255.
             score_threshold: 0..1; detections below it are left out.
-            batch_size: images, or tiles, at a time; smaller ones are padded, which their borders feel a little.
+            batch_size: images, or tiles, at a time; of these, ones of the same size go through the networks together.
             tiles: look at large images in square parts of this many pixels, each resized as a whole image would be, and
                 join what lies on seams; images that are no larger are seen whole.
             overlap: share of a tile that its neighbours see too, 0 to 0.9; more than most objects are wide.
@@ -113,18 +114,21 @@ class Predictor:
         return [self.in_tiles(image, tiles, overlap, score_threshold, batch_size) for image in images]
 
     def whole(self, images: Sequence[Tensor], score_threshold: float) -> list[Prediction]:
-        """Detections in a batch of images, (3, H, W) RGB in 0..255, of any sizes."""
+        """Detections in a batch of images, (3, H, W) RGB in 0..255, of any sizes; those of one size go together."""
         resized = [self.resized(image) for image in images]
+        found: dict[int, Detections] = {}
         with (
             torch.inference_mode(),
             float32_products(self.precision),
             autocast(self.device, self.precision),
             self._at(score_threshold),
         ):
-            batch = self.model.detect(resized)
+            # Padded together, they would have other detections at their borders than alone.
+            for places in of_one_size([image.shape for image in resized], len(resized)):
+                found |= zip(places, self.model.detect([resized[place] for place in places]), strict=True)
         return [
-            self._named(found, small, image, score_threshold)
-            for found, small, image in zip(batch, resized, images, strict=True)
+            self._named(found[place], resized[place], image, score_threshold)
+            for place, image in enumerate(images)
         ]
 
     def in_tiles(

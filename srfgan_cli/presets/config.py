@@ -518,8 +518,8 @@ class EvaluationConfig(StrictConfig):
     """Count ground truth of no area or outside its image, which nothing can find, as pycocotools does, as missed. By
     default it stays out, and `eval` says how many those are."""
     batch_size: int = Field(1, ge=1, le=10_000)
-    """Images at a time on each device. More keep a GPU busier, which trainings share; images of other sizes are padded
-    together, so that scores differ in their last digits."""
+    """Images of one size at a time on each device, at most. More keep a GPU busier, which trainings share; scores stay
+    what they are, but for rounding."""
     tta: TTAConfig = TTAConfig()
 
 

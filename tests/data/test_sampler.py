@@ -122,11 +122,29 @@ def test_a_batch_that_cannot_be_divided_is_refused():
 @pytest.mark.parametrize("count", [0, 1, 7, 8])
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_evaluation_sees_every_image_once_in_order(count, world_size):
+    sizes = np.full((count, 2), 64)
     shares = [
-        EvaluationBatches(count, batch_size=2, rank=r, world_size=world_size) for r in range(world_size)
+        EvaluationBatches(sizes, batch_size=2, rank=r, world_size=world_size) for r in range(world_size)
     ]
     positions = [position for share in shares for batch in share for position, _ in batch]
     assert positions == list(range(count))
     assert all(len(list(share)) == len(share) for share in shares)
     lengths = [len(share.positions) for share in shares]
     assert max(lengths) - min(lengths) <= 1
+
+
+@pytest.mark.parametrize("world_size", [1, 3])
+def test_evaluation_batches_are_of_one_size(world_size):
+    """Of several they would be padded, and what is found in an image would depend on the others."""
+    sizes = np.array([WIDE, TALL, WIDE, WIDE, TALL, (5, 5), WIDE, TALL, WIDE, WIDE])
+    shares = [
+        EvaluationBatches(sizes, batch_size=3, rank=r, world_size=world_size) for r in range(world_size)
+    ]
+    batches = [[position for position, _ in batch] for share in shares for batch in share]
+    assert sorted(position for batch in batches for position in batch) == list(range(10))
+    assert all(len({tuple(sizes[position]) for position in batch}) == 1 for batch in batches)
+    assert all(len(share) == len(list(share)) for share in shares)
+    if world_size == 1:
+        assert batches == [[0, 2, 3], [6, 8, 9], [1, 4, 7], [5]]
+    alone = EvaluationBatches(sizes)
+    assert [batch for (batch,) in (list(batch) for batch in alone)] == [(at, 0) for at in range(10)]

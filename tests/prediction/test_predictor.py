@@ -165,6 +165,23 @@ def test_batches_change_nothing_but_rounding(detector, picture):
     assert detector.predict([], batch_size=2) == []
 
 
+def test_what_an_image_is_batched_with_changes_nothing_but_rounding(detector, picture):
+    """Padded with a wider one, an image's borders would be within it, and give other detections."""
+    height = picture.shape[1]
+    images = [
+        picture,
+        torch.cat([picture, picture.flip(2)], dim=2),
+        picture[:, : height // 2],
+        picture.flip(2),
+    ]
+    alone = [found for image in images for found in detector.predict(image, score_threshold=0)]
+    together = detector.predict(images, score_threshold=0, batch_size=4)
+    for found, one in zip(together, alone, strict=True):
+        assert found.size == one.size and len(found.scores) == len(one.scores)
+        assert torch.allclose(found.scores, one.scores, atol=1e-4)
+        assert torch.allclose(found.boxes, one.boxes, atol=1e-2)
+
+
 def test_the_threshold_may_be_below_the_detectors_own(run, detector, picture):
     strict = load_detector(run, device="cpu", overrides=["model.inference.score_threshold=0.5"])
     (all_,) = detector.predict(picture, score_threshold=0)
