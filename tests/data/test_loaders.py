@@ -116,8 +116,8 @@ def test_test_loader_gives_every_image_once(dataset):
     loader = build_test_loader(dataset, batch_size=2)
     assert len(loader) == 2
     batches = list(loader)
-    assert [batch.image_ids for batch in batches] == [[1, 2], [5]]
-    assert batches[0].original_sizes == [(20, 30), (24, 16)]
+    assert [batch.image_ids for batch in batches] == [[1, 5], [2]]  # those of one size together
+    assert [batch.original_sizes for batch in batches] == [[(20, 30), (20, 30)], [(24, 16)]]
     halves = [build_test_loader(dataset, rank=rank, world_size=2) for rank in (0, 1)]
     assert [ids for half in halves for batch in half for ids in batch.image_ids] == [1, 2, 5]
 
