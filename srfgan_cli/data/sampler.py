@@ -125,7 +125,7 @@ def _group(
 
 
 class EvaluationBatches(Sampler[list[Request]]):
-    """Each image once: this process's contiguous share, in batches of images of one size, in order within a size.
+    """Each image once: this process's contiguous share, in batches of images of one size; one by one, in order.
 
     Images of several sizes would be padded together, and what is found at their borders would depend on what is in
     their batch.
