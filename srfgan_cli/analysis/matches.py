@@ -14,7 +14,7 @@ from srfgan_cli.data.rle import with_bytes
 from srfgan_cli.evaluation.coco import REGIONS, Task, ground_truth
 from srfgan_cli.evaluation.crowding import crowding
 from srfgan_cli.evaluation.matching import choose
-from srfgan_cli.evaluation.results import Result
+from srfgan_cli.evaluation.results import Result, mask_score
 
 IOU = 0.5
 """From which on a detection is an object, as in AP50."""
@@ -99,8 +99,8 @@ def match(
 
 
 def score_of(result: Result, task: Task) -> float:
-    """What a detection of a task is ranked by: its mask's own score, if there is one, where masks are judged."""
-    score: float = result["mask_score"] if task == "mask" and "mask_score" in result else result["score"]
+    """What a detection of a task is ranked by."""
+    score: float = mask_score(result) if task == "mask" else result["score"]
     return score
 
 

@@ -28,13 +28,16 @@ Result = dict[str, Any]
 """One detection in COCO results format."""
 
 
+def mask_score(result: Result) -> float:
+    """What its mask is ranked by: a score of its own, if there is one."""
+    score: float = result["mask_score" if "mask_score" in result else "score"]
+    return score
+
+
 def only_masks(results: Sequence[Result]) -> list[Result]:
     """Results without boxes, `mask_score` in the place of `score`, for tools that know one score only."""
     keys = ("image_id", "category_id", "segmentation")
-    return [
-        {key: result[key] for key in keys} | {"score": result.get("mask_score", result["score"])}
-        for result in results
-    ]
+    return [{key: result[key] for key in keys} | {"score": mask_score(result)} for result in results]
 
 
 def write_results(path: Path, results: Sequence[Result]) -> None:

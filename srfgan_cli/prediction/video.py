@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from srfgan.models.errors import InputError
+from srfgan_cli.data.placement import Placement
 from srfgan_cli.machine.files import shortened
 
 _BITRATE_PER_PIXEL = 0.2
@@ -196,10 +196,8 @@ def _fitted(frame: Tensor, size: tuple[int, int]) -> Tensor:
     """A frame (3, H, W) as large as `size` (height, width) has room for, in the middle of black."""
     factor = min(room / side for room, side in zip(size, frame.shape[1:], strict=True))
     height, width = (max(1, round(side * factor)) for side in frame.shape[1:])
-    picture = Image.fromarray(frame.permute(1, 2, 0).numpy()).resize(
-        (width, height), Image.Resampling.BILINEAR
-    )
+    place = Placement((frame.shape[1], frame.shape[2]), (height, width), flipped=False)
     top, left = (size[0] - height) // 2, (size[1] - width) // 2
-    fitted = torch.zeros(3, *size, dtype=torch.uint8)
-    fitted[:, top : top + height, left : left + width] = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+    fitted = frame.new_zeros(3, *size)
+    fitted[:, top : top + height, left : left + width] = place.image(frame)
     return fitted
