@@ -344,7 +344,7 @@ class AdversarialConfig(StrictConfig):
     """The super-resolved feature loss, L1 + weight * adversarial (SRF-GAN, equations 1 to 3)."""
 
     weight: float = Field(0.001, ge=0, le=1e6)
-    """lambda of equation (2)."""
+    """lambda of equation (2). 0: L1 alone, and no discriminator is trained."""
     loss: AdversarialLoss = "logistic"
     """logistic: the papers' (equations 1 and 2); hinge: as of SN-GAN and BigGAN; least_squares: LSGAN's, with targets 0
     and 1."""
@@ -356,6 +356,11 @@ class AdversarialConfig(StrictConfig):
     window: int | None = Field(None, ge=8, le=32_768)
     """Side in map pixels of the random window of each map that the discriminator sees, which costs nearly all of
     stage 1; None: whole maps, as in the published code. L1 compares whole maps in any case."""
+
+    @property
+    def judged(self) -> bool:
+        """Whether there is a discriminator."""
+        return self.weight > 0
 
 
 class DistillConfig(StrictConfig):

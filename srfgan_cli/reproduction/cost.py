@@ -66,7 +66,9 @@ def _extract(config: Config, size: tuple[int, int], half: tuple[int, int]) -> fl
 
 
 def _judged(config: Config, adversarial: AdversarialConfig, size: tuple[int, int]) -> float:
-    """D's work on the compared levels of an image of `size`, or on its windows of them."""
+    """D's work on the compared levels of an image of `size`, or on its windows of them; 0 where there is no D."""
+    if not adversarial.judged:
+        return 0.0
     critic, channels = config.discriminator.model_dump_json(), config.model.neck.channels
     maps = _level_sizes(adversarial.levels, size)
     if (side := adversarial.window) is not None:

@@ -15,7 +15,13 @@ from srfgan.models.upsamplers import GENERATORS
 from srfgan_cli.data.split_files import Split
 from srfgan_cli.downloads.hub import is_on_hub
 from srfgan_cli.machine.launcher import is_worker
-from srfgan_cli.presets.config import Config, DistillConfig, SelfTrainingConfig, SolverConfig
+from srfgan_cli.presets.config import (
+    AdversarialConfig,
+    Config,
+    DistillConfig,
+    SelfTrainingConfig,
+    SolverConfig,
+)
 from srfgan_cli.presets.graph import SourceName, needed_sources, option_of, source_presets
 from srfgan_cli.presets.library import called, dump_yaml, load_preset
 from srfgan_cli.runs.folder import Run
@@ -198,8 +204,19 @@ def _unused(config: Config, stage: StageName) -> Iterator[str]:
         yield f"pretrain.solver.evaluate_every {every} is not used: stage 1 trains nothing that is scored"
     if stage == "pretrain" and config.sources.distill and config.pretrain.distill is None:
         yield f"sources.distill {config.sources.distill} is not used without pretrain.distill"
+    if stage != "finetune":
+        yield from _unused_without_a_judge(config, stage)
     if stage == "extract" and config.extract.reduction and config.extract.pairing == "different":
         yield f"extract.reduction {config.extract.reduction} is not used: pairing different reduces no map"
+
+
+def _unused_without_a_judge(config: Config, stage: StageName) -> Iterator[str]:
+    adversarial, usual = getattr(config, stage).adversarial, AdversarialConfig()
+    if adversarial.judged:
+        return
+    for key in ("loss", "r1", "window"):
+        if (value := getattr(adversarial, key)) != getattr(usual, key):
+            yield f"{stage}.adversarial.{key} {value} is not used: with a weight of 0 there is no discriminator"
 
 
 def accumulation(plan: Plan) -> str | None:

@@ -68,25 +68,34 @@ class Adversary:
     """The discriminator, by one GAN's losses: the generator's judge, and the learner of its own step.
 
     Args:
-        discriminator: D, on its device.
+        discriminator: D; None where the generator learns by L1 alone: then there is no judge, and no step.
         config: whose losses; the papers' are the logistic ones, without R1.
         world: this process among all.
 
     Attributes:
-        real_loss: the part of D's step that several processes average gradients after.
+        modules: D by its name in a stage, on its device.
+        parallel: the part of D's step that several processes average gradients after.
     """
 
-    def __init__(self, discriminator: nn.Module, config: AdversarialConfig, world: World) -> None:
-        self._discriminator = discriminator
+    def __init__(self, discriminator: nn.Module | None, config: AdversarialConfig, world: World) -> None:
+        self.modules: dict[str, nn.Module] = {}
+        self.parallel: list[nn.Module] = []
         self._terms = TERMS[config.loss]
-        self.real_loss = world.parallel(RealLoss(discriminator, self._terms, config.r1))
+        if discriminator is not None:
+            self.modules["discriminator"] = world.place(discriminator)
+            self.parallel.append(world.parallel(RealLoss(discriminator, self._terms, config.r1)))
 
-    def judge(self, fake: Sequence[Tensor]) -> Judgement:
+    @property
+    def judge(self) -> Judge | None:
+        """D's word on generated maps, for the generator's step."""
+        return self._judge if self.modules else None
+
+    def _judge(self, fake: Sequence[Tensor]) -> Judgement:
         """What D says of generated maps, in one forward pass that serves D's own step too.
 
         D is updated after both steps, so both would compute the same activations. Its batch-norm statistics move once.
         """
-        network = self._discriminator
+        network = self.modules["discriminator"]
         inputs = [f.detach().requires_grad_() for f in fake]
         # Of several processes, DDP writes the first one's statistics over all before D's step, whose backward pass
         # goes through this graph too: it gets copies.
@@ -108,8 +117,9 @@ class Adversary:
             logits: of the generated maps, from `judge`.
             real: target maps.
         """
-        yield {"loss_d_fake": _total(self._terms.fake(x.float()).mean() for x in logits)}
-        yield self.real_loss(real)
+        for real_loss in self.parallel:
+            yield {"loss_d_fake": _total(self._terms.fake(x.float()).mean() for x in logits)}
+            yield real_loss(real)
 
 
 class RealLoss(nn.Module):
@@ -160,6 +170,27 @@ def _squared_slope(logits: Sequence[Tensor], maps: Sequence[Tensor]) -> Tensor:
     """Of the sum of a map's logits, by each pixel's channels: the squared length, averaged over pixels and images."""
     slopes = torch.autograd.grad([x.sum() for x in logits], maps, create_graph=True)
     return _total(slope.square().sum(1).mean() for slope in slopes)
+
+
+def adversarial_terms(
+    fake: Sequence[Tensor], real: Sequence[Tensor], config: AdversarialConfig, judge: Judge | None
+) -> tuple[dict[str, Tensor], list[Tensor], list[Tensor]]:
+    """lambda * L_adv of equations (2) and (3), of whole maps or of windows.
+
+    Args:
+        fake, real: (N, C, H, W) per level, of equal sizes in pairs.
+        config: of the weight and the windows.
+        judge: None where there is no discriminator.
+
+    Returns:
+        `loss_adversarial`; D's logits of the fake maps, and the real ones as it is to see them, for its own step.
+        Nothing of all that without a judge.
+    """
+    if judge is None:
+        return {}, [], []
+    fake, real = random_windows(fake, real, config.window)
+    judgement = judge(fake)
+    return {"loss_adversarial": config.weight * judgement.loss}, judgement.logits, real
 
 
 def content_loss(fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:

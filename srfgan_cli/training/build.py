@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from torch import nn
+
 from srfgan.models import build_detector, build_discriminator, build_generator
 from srfgan.models.config import ModelConfig
 from srfgan.models.detector import Detector
 from srfgan.models.upsamplers.generators import make_phases_equal
-from srfgan.models.weights import read_checkpoint
+from srfgan.models.weights import Checkpoint, read_checkpoint
 from srfgan.models.weights.generator import load_generator
 from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.machine.distributed import World
+from srfgan_cli.presets.config import Config
 from srfgan_cli.runs.plan import Plan
+from srfgan_cli.screen.console import stderr
 from srfgan_cli.training import sources
 from srfgan_cli.training.class_weights import weigh_classes
 from srfgan_cli.training.compilation import compile_networks
@@ -58,7 +62,7 @@ def _build_pretrain(plan: Plan, model: ModelConfig, world: World) -> PretrainSta
     return PretrainStage(
         sources.load_guide(plan.guide, model),
         generator,
-        build_discriminator(config.discriminator, channels),
+        build_discriminator(config.discriminator, channels) if config.pretrain.adversarial.judged else None,
         config.pretrain.adversarial,
         config.data.degradation,
         config.pretrain.solver,
@@ -81,9 +85,21 @@ def _build_extract(plan: Plan, model: ModelConfig, categories: CategoryMap, worl
     detector = _fresh_detector(plan, model.scaled(config.extract.anchor_scale), categories)
     stage_1 = read_checkpoint(plan.generator)
     sources.take_generator(detector, stage_1)
-    discriminator = sources.load_discriminator(stage_1, config.discriminator, model.neck.channels)
+    discriminator = _discriminator_after(stage_1, config, model.neck.channels)
     guide = sources.load_guide(plan.guide, model)
     return ExtractStage(guide, detector, discriminator, config.extract, config.data.degradation, world)
+
+
+def _discriminator_after(stage_1: Checkpoint, config: Config, channels: int) -> nn.Module | None:
+    """D of stage 2: that of stage 1, or a new one where stage 1 has none by its config."""
+    if not config.extract.adversarial.judged:
+        return None
+    if not config.pretrain.adversarial.judged:
+        stderr.print(
+            "The discriminator is a new one: with pretrain.adversarial.weight 0, stage 1 trains none."
+        )
+        return build_discriminator(config.discriminator, channels)
+    return sources.load_discriminator(stage_1, config.discriminator, channels)
 
 
 def _build_target(plan: Plan, model: ModelConfig, categories: CategoryMap) -> Detector:

@@ -17,9 +17,9 @@ from srfgan_cli.training.adversarial import (
     Adversary,
     Judge,
     Maps,
+    adversarial_terms,
     content_loss,
     paired,
-    random_windows,
 )
 from srfgan_cli.training.optim import build_optimizer
 from srfgan_cli.training.pairs import INTERPOLATION_MODES, halve, halve_targets
@@ -36,18 +36,19 @@ class ExtractorLosses(nn.Module):
         self.pairing = pairing
 
     def forward(
-        self, images: list[Tensor], targets: list[Target], real: Maps, judge: Judge
+        self, images: list[Tensor], targets: list[Target], real: Maps, judge: Judge | None
     ) -> tuple[dict[str, Tensor], list[Tensor], list[Tensor]]:
-        """The named losses; D's logits of the fake maps, or windows, and the real ones, for its own step."""
+        """The named losses; D's logits of the fake maps, or windows, and the real ones, for its own step.
+
+        Without a judge there is no adversarial term, and nothing for D.
+        """
         batch, sizes = self.detector.preprocess(images)
         pyramid = self.detector.pyramid(batch)
         fake, target = paired(self._super_resolved(pyramid, list(real)), real)
         losses: dict[str, Tensor] = self.detector.losses_from_pyramid(pyramid, sizes, targets)
         losses["loss_content"] = content_loss(fake, target)
-        fake, target = random_windows(fake, target, self.config.window)
-        judgement = judge(fake)
-        losses["loss_adversarial"] = self.config.weight * judgement.loss
-        return losses, judgement.logits, target
+        adversarial, logits, windows = adversarial_terms(fake, target, self.config, judge)
+        return losses | adversarial, logits, windows
 
     def _super_resolved(self, pyramid: Maps, levels: list[str]) -> Maps:
         if self.pairing == "same":
@@ -57,23 +58,21 @@ class ExtractorLosses(nn.Module):
 
 
 class ExtractStage:
-    """Trains M (with G inside) and D; the guide F is frozen and in evaluation mode."""
+    """Trains M (with G inside) and D, where there is one; the guide F is frozen and in evaluation mode."""
 
     def __init__(
         self,
         guide: Detector,
         detector: Detector,
-        discriminator: nn.Module,
+        discriminator: nn.Module | None,
         config: ExtractConfig,
         degradation: Interpolation,
         world: World,
     ) -> None:
         self.guide = guide.requires_grad_(False).to(world.device)
         self.detector: Detector | None = detector.to(world.device)
-        self.modules: dict[str, nn.Module] = {
-            "detector": detector,
-            "discriminator": world.place(discriminator),
-        }
+        self._adversary = Adversary(discriminator, config.adversarial, world)
+        self.modules = {"detector": detector, **self._adversary.modules}
         self.optimizers = {
             name: build_optimizer(module, config.solver) for name, module in self.modules.items()
         }
@@ -82,8 +81,7 @@ class ExtractStage:
         self._coarsest = max(*config.adversarial.levels, detector.config.coarsest_upsampled)
         losses = ExtractorLosses(detector, config.adversarial, config.pairing)
         self._extractor_losses = world.parallel(losses)
-        self._adversary = Adversary(discriminator, config.adversarial, world)
-        self.parallel = [self._extractor_losses, self._adversary.real_loss]
+        self.parallel = [self._extractor_losses, *self._adversary.parallel]
 
     def train(self) -> None:
         """M and D in training mode, F in evaluation mode."""

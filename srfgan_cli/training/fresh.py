@@ -20,7 +20,8 @@ def fresh_stage(config: Config, stage: StageName, world: World) -> Stage:
     model, neck, degradation = config.model, config.model.neck, config.data.degradation
     if stage == "finetune":
         return FinetuneStage(build_detector(model), config.finetune, world)
-    guide, discriminator = build_detector(model), build_discriminator(config.discriminator, neck.channels)
+    guide, judged = build_detector(model), getattr(config, stage).adversarial.judged
+    discriminator = build_discriminator(config.discriminator, neck.channels) if judged else None
     if stage == "extract":
         return ExtractStage(guide, build_detector(model), discriminator, config.extract, degradation, world)
     recipe, generator = config.pretrain, build_generator(neck.upsampler, neck.channels, neck.generator)

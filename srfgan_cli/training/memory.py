@@ -25,7 +25,7 @@ from srfgan.models.structures import Target
 from srfgan_cli.data.loaders import Batch
 from srfgan_cli.machine.distributed import World
 from srfgan_cli.machine.precision import autocast
-from srfgan_cli.presets.config import Config, Precision, SolverConfig, StageName
+from srfgan_cli.presets.config import AdversarialConfig, Config, Precision, SolverConfig, StageName
 from srfgan_cli.training.engine import Trainer
 from srfgan_cli.training.fresh import fresh_stage, standing_trainer
 from srfgan_cli.training.recomputation import recompute_activations
@@ -235,8 +235,10 @@ def _batch(config: Config, size: tuple[int, int], count: int) -> Batch:
 def _windows(config: Config, stage: StageName) -> list[int | None]:
     if stage == "finetune":
         return [None]
-    own: int | None = getattr(config, stage).adversarial.window
-    return [own] if own is not None else [None, WINDOW]
+    adversarial: AdversarialConfig = getattr(config, stage).adversarial
+    if adversarial.window is None and adversarial.judged:
+        return [None, WINDOW]
+    return [adversarial.window if adversarial.judged else None]
 
 
 def _largest(config: Config, short: int, long: int) -> tuple[int, int]:

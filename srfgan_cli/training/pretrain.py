@@ -17,9 +17,9 @@ from srfgan_cli.training.adversarial import (
     Adversary,
     Judge,
     Maps,
+    adversarial_terms,
     content_loss,
     paired,
-    random_windows,
 )
 from srfgan_cli.training.optim import build_optimizer
 from srfgan_cli.training.pairs import halve
@@ -43,21 +43,20 @@ class GeneratorLosses(nn.Module):
         self.distill_weight = distill_weight
 
     def forward(
-        self, low: Maps, real: Maps, judge: Judge, taught: Maps | None = None
+        self, low: Maps, real: Maps, judge: Judge | None, taught: Maps | None = None
     ) -> tuple[dict[str, Tensor], list[Tensor], list[Tensor]]:
         """The named losses; D's logits of the fake maps, or windows, and the real ones, for its own step.
 
-        `taught` are the trained generator's maps of `low`.
+        Without a judge there is no adversarial term, and nothing for D. `taught` are the trained generator's maps of
+        `low`.
         """
         generated = {level: self.generator(features) for level, features in low.items()}
         fake, target = paired(generated, real)
         losses = {"loss_content": content_loss(fake, target)}
         if self.distill_weight is not None and taught is not None:
             losses["loss_distill"] = self.distill_weight * content_loss(*paired(generated, taught))
-        fake, target = random_windows(fake, target, self.config.window)
-        judgement = judge(fake)
-        losses["loss_adversarial"] = self.config.weight * judgement.loss
-        return losses, judgement.logits, target
+        adversarial, logits, windows = adversarial_terms(fake, target, self.config, judge)
+        return losses | adversarial, logits, windows
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,10 @@ class Distillation:
 
 
 class PretrainStage:
-    """Trains G and D; the guide F, and the generator to learn from, are frozen and in evaluation mode."""
+    """Trains G and D; the guide F, and the generator to learn from, are frozen and in evaluation mode.
+
+    Without a discriminator G learns by L1 alone.
+    """
 
     detector: Detector | None = None
 
@@ -77,7 +79,7 @@ class PretrainStage:
         self,
         guide: Detector,
         generator: nn.Module,
-        discriminator: nn.Module,
+        discriminator: nn.Module | None,
         adversarial: AdversarialConfig,
         degradation: Interpolation,
         solver: SolverConfig,
@@ -88,17 +90,14 @@ class PretrainStage:
         self.teacher = (
             None if distillation is None else world.place(distillation.teacher.requires_grad_(False))
         )
-        self.modules: dict[str, nn.Module] = {
-            "generator": world.place(generator),
-            "discriminator": world.place(discriminator),
-        }
+        self._adversary = Adversary(discriminator, adversarial, world)
+        self.modules = {"generator": world.place(generator), **self._adversary.modules}
         self.optimizers = {name: build_optimizer(module, solver) for name, module in self.modules.items()}
         self._levels: Sequence[str] = adversarial.levels
         self._degradation = degradation
         weight = None if distillation is None else distillation.weight
         self._generator_losses = world.parallel(GeneratorLosses(generator, adversarial, weight))
-        self._adversary = Adversary(discriminator, adversarial, world)
-        self.parallel = [self._generator_losses, self._adversary.real_loss]
+        self.parallel = [self._generator_losses, *self._adversary.parallel]
 
     def train(self) -> None:
         """G and D in training mode, F and the generator to learn from in evaluation mode."""

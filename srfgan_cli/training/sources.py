@@ -62,7 +62,9 @@ def load_discriminator(source: Path | Checkpoint, config: DiscriminatorConfig, c
     checkpoint = source if isinstance(source, Checkpoint) else read_checkpoint(source)
     if not any(name.startswith("discriminator.") for name in checkpoint.tensors):
         raise InputError(
-            f"{checkpoint.path} holds no discriminator: give stage 1's own result, which has G and D."
+            f"{checkpoint.path} holds no discriminator: give stage 1's own result, which has G and D. If that was "
+            "trained by L1 alone, --set extract.adversarial.weight=0 goes on so, and --set "
+            "pretrain.adversarial.weight=0 begins with a new one."
         )
     discriminator = build_discriminator(config, channels)
     load_weights(discriminator, checkpoint, strict=True)

@@ -97,6 +97,20 @@ def test_the_target_takes_over_the_extractor(method):
     assert not torch.equal(target["head.box.classes.weight"], source["head.box.classes.weight"])
 
 
+def test_stages_1_and_2_by_l1_alone_and_a_new_discriminator_after_such_a_stage_1(method):
+    bare = {name: ("--set", f"{name}.adversarial.weight=0") for name in ("pretrain", "extract")}
+    assert method("finetune", NN, iterations=1).code == 0
+    assert method("pretrain", SRF, *bare["pretrain"], iterations=1).code == 0
+    assert set(torch.load(f"runs/pretrain/{SRF}/model.pt", weights_only=True)["modules"]) == {"generator"}
+    refused = method("extract", SRF, iterations=1)
+    assert refused.code == 2 and "holds no discriminator: give stage 1's own result" in refused.err
+    begun = method("extract", SRF, *bare["pretrain"], iterations=1)
+    assert begun.code == 0 and "with pretrain.adversarial.weight 0, stage 1 trains none" in begun.err
+    assert "loss_d_real" in metrics("extract", SRF)[0]["losses"]
+    assert method("extract", SRF, *bare["extract"], "--output-dir", "bare", iterations=1).code == 0
+    assert set(torch.load("bare/model.pt", weights_only=True)["modules"]) == {"detector"}
+
+
 def test_the_target_continues_a_trained_detector_with_the_generator_in_it(method):
     continued = ("--set", "finetune.start_from_guide=true", "--set", "finetune.solver.lr=1e-12")
     refused = method("finetune", SRF, *continued)
@@ -160,6 +174,12 @@ def test_dry_run_prints_the_plan_and_touches_nothing(srfgan, tmp_path):
             "extract.reduction nn is not used: pairing different reduces no map",
         ),
         ("extract", ["extract.reduction=nn"], None),
+        (
+            "pretrain",
+            ["pretrain.adversarial.weight=0", "pretrain.adversarial.window=16"],
+            "pretrain.adversarial.window 16 is not used: with a weight of 0 there is no discriminator",
+        ),
+        ("extract", ["pretrain.adversarial.weight=0", "pretrain.adversarial.window=16"], None),
     ],
 )
 def test_a_setting_that_changes_nothing_beside_others_is_told(capsys, stage, given, told):

@@ -308,6 +308,8 @@ def test_the_cost_of_stages_1_and_2_follows_what_they_compare():
     pretrain, extract = costs()
     windows = costs("pretrain.adversarial.window=16", "extract.adversarial.window=16")
     assert windows[0] < 0.15 * pretrain and windows[1] < 0.25 * extract
+    unjudged = costs("pretrain.adversarial.weight=0", "extract.adversarial.weight=0")
+    assert 0 < unjudged[0] < windows[0] and 0 < unjudged[1] < windows[1]
     assert costs("extract.adversarial.levels=[p5]")[1] < 0.25 * extract
     different = costs("extract.pairing=different", "extract.adversarial.levels=[p2,p3,p4]")
     assert different[0] == pretrain and 3.5 * extract < different[1] < 4.5 * extract

@@ -10,7 +10,7 @@ import torch
 
 from srfgan.models import build_detector
 from srfgan_cli.presets import load_preset
-from srfgan_cli.training.memory import GIB, StorageMeter, memory_of, of_stage
+from srfgan_cli.training.memory import GIB, WINDOW, StorageMeter, memory_of, of_stage, questions
 
 SIZE = (512, 640)
 
@@ -47,6 +47,12 @@ def test_half_the_precision_and_a_window_are_less():
     )
     assert less.further < 0.4 * whole.further
     assert less.fixed == whole.fixed
+
+
+def test_without_the_adversarial_term_no_window_is_advised():
+    config = load_preset("mask_rcnn_r18_fpn", ["pretrain.adversarial.weight=0"])
+    assert [window for stage, _, window in questions(config) if stage == "pretrain"] == [None, None]
+    assert {window for stage, _, window in questions(config) if stage == "extract"} == {None, WINDOW}
 
 
 @pytest.mark.slow

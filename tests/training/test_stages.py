@@ -123,6 +123,39 @@ def test_the_extractor_gets_detection_content_and_adversarial_gradients(config, 
     )
 
 
+def test_without_the_adversarial_term_there_is_no_discriminator_and_the_generator_is_the_same(config, batch):
+    """A discriminator beside a weight of 0 changed nothing, and took most of stage 1; runs that have one go on."""
+    solver = config.pretrain.solver.model_copy(update={"iterations": 2, "milestones": []})
+
+    def trainer(judge, saved):
+        torch.manual_seed(3)
+        adversarial = LEVELS.model_copy(update={"weight": 0.0, "window": 8})
+        generator = build_generator("srf", 16)
+        stage = PretrainStage(plain(config), generator, judge, adversarial, "bilinear", solver, WORLD)
+        return Trainer(stage, solver, WORLD, itertools.repeat(batch), Hooks(saved.update))
+
+    judged, alone = {}, {}
+    trainer(discriminator(config), judged).run()
+    trainer(None, alone).run()
+    assert set(judged["modules"]) == {"generator", "discriminator"} and set(alone["modules"]) == {"generator"}
+    continued = trainer(None, {})
+    continued.load_state(judged)
+    resumed = continued.stage.modules["generator"].state_dict()
+    for name, value in judged["modules"]["generator"].items():
+        assert torch.equal(alone["modules"]["generator"][name], value), name
+        assert torch.equal(resumed[name], value), name
+    assert backward(continued.stage, batch) == [["loss_content"]]
+
+
+def test_the_extractor_without_the_adversarial_term(config, batch):
+    recipe = ExtractConfig(adversarial=LEVELS.model_copy(update={"weight": 0.0}))
+    stage = ExtractStage(plain(config), build_detector(config.model), None, recipe, "bilinear", WORLD)
+    (names,) = backward(stage, batch)
+    assert "loss_content" in names and "loss_adversarial" not in names
+    assert set(stage.modules) == set(stage.optimizers) == {"detector"} and len(stage.parallel) == 1
+    assert not without_gradient(stage.modules["detector"])
+
+
 def test_the_targets_of_stage_two_are_halved_with_the_image(config, batch):
     stage = ExtractStage(
         plain(config), build_detector(config.model), discriminator(config), ExtractConfig(), "bilinear", WORLD
