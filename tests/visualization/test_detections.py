@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 
 from srfgan.models.structures import Detections
 from srfgan_cli.visualization.colours import distinct_colour, text_colour
-from srfgan_cli.visualization.detections import _outline, draw
+from srfgan_cli.visualization.detections import _caption, _outline, draw
 from srfgan_cli.visualization.labels import Label, draw_labels
 from srfgan_cli.visualization.text import Lettering
 
@@ -112,6 +112,8 @@ def test_nothing_found_and_odd_boxes_are_drawn_without_failing():
     blank = torch.zeros(3, 480, 640, dtype=torch.bool)
     odd.masks = blank
     assert draw(GREY, odd, ["cat", "dog"]).shape[0] == 3
+    assert _caption(found([]), ["cat"], 0.5) == ["score at least 50 %: nothing found"]
+    assert _caption(found([]), ["cat"], None) == ["no objects"], "of ground truth nobody has looked for"
 
 
 def test_labels_never_overlap_and_most_find_a_place():
