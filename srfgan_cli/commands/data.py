@@ -95,6 +95,7 @@ def show(
     data = open_split(config.data, root, split, training=training, masks=masks)
     check_output(output, [data.folder / name for name in data.index.file_names()])
     data.index.report.tell()
+    data.tell_left_out("of the picture, as a detector with masks is not trained on them")
     save_as(contact_sheet(data, config, training=training, count=images), output)
     print_path(output)
 

@@ -23,6 +23,7 @@ from srfgan_cli.data.mosaic import draw_centre, mosaic
 from srfgan_cli.data.placement import draw_below
 from srfgan_cli.data.ragged import offsets
 from srfgan_cli.data.transforms import OriginalSize, ResizePolicy
+from srfgan_cli.screen.console import stderr
 
 Reading = tuple[Tensor, Target]
 
@@ -122,6 +123,13 @@ class DetectionDataset(Dataset[Sample]):
         left_out = ~self.index.crowd & ~self._usable
         ids: list[int] = self.index.annotation_ids[left_out].tolist()
         return ids
+
+    def tell_left_out(self, of_what: str) -> None:
+        """Say on stderr which annotations are left out because they have no usable mask, if any are."""
+        left_out = self.without_mask
+        if left_out:
+            ids = ", ".join(map(str, left_out[:10])) + (", ..." if len(left_out) > 10 else "")
+            stderr.print(f"{len(left_out)} annotations without a usable mask are left out {of_what}: {ids}")
 
     def occurrences(self) -> tuple[Tensor, Tensor]:
         """(T,) int64 each: the position of every target's image, and the target's label."""

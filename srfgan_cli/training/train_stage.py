@@ -210,11 +210,7 @@ def _describe(train: DetectionDataset, val: DetectionDataset | None) -> None:
     for split in (train, val):
         if split is not None:
             split.index.report.tell()
-    if train.without_mask:
-        ids = ", ".join(map(str, train.without_mask[:10])) + (", ..." if len(train.without_mask) > 10 else "")
-        stderr.print(
-            f"{len(train.without_mask)} annotations without a usable mask are left out of the training: {ids}"
-        )
+    train.tell_left_out("of the training")
     names = ", ".join(train.categories.names[:8]) + (", ..." if len(train.categories) > 8 else "")
     stderr.print(f"{len(train)} training images, {len(train.categories)} categories: {names}", soft_wrap=True)
 

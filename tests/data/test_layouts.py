@@ -646,8 +646,13 @@ def test_a_sheet_shows_what_training_gets(tiny, srfgan):
     assert srfgan("data", "show", tiny.root, *small[:-1], "data.flip=0", "--images", 3).code == 0
     plain, mirrored = (np.asarray(Image.open(path)) for path in ("data.png", "mirrored.png"))
     assert plain.shape == mirrored.shape and (plain != mirrored).mean() > 0.2
+    del tiny.content["annotations"][0]["segmentation"]
+    tiny.write()
+    done = srfgan("data", "show", tiny.root, *small, "--images", 1)
+    left_out = "1 annotations without a usable mask are left out of the picture"
+    assert left_out in done.err and done.err.rstrip().endswith(f": {tiny.content['annotations'][0]['id']}")
     for one in tiny.content["annotations"]:
-        del one["segmentation"]
+        one.pop("segmentation", None)
     tiny.write()
     boxes = ("data", "show", tiny.root, "--images", 1, "--set", "data.short_sides=[64]")
     assert srfgan(*boxes).code == 0  # without a preset that wants masks, whatever there is
