@@ -207,6 +207,10 @@ def _look(path: Path) -> str | None:
         return "it is empty, as where writing, copying or fetching it was cut off"
     if head.startswith(b"version https://git-lfs"):
         return "it is a Git LFS pointer, which stands for the file; fetch that with `git lfs pull`"
+    if path.suffix.lower() in (".onnx", ".xml"):
+        return (
+            "it is an exported network, which predict and eval take; name the checkpoint that it comes from"
+        )
     for start, what in _OTHER_FILES.items():
         if head.startswith(start):
             return f"it is {what}; unpack it, and name the file with the weights"

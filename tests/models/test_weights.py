@@ -350,6 +350,19 @@ def test_what_came_in_the_place_of_weights_is_told(tmp_path, content, message, e
         read_checkpoint(path)
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("a.onnx", b"\x08\x08\x12\x07pytorch"), ("a.XML", b'<?xml version="1.0"?>\n<net name="a">')],
+)
+def test_an_exported_network_is_no_web_page_and_no_broken_pickle(tmp_path, name, content):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(
+        InputError, match=f"{name}: cannot be read as weights: it is an exported network, .* checkpoint"
+    ):
+        read_checkpoint(path)
+
+
 def test_the_content_decides_not_the_name(tmp_path):
     source = tiny()
     for ending in ("pkl", "pth", "safetensors"):
