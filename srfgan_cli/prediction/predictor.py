@@ -151,17 +151,28 @@ class Predictor:
     @contextmanager
     def _at(self, threshold: float) -> Iterator[None]:
         """The detector at a threshold below its own, where that is asked for."""
-        if threshold >= self.lowest_score:
+        detector = self.lowered(threshold)
+        if detector is None:
             yield
             return
+        with _LOWERED, detector.at_threshold(threshold):
+            yield
+
+    def lowered(self, threshold: float) -> Detector | None:
+        """The detector that has to look below its own threshold for this one; None: it need not.
+
+        Raises:
+            InputError: an exported file, which cannot.
+        """
+        if threshold >= self.lowest_score:
+            return None
         detector = self.model.detector if isinstance(self.model, MultiScale) else self.model
         if not isinstance(detector, Detector):
             raise InputError(
                 f"the exported file gives no detections with scores below {self.lowest_score:g}, got "
                 f"{threshold:g}; export it with --set model.inference.score_threshold={threshold:g}"
             )
-        with _LOWERED, detector.at_threshold(threshold):
-            yield
+        return detector
 
     def _named(self, found: Detections, seen: Tensor, image: Tensor, threshold: float) -> Prediction:
         size = (image.shape[1], image.shape[2])

@@ -146,6 +146,16 @@ def test_predict_takes_a_file_as_it_is_too(srfgan, data, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_predict_leaves_no_folder_when_it_refuses_a_threshold(srfgan, data, tmp_path):
+    options, boxes, labels, truth = data
+    write_detector(tmp_path / "all.onnx", boxes, labels, truth["categories"])
+    done = srfgan("predict", options[-1], "--weights", tmp_path / "all.onnx", "--score-threshold", 0.01)
+    assert done.code == 2 and "gives no detections with scores below 0.05, got 0.01" in done.err.replace(
+        "\n", " "
+    )
+    assert not (tmp_path / "predictions").exists()
+
+
 def test_tiles_leave_objects_that_stand_as_close_as_the_preset_lets_them(data, tmp_path):
     """As they do with the checkpoint that the file is from."""
     _, _, _, truth = data
