@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -110,6 +111,17 @@ def evaluate(
         raise InputError(
             "--from writes nothing but the page of --report: add that, or leave --output-dir out."
         )
+    if from_ is not None:
+        _check_no_model(
+            {
+                "--batch-size": batch_size,
+                "--precision": precision,
+                "--devices": devices != "auto",
+                "--launcher": launcher != "auto",
+                "--nnodes": nnodes != 1,
+                "--rdzv-endpoint": rdzv_endpoint,
+            }
+        )
     overrides = data_overrides(
         data_root, dataset, train=(train_json, train_images), val=(val_json, val_images)
     )
@@ -212,6 +224,15 @@ def evaluate(
         stderr.print(f"Report: {page}")
     if json:
         print_json(document)
+
+
+def _check_no_model(given: Mapping[str, object]) -> None:
+    """Whether nothing is said of how a model runs, where none does: `given` is true of the options that do."""
+    unused = [option for option, value in given.items() if value]
+    if unused:
+        raise InputError(
+            f"--from scores a file of results: {', '.join(unused)} would not be used. Leave out how a model runs."
+        )
 
 
 def _for_exported(weights: Path | None, devices: str, *, changed: bool) -> str:
