@@ -203,7 +203,7 @@ def _caption(shown: Detections, class_names: Sequence[str], threshold: float | N
     """How many of each class there are, in parts of which names are parts of their own."""
     counts = torch.bincount(shown.labels, minlength=len(class_names)).tolist()
     present = sorted(((n, name) for name, n in zip(class_names, counts, strict=True) if n), reverse=True)
-    start = "" if threshold is None else f"score at least {100 * threshold:g} %: "
+    start = "" if threshold is None else f"score at least {round(100 * threshold, 1):g} %: "
     none = "no objects" if threshold is None else "nothing found"
     parts = [part for n, name in present for part in (f", {n} ", name)] or [f"  {none}"]
     return [start + parts[0][2:], *parts[1:]]

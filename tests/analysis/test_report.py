@@ -194,6 +194,27 @@ def test_the_worst_pictures_show_the_detections_that_were_counted(srfgan, data, 
     assert len(plain) > 1 and all(count == said for count, said in plain)
 
 
+def test_the_worst_pictures_say_the_score_with_one_decimal(srfgan, data, tmp_path, monkeypatch):
+    """For people; scripts have all digits, in report.json."""
+    captions = []
+
+    def captioned(picture, parts):
+        captions.append(parts[0])
+        return picture
+
+    monkeypatch.setattr("srfgan_cli.visualization.detections._with_caption", captioned)
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    for one in results:
+        one["score"] = one["score"] * 0.5 + 0.127956
+    (tmp_path / "out" / "results.json").write_text(json.dumps(results))
+    assert srfgan(*EVAL, "out/results.json", "--report").code == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    score = report["analysis"]["box"]["score_threshold"]
+    assert score in {one["score"] for one in results} and score != round(score, 3)
+    told = [re.fullmatch(r"score at least (\d+\.\d) %: .*", one) for one in captions[1::2]]
+    assert len(told) == 6 and all(one and abs(float(one[1]) - 100 * score) <= 0.05 for one in told)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
