@@ -22,6 +22,7 @@ from srfgan_cli.data.new_folder import (
     check_new,
     index_to_copy,
     names_below,
+    new_folder,
     place_images,
     write_coco,
     write_text,
@@ -77,6 +78,11 @@ def convert(layout: Layout, destination: Path, to: Format, *, link: bool) -> Non
         stderr.print(f"not converted: {split}, {lacking}")
     if to == "yolo":
         _check_for_yolo(parts)
+    with new_folder(destination):
+        _write(parts, destination, to, link=link)
+
+
+def _write(parts: list[_Part], destination: Path, to: Format, *, link: bool) -> None:
     lost: Counter[str] = Counter()
     for part in parts:
         part.index.report.tell()

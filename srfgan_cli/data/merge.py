@@ -12,7 +12,14 @@ from srfgan_cli.data.categories import CategoryMap, names_in
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.documents import coco_document
 from srfgan_cli.data.layout import present_splits
-from srfgan_cli.data.new_folder import check_new, index_to_copy, names_below, place_images, write_coco
+from srfgan_cli.data.new_folder import (
+    check_new,
+    index_to_copy,
+    names_below,
+    new_folder,
+    place_images,
+    write_coco,
+)
 from srfgan_cli.data.split_files import SPLITS, Split
 from srfgan_cli.screen.console import stderr
 
@@ -82,6 +89,18 @@ def merge(
     classes = _classes(sources, renamed, only)
     if not partial:
         _check_labelled(sources, classes, renamed)
+    with new_folder(destination):
+        return _write(sources, classes, renamed, destination, link=link)
+
+
+def _write(
+    sources: Sequence[Source],
+    classes: CategoryMap,
+    renamed: Mapping[str, str],
+    destination: Path,
+    *,
+    link: bool,
+) -> Merged:
     images = objects = left_out = 0
     for split in SPLITS:
         parts = [source for source in sources if split in source.splits]

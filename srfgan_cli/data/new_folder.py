@@ -6,7 +6,8 @@ import json
 import os
 import posixpath
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.images import ANY_SIZE
 from srfgan_cli.data.split_files import Split, SplitFiles
 from srfgan_cli.machine.files import write_atomically
+from srfgan_cli.machine.sole_writer import sole_writer
 from srfgan_cli.screen.progress import progress_bar
 
 
@@ -26,6 +28,18 @@ def check_new(destination: Path) -> None:
     """
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise InputError(f"{destination}: there is something already; name a new folder")
+
+
+@contextmanager
+def new_folder(destination: Path) -> Iterator[None]:
+    """Make the folder, this process's own until the block ends.
+
+    Raises:
+        InputError: there is something by now, another process writes there, or it cannot be made.
+    """
+    with sole_writer(destination, "data"):
+        check_new(destination)
+        yield
 
 
 def index_to_copy(files: SplitFiles) -> CocoIndex:

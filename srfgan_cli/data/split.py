@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from srfgan_cli.data.json_file import UNREADABLE, parse_json, read_file
 from srfgan_cli.data.records import Records, parse_records
 from srfgan_cli.data.split_files import SplitFiles
 from srfgan_cli.machine.files import write_atomically
+from srfgan_cli.machine.sole_writer import sole_writer
 from srfgan_cli.screen.console import stderr
 
 _DIVIDED = ("images", "annotations")
@@ -73,9 +74,7 @@ def split_data(files: SplitFiles, destination: Path, share: float, group: str | 
             nothing on one side.
     """
     paths = {name: destination / f"{name}.json" for name in ("train", "val")}
-    for path in paths.values():
-        if path.exists():
-            raise InputError(f"{path}: is there already; name another folder")
+    _check_free(paths.values())
     whole = _checked(files)
     pattern = _compiled(group)
     if pattern is not None:
@@ -88,10 +87,18 @@ def split_data(files: SplitFiles, destination: Path, share: float, group: str | 
             raise InputError(
                 f"{files.path}: all {len(chosen)} images would be on one side, none in {name}; see {see}"
             )
-    for name, path in paths.items():
-        text = _part(whole, {id_ for id_, val in chosen.items() if val == (name == "val")})
-        write_atomically(path, lambda file, text=text: file.write(text))  # type: ignore[misc]
+    with sole_writer(destination, "data"):
+        _check_free(paths.values())
+        for name, path in paths.items():
+            text = _part(whole, {id_ for id_, val in chosen.items() if val == (name == "val")})
+            write_atomically(path, lambda file, text=text: file.write(text))  # type: ignore[misc]
     return counts
+
+
+def _check_free(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if path.exists():
+            raise InputError(f"{path}: is there already; name another folder")
 
 
 def is_val(name: str, share: float, group: re.Pattern[str] | None = None) -> bool:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import csv
-import errno
-import fcntl
 import io
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -24,6 +21,7 @@ from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.evaluation.encode import as_results
 from srfgan_cli.evaluation.results import Result, write_results
 from srfgan_cli.machine.files import shortened, write_atomically
+from srfgan_cli.machine.sole_writer import sole_writer
 from srfgan_cli.prediction.found import Prediction
 from srfgan_cli.screen.console import visible
 from srfgan_cli.visualization.detections import draw
@@ -53,24 +51,16 @@ def parse_kinds(text: str) -> tuple[Kind, ...]:
 def new_folder(wanted: Path | None) -> Iterator[Path]:
     """The folder to write to, made: the one named, or the first that is free of predictions, predictions-2, ...
 
-    It is this process's own until the block ends: two that had found one empty would write over each other's files.
+    It is this process's own until the block ends.
 
     Raises:
         InputError: it holds something already, another process writes there, or it cannot be made.
     """
     folder = _first_free() if wanted is None else wanted
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise InputError(f"--output {folder}: cannot be made a folder ({error.strerror}).") from None
-    try:
-        _lock(descriptor, folder)
+    with sole_writer(folder, "predict", "--output"):
         if any(folder.iterdir()):
             raise InputError(f"--output {folder}: holds files already; name a new folder.")
         yield folder
-    finally:
-        os.close(descriptor)
 
 
 def _first_free() -> Path:
@@ -84,17 +74,6 @@ def _first_free() -> Path:
             raise InputError(f"--output {path}: cannot be made a folder ({error.strerror}).") from None
         return path
     raise AssertionError("names are endless")
-
-
-def _lock(descriptor: int, folder: Path) -> None:
-    """Lock an open folder; on a file system that knows no locks there is none."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EAGAIN, errno.EACCES):
-            raise InputError(
-                f"--output {folder}: another srfgan predict writes there; name a new folder."
-            ) from None
 
 
 class Outputs:

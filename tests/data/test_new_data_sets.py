@@ -1,6 +1,7 @@
 """What `data convert` and `data merge` write is all of the data set, where it was asked for, and nowhere else."""
 
 import json
+import pkgutil
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,54 @@ def test_one_file_under_two_ids_is_linked_once(tiny, srfgan, tmp_path):
     done = srfgan("data", "convert", tiny.root, "new", "--link")
     assert done.code == 0, done.err
     assert len(CocoIndex.load(Path("new/annotations/instances_train2017.json"), Path("new/train2017"))) == 4
+
+
+@pytest.mark.parametrize(
+    ("command", "module", "reads", "writes"),
+    [
+        ("convert SOURCE NEW", "convert", "index_to_copy", "place_images"),
+        ("convert SOURCE NEW --to yolo", "convert", "index_to_copy", "place_images"),
+        ("merge NEW SOURCE SOURCE", "merge", "index_to_copy", "place_images"),
+        ("split NEW --data-root SOURCE --val 0.5", "split", "_checked", "write_atomically"),
+    ],
+)
+@pytest.mark.parametrize("late", [False, True], ids=["before the first writes", "while the first writes"])
+def test_two_that_found_a_folder_empty_do_not_mix_in_it(
+    late, command, module, reads, writes, tiny, srfgan, tmp_path, monkeypatch
+):
+    """The second begins where the first has looked at the folder and written nothing yet."""
+    other = type(tiny)(tmp_path / "other" / tiny.root.name)
+    other.content["categories"][0]["name"] = "lion"
+    for one in (tiny, other):
+        one.write()
+
+    def run(source, new):
+        places = {"SOURCE": source.root, "NEW": new}
+        return srfgan("data", *(places.get(word, word) for word in command.split()))
+
+    def files(folder):
+        return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    expected = []
+    for one in (tiny, other):
+        alone = run(one, folder := tmp_path / "alone" / str(len(expected)))
+        assert alone.code == 0, alone.err
+        expected.append(files(folder))
+    assert expected[0] != expected[1]
+    place = f"srfgan_cli.data.{module}.{writes if late else reads}"
+    plain, second = pkgutil.resolve_name(place.replace(f".{module}.", f".{module}:")), []
+
+    def interrupted(*arguments, **options):
+        monkeypatch.setattr(place, plain)
+        second.append(run(other, "new"))
+        return plain(*arguments, **options)
+
+    monkeypatch.setattr(place, interrupted)
+    first = run(tiny, "new")
+    done, refused = (first, second[0]) if late else (second[0], first)
+    assert done.code == 0 and refused.code == 2, refused.err
+    assert ("another srfgan data writes there" if late else "already") in refused.err
+    assert files(tmp_path / "new") == expected[0 if late else 1]
 
 
 @pytest.mark.parametrize("name", ["one", "one.dat", ".one.png", "images/.one.png"])
