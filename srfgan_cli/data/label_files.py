@@ -26,6 +26,7 @@ _MANY = 2000
 """From so many images on, reading their headers takes long enough for a progress bar."""
 
 NO_LABELS = "image without a label file: no object in it"
+LOST_LINK = "link to a file or folder that is not there"
 NO_NUMBERS = (float("nan"),) * 4
 
 
@@ -167,10 +168,18 @@ def read_text(path: Path) -> str:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def walk_images(folder: Path, is_wanted: Callable[[str], bool]) -> Iterable[str]:
+def walk_images(
+    folder: Path, is_wanted: Callable[[str], bool], tell_lost: Callable[[Path], None] | None = None
+) -> Iterable[str]:
     """The names of wanted files in a folder and those below it, relative to it, in order.
 
     Linked folders are followed to those that are below no other way, so each once, whatever circles links make.
+
+    Args:
+        folder: where to look.
+        is_wanted: whether a file is, by its name.
+        tell_lost: gets each link to what is not there that may have been a folder: one whose name is not wanted. Those
+            of wanted names are found missing by whoever opens them.
     """
     found, waiting, seen = [], [folder], set()
     for top in waiting:
@@ -182,8 +191,17 @@ def walk_images(folder: Path, is_wanted: Callable[[str], bool]) -> Iterable[str]
             seen.add(real)
             inner = Path(place).relative_to(folder)
             found += [(inner / name).as_posix() for name in names if is_wanted(name)]
+            if tell_lost is not None:
+                others = (Path(place, name) for name in sorted(names) if not is_wanted(name))
+                for path in others:
+                    if not path.name.startswith(".") and _leads_nowhere(path):
+                        tell_lost(path)
             waiting += [path for name in sorted(below) if (path := Path(place, name)).is_symlink()]
     return sorted(found)
+
+
+def _leads_nowhere(path: Path) -> bool:
+    return path.is_symlink() and not os.path.exists(path)  # noqa: PTH110 - which is False for a link to itself
 
 
 def _area(outline: list[float] | None, size: tuple[int, int]) -> float:

@@ -21,6 +21,7 @@ from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.data.findings import Fate
 from srfgan_cli.data.images import MISSING, is_image_name
 from srfgan_cli.data.label_files import (
+    LOST_LINK,
     NO_LABELS,
     NO_NUMBERS,
     Findings,
@@ -74,7 +75,11 @@ def read_voc(path: Path, images: Path, labels: Path, root: Path, every: Sequence
         InputError: files that cannot be read, or no image.
     """
     findings = Findings()
-    files = {_stem(name): name for name in reversed(list(walk_images(images, is_image_name)))}
+
+    def tell_lost(link: Path) -> None:
+        findings.add(LOST_LINK, "dropped", _shown(link, root))
+
+    files = {_stem(name): name for name in reversed(list(walk_images(images, is_image_name, tell_lost)))}
     stems = sorted(files) if path.is_dir() else _listed(path)
     read: dict[str, VocAnnotation] = {}
     for stem in stems:

@@ -8,13 +8,14 @@ are refused: an even number of points would pass for an outline.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from srfgan.models.errors import InputError
 from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.data.images import is_image_name
 from srfgan_cli.data.label_files import (
+    LOST_LINK,
     NO_LABELS,
     Findings,
     Labelled,
@@ -45,7 +46,11 @@ def read_yolo(base: Path, places: Sequence[Path], folder: Path, classes: Classes
         InputError: files that cannot be read, lines that are mostly keypoints, or no image.
     """
     findings = Findings()
-    paths = [path for place in places for path in _images_at(place)]
+
+    def tell_lost(link: Path) -> None:
+        findings.add(LOST_LINK, "dropped", _relative(link, base))
+
+    paths = [path for place in places for path in _images_at(place, tell_lost)]
     for place in places:
         if place.is_dir():
             _find_orphans(place, base, paths, findings)
@@ -155,9 +160,9 @@ def _objects(
     return objects, beyond
 
 
-def _images_at(place: Path) -> Iterable[Path]:
+def _images_at(place: Path, tell_lost: Callable[[Path], None]) -> Iterable[Path]:
     if place.is_dir():
-        found = [place / name for name in walk_images(place, is_image_name)]
+        found = [place / name for name in walk_images(place, is_image_name, tell_lost)]
         if not found:
             raise InputError(f"{place}: the folder holds no image")
         return found

@@ -11,6 +11,7 @@ from PIL import Image
 
 from srfgan.models.errors import InputError
 from srfgan_cli.data.coco import CocoIndex
+from srfgan_cli.data.findings import Problem
 from srfgan_cli.data.layout import find_split
 from srfgan_cli.data.open import open_split
 from srfgan_cli.data.rle import encode_mask
@@ -123,8 +124,36 @@ def test_linked_folders_of_yolo_are_followed_once_and_in_no_circle(tiny, tmp_pat
         (store / "deep" / "up").symlink_to(store)
     (tmp_path / "yolo" / "images" / "train" / "gone").symlink_to("nowhere")
     index = CocoIndex.of(records := find_split(tmp_path / "yolo", "train").read())
-    assert records.problems == () and index.file_names() == ["1.png", "5.png", "again/2.png"]
+    lost = Problem("link to a file or folder that is not there", "dropped", 1, ("images/train/gone",))
+    assert records.problems == (lost,) and index.file_names() == ["1.png", "5.png", "again/2.png"]
     assert index.labels.tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize(("write", "folder"), [(yolo, "train/images"), (voc_of_roboflow, "train")])
+def test_links_that_lead_nowhere_are_counted_and_named(write, folder, tiny, srfgan, tmp_path):
+    """As of a camera's folder on a disk that is not mounted: what would be in it is left out."""
+    write(tiny, tmp_path / "other")
+    images = tmp_path / "other" / folder
+    for name, target in (("camera 1", "/mnt/gone"), ("camera 2", "gone"), ("circle", "circle")):
+        (images / name).symlink_to(target)
+    (images / "deep").mkdir()
+    (images / "deep" / "more").symlink_to("../gone")
+    (images / "deep" / ".#editor").symlink_to("user@host.1234")
+    done = srfgan("data", "check", tmp_path / "other", "--json")
+    assert done.code == 0, done.err
+    lost = {
+        "kind": "link to a file or folder that is not there",
+        "fate": "dropped",
+        "count": 4,
+        "first": [f"{folder}/{name}" for name in ("camera 1", "camera 2", "circle", "deep/more")],
+    }
+    assert json.loads(done.out)[0]["problems"] == [lost]
+    (images / "6.png").symlink_to(
+        "gone.png"
+    )  # one that is an image by its name stops, as any that is missing
+    if write is voc_of_roboflow:
+        (images / "6.xml").write_bytes((images / "5.xml").read_bytes())
+    assert "missing image file" in srfgan("data", "check", tmp_path / "other").out
 
 
 def test_outlines_of_yolo_and_difficult_objects_of_voc(tiny, tmp_path):
