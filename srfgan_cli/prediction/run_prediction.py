@@ -88,13 +88,12 @@ def run_prediction(predictor: Predictor, sources: Sources, request: Request) -> 
     """Look at all files and write what was found; a file that cannot be read costs nothing but itself.
 
     Raises:
-        InputError: an unknown class, a threshold that the detector cannot have, a folder that cannot be written, or with
-            `strict` the first file that cannot be read; what was found before is written.
+        InputError: an unknown class, a threshold that the detector cannot have, a folder that cannot be written, or
+            with `strict` the first file that cannot be read; what was found before is written.
     """
     wanted = _labels(request.classes, predictor.categories)
-    predictor.lowered(
-        request.score_threshold
-    )  # or else it is refused with a folder made, in the next one's way
+    # Refused before there is a folder, which would be in the next call's way.
+    predictor.lowered(request.score_threshold)
     with new_folder(request.output) as folder:
         return _into(folder, predictor, sources, request, wanted)
 
