@@ -10,6 +10,7 @@ import typer
 
 from srfgan.models.errors import InputError
 from srfgan_cli.runs.given import is_exported
+from srfgan_cli.screen.console import stderr
 from srfgan_cli.screen.options import (
     NOTHING_NAMED,
     DataRoot,
@@ -112,7 +113,7 @@ def evaluate(
             "--from writes nothing but the page of --report: add that, or leave --output-dir out."
         )
     if from_ is not None:
-        _check_no_model(
+        _tell_unused(
             {
                 "--batch-size": batch_size,
                 "--precision": precision,
@@ -226,13 +227,15 @@ def evaluate(
         print_json(document)
 
 
-def _check_no_model(given: Mapping[str, object]) -> None:
-    """Whether nothing is said of how a model runs, where none does: `given` is true of the options that do."""
-    unused = [option for option, value in given.items() if value]
-    if unused:
-        raise InputError(
-            f"--from scores a file of results: {', '.join(unused)} would not be used. Leave out how a model runs."
-        )
+def _tell_unused(of_models: Mapping[str, object]) -> None:
+    """Say which options of how a model runs are given where none runs; not an error, as scripts give them always.
+
+    Args:
+        of_models: the options, true where they are given.
+    """
+    given = [option for option, value in of_models.items() if value]
+    if given:
+        stderr.print(f"Not used, as --from scores a file and no model runs: {', '.join(given)}.")
 
 
 def _for_exported(weights: Path | None, devices: str, *, changed: bool) -> str:

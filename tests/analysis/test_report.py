@@ -194,6 +194,16 @@ def test_the_worst_pictures_show_the_detections_that_were_counted(srfgan, data, 
     assert len(plain) > 1 and all(count == said for count, said in plain)
 
 
+def test_options_of_a_model_are_told_to_be_of_no_use_where_a_file_is_scored(srfgan, data):
+    plain = srfgan(*EVAL, "out/results.json", "--json")
+    told = srfgan(
+        *EVAL, "out/results.json", "--json", "--devices", "cpu", "--batch-size", 4, "--precision", "bf16"
+    )
+    assert plain.code == told.code == 0 and plain.out == told.out
+    assert "no model runs: --batch-size, --precision, --devices." in " ".join(told.err.split())
+    assert "Not used" not in plain.err
+
+
 def test_the_worst_pictures_say_the_score_with_one_decimal(srfgan, data, tmp_path, monkeypatch):
     """For people; scripts have all digits, in report.json."""
     captions = []

@@ -142,14 +142,6 @@ def test_a_command_imports_only_what_it_runs(tmp_path, arguments, told, unneeded
             ["eval", "--preset", "mask_rcnn_r18_fpn", "--dataset", "shapes"],
             "finetune/mask_rcnn_r18_fpn/model.pt",
         ),
-        (
-            ["eval", "--preset", "demo", "--from", "r.json", "--batch-size", "4", "--precision", "bf16"],
-            "--batch-size, --precision would not be used. Leave out",
-        ),
-        (
-            ["eval", "--preset", "demo", "--from", "r.json", "--devices", "cpu", "--nnodes", "2"],
-            "--devices, --nnodes would not be used. Leave out",
-        ),
         (["visualize", "P9"], "choose a level (P2, P3, P4, P5, P6, P7), gradcam, detections or compare"),
         (
             ["visualize", "P2", "--class", "cat"],
