@@ -10,7 +10,6 @@ import typer
 
 from srfgan.models.errors import InputError
 from srfgan_cli.runs.given import is_exported
-from srfgan_cli.screen.console import stderr
 from srfgan_cli.screen.options import (
     NOTHING_NAMED,
     DataRoot,
@@ -235,6 +234,8 @@ def _tell_unused(of_models: Mapping[str, object]) -> None:
     """
     given = [option for option, value in of_models.items() if value]
     if given:
+        from srfgan_cli.screen.console import stderr
+
         stderr.print(f"Not used, as --from scores a file and no model runs: {', '.join(given)}.")
 
 
