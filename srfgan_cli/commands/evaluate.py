@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -34,7 +35,12 @@ from srfgan_cli.screen.options import (
 if TYPE_CHECKING:
     from srfgan_cli.analysis.judge_results import Run
     from srfgan_cli.data.coco import CocoIndex
+    from srfgan_cli.evaluation.evaluate_preset import EvaluationOptions
     from srfgan_cli.evaluation.report import Report as Scored
+    from srfgan_cli.evaluation.results import Result
+    from srfgan_cli.export.exported_detector import ExportedDetector
+    from srfgan_cli.machine.devices import Devices as ChosenDevices
+    from srfgan_cli.presets.config import Config
 
 Split = Annotated[
     Literal["train", "val", "test"],
@@ -100,18 +106,11 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Evaluate a detector: COCO AP beside the paper's numbers, and a results.json."""
-    from srfgan_cli.presets import load_preset
-
     if preset is None and weights is None:
         raise InputError(NOTHING_NAMED)
     judged = report or against is not None
-    if from_ is not None and weights is not None:
-        raise InputError("--from scores a file of results: --weights would not be used. Give one of the two.")
-    if from_ is not None and output_dir is not None and not judged:
-        raise InputError(
-            "--from writes nothing but the page of --report: add that, or leave --output-dir out."
-        )
     if from_ is not None:
+        _check_from(weights, output_dir, judged=judged)
         _tell_unused(
             {
                 "--batch-size": batch_size,
@@ -134,50 +133,12 @@ def evaluate(
     overrides += set_ or []
     if exported:
         devices = _for_exported(weights, devices, changed=bool(preset or set_ or tta or precision))
-    if preset is not None:
-        config = load_preset(preset, overrides)  # without torch: a launcher may follow
-    elif exported:
-        from srfgan_cli.export.exported_detector import ExportedDetector
-        from srfgan_cli.prediction.evaluate_exported import config_of_exported
-
-        assert weights is not None
-        detector = ExportedDetector(weights)
-        config = config_of_exported(detector, overrides, max_detections)
-    else:
-        from srfgan_cli.runs.trained import config_of
-
-        config = config_of(weights, None, overrides)
-
+    config, detector = _named(preset, weights, overrides, max_detections)
     if from_ is not None:
-        from srfgan_cli.data.open_index import open_index
-        from srfgan_cli.evaluation.reference import reference_of
-        from srfgan_cli.evaluation.score_file import evaluate_results, read_results_of
-
-        index, folder = open_index(
-            config.data, data_root, split, count_unusable=config.evaluation.count_unusable
-        )
-        other = _run_to_compare(index, against) if judged else None
-        index.report.tell()
-        results = read_results_of(index, from_)
-        scored: Scored | None = evaluate_results(
-            from_,
-            index,
-            results,
-            preset=config.name,
-            max_detections=config.evaluation.max_detections,
-            reference=reference_of(config, split, published=False),
-            tta=config.evaluation.tta.enabled,
-            by_group=judged,
-        )
+        done: _Done | None = _score_file(from_, config, data_root, split, against, judged=judged)
     else:
-        from srfgan_cli.machine.devices import parse_devices
-        from srfgan_cli.machine.launcher import launch
-
-        chosen = parse_devices(devices)
-        code = launch(chosen, launcher, nnodes, rdzv_endpoint)
-        if code is not None:
-            raise typer.Exit(code)
-        from srfgan_cli.evaluation.evaluate_preset import EvaluationOptions, evaluate_preset, open_scored
+        chosen = _launched(devices, launcher, nnodes, rdzv_endpoint)
+        from srfgan_cli.evaluation.evaluate_preset import EvaluationOptions
 
         options = EvaluationOptions(
             split=split,
@@ -188,42 +149,137 @@ def evaluate(
             precision=precision or "fp32",
             by_group=judged,
         )
-        data = open_scored(config, options)
-        index, folder = data.index, data.folder
-        other, results = _run_to_compare(index, against) if judged else None, None
-        if other is not None:
-            from srfgan_cli.analysis.judge_results import tasks_compared
-            from srfgan_cli.evaluation.score_file import tasks_of
+        done = _score_model(config, detector, chosen, options, against)
+    if done is not None:
+        _show(done, output_dir, judged=judged, per_class=per_class, as_json=json)
 
-            has_masks = detector.has_masks if exported else config.model.has_masks
-            # Now, as the scoring may take hours.
-            tasks_compared(tasks_of(index, has_boxes=True, has_masks=has_masks), other)
-        if exported:
-            from srfgan_cli.prediction.evaluate_exported import evaluate_exported
 
-            scored = evaluate_exported(detector, config, chosen, options, data)
-        else:
-            scored = evaluate_preset(config, chosen, options, data)
-    if scored is None:
-        return
+@dataclass(frozen=True)
+class _Done:
+    """What was scored, on what data, and what a page of it needs: the results, where they are read, and others."""
+
+    scored: Scored
+    index: CocoIndex
+    folder: Path
+    results: list[Result] | None
+    other: Run | None
+
+
+def _named(
+    preset: str | None, weights: Path | None, overrides: list[str], max_detections: int | None
+) -> tuple[Config, ExportedDetector | None]:
+    """The config that was named, and an exported file's detector; a preset needs no torch, as a launcher may follow."""
+    from srfgan_cli.presets import load_preset
+
+    if preset is not None:
+        return load_preset(preset, overrides), None
+    assert weights is not None
+    if not is_exported(weights):
+        from srfgan_cli.runs.trained import config_of
+
+        return config_of(weights, None, overrides), None
+    from srfgan_cli.export.exported_detector import ExportedDetector
+    from srfgan_cli.prediction.evaluate_exported import config_of_exported
+
+    detector = ExportedDetector(weights)
+    return config_of_exported(detector, overrides, max_detections), detector
+
+
+def _score_file(
+    path: Path, config: Config, data_root: Path | None, split: Split, against: Path | None, *, judged: bool
+) -> _Done:
+    """Score a file of results."""
+    from srfgan_cli.data.open_index import open_index
+    from srfgan_cli.evaluation.reference import reference_of
+    from srfgan_cli.evaluation.score_file import evaluate_results, read_results_of
+
+    evaluation = config.evaluation
+    index, folder = open_index(config.data, data_root, split, count_unusable=evaluation.count_unusable)
+    other = _run_to_compare(index, against) if judged else None
+    index.report.tell()
+    results = read_results_of(index, path)
+    scored = evaluate_results(
+        path,
+        index,
+        results,
+        preset=config.name,
+        max_detections=evaluation.max_detections,
+        reference=reference_of(config, split, published=False),
+        tta=evaluation.tta.enabled,
+        by_group=judged,
+    )
+    return _Done(scored, index, folder, results, other)
+
+
+def _score_model(
+    config: Config,
+    detector: ExportedDetector | None,
+    devices: ChosenDevices,
+    options: EvaluationOptions,
+    against: Path | None,
+) -> _Done | None:
+    """Score a detector, an exported one if given; None where there is nothing to show in this process."""
+    from srfgan_cli.analysis.judge_results import tasks_compared
+    from srfgan_cli.evaluation.evaluate_preset import evaluate_preset, open_scored
+    from srfgan_cli.evaluation.score_file import tasks_of
+    from srfgan_cli.prediction.evaluate_exported import evaluate_exported
+
+    data = open_scored(config, options)
+    other = _run_to_compare(data.index, against) if options.by_group else None
+    has_masks = config.model.has_masks if detector is None else detector.has_masks
+    tasks_compared(
+        tasks_of(data.index, has_boxes=True, has_masks=has_masks), other
+    )  # now: scoring may take hours
+    if detector is None:
+        scored = evaluate_preset(config, devices, options, data)
+    else:
+        scored = evaluate_exported(detector, config, devices, options, data)
+    return None if scored is None else _Done(scored, data.index, data.folder, None, other)
+
+
+def _show(done: _Done, output_dir: Path | None, *, judged: bool, per_class: bool, as_json: bool) -> None:
+    """The table on the screen, the page of `--report`, and the numbers of `--json`."""
     from srfgan_cli.evaluation.table import report_table
     from srfgan_cli.screen.console import print_json, stderr, stdout
 
-    screen = stderr if json else stdout
-    screen.print(report_table(scored, per_class=per_class))
-    document = scored.as_json(per_class=per_class)
+    screen = stderr if as_json else stdout
+    screen.print(report_table(done.scored, per_class=per_class))
+    document = done.scored.as_json(per_class=per_class)
     if judged:
         from srfgan_cli.analysis.compared import comparison_table
         from srfgan_cli.analysis.judge_results import judge_results
 
-        page, judgements = judge_results(index, folder, scored, results, other, output_dir=output_dir)
+        page, judgements = judge_results(
+            done.index, done.folder, done.scored, done.results, done.other, output_dir=output_dir
+        )
         compared = [(one, one.other) for one in judgements if one.other is not None]
         if compared:
-            screen.print(comparison_table(scored.scores, compared))
+            screen.print(comparison_table(done.scored.scores, compared))
             document["against"] = {one.task: run.as_json(one.names) for one, run in compared}
         stderr.print(f"Report: {page}")
-    if json:
+    if as_json:
         print_json(document)
+
+
+def _launched(devices: str, launcher: Launcher, nnodes: int, rendezvous: str | None) -> ChosenDevices:
+    """This process's devices; where others do the work, they have done it, and the command ends here."""
+    from srfgan_cli.machine.devices import parse_devices
+    from srfgan_cli.machine.launcher import launch
+
+    chosen = parse_devices(devices)
+    code = launch(chosen, launcher, nnodes, rendezvous)
+    if code is not None:
+        raise typer.Exit(code)
+    return chosen
+
+
+def _check_from(weights: Path | None, output_dir: Path | None, *, judged: bool) -> None:
+    if weights is not None:
+        raise InputError("--from scores a file of results: --weights would not be used. Give one of the two.")
+    if output_dir is not None and not judged:
+        raise InputError(
+            "--from writes nothing but the page of --report: add that, or leave --output-dir out."
+        )
 
 
 def _tell_unused(of_models: Mapping[str, object]) -> None:
