@@ -44,7 +44,7 @@ class Video:
     Attributes:
         path: the file.
         rate: frames a second.
-        frames: how many there are, as far as the file says; 0 where it does not.
+        frames: how many it holds, as far as it says; 0 where it does not. It may show fewer.
     """
 
     def __init__(self, path: Path) -> None:
@@ -69,6 +69,7 @@ class Video:
         stream.thread_type = "AUTO"
         self.rate = Fraction(stream.average_rate or 25)
         self.frames = int(stream.frames)
+        self._end = _end(stream)
 
     def __iter__(self) -> Iterator[Tensor]:
         """Frames, (3, H, W) uint8 RGB, turned as players show them: telephones store what they film lying.
@@ -78,24 +79,32 @@ class Video:
         """
         import av
 
-        read = cut = 0
+        read, last = 0, 0.0
         with closing(self._container):
             try:
                 for packet in self._container.demux(video=0):
-                    # A clip cut without encoding it anew holds frames before its start, which no player shows.
-                    cut += packet.is_discard
                     for frame in packet.decode():
                         # In degrees against the clock; 360 of them are 4 quarters.
                         pixels = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
                         yield torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)
                         read += 1
+                        last = max(last, frame.time or 0.0)
             except av.FFmpegError as error:
                 reason = error.strerror or error
                 raise VideoError(
                     f"{self.path}: the video breaks off after {read} frames ({reason})"
                 ) from None
-        if read < self.frames - cut:
-            raise VideoError(f"{self.path}: the video breaks off after {read} of {self.frames - cut} frames")
+        # One that was trimmed without encoding it anew holds frames before its start and after its end, too.
+        ends_early = self._end is None or last < self._end - 1.5 / self.rate
+        if ends_early and read < self.frames:
+            raise VideoError(f"{self.path}: the video breaks off after {read} of {self.frames} frames")
+
+
+def _end(stream: Any) -> float | None:
+    """When the last frame that is shown ends, in seconds; None where the file does not say."""
+    if not stream.duration or not stream.time_base:
+        return None
+    return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
 
 
 @contextmanager

@@ -80,29 +80,30 @@ def test_a_video_that_breaks_off_gives_all_frames_before_that(srfgan, run, video
         assert len([*annotated.decode(video=0)]) == read
 
 
-def cut_unencoded(source, target, start):
-    """Copy an MP4's packets from the key frame before `start` seconds on, as `ffmpeg -ss START -c copy` does."""
-    with av.open(str(source)) as given, av.open(str(target), "w", format="mp4") as made:
-        stream = given.streams.video[0]
-        copied = made.add_stream_from_template(stream)
-        shift = int(start / stream.time_base)
-        given.seek(shift, stream=stream)
-        for packet in given.demux(stream):
-            if packet.dts is not None:
-                packet.pts, packet.dts, packet.stream = packet.pts - shift, packet.dts - shift, copied
-                made.mux(packet)
-
-
-def test_a_clip_that_was_cut_without_encoding_it_anew_is_whole(srfgan, run, video, tmp_path):
-    """It holds the frames from the last key frame on, and says that players begin later."""
+@pytest.mark.parametrize(("start", "end"), [(0, 0.4), (0.6, FRAMES / 10), (0.6, 0.9)])
+def test_a_clip_that_was_trimmed_without_encoding_it_anew_is_whole(
+    start, end, srfgan, run, picture, tmp_path
+):
+    """It holds all frames and an edit list that says which are shown; what is far from them no reader is given."""
     clip = tmp_path / "clip.mp4"
-    cut_unencoded(video, clip, 0.5)
-    with av.open(str(clip)) as stored:
-        assert stored.streams.video[0].frames == FRAMES
+    with av.open(str(clip), "w") as made:
+        stream = made.add_stream("libx264", rate=10, options={"g": "4"})
+        stream.height, stream.width, stream.pix_fmt = *picture.shape[1:], "yuv420p"
+        for shift in range(FRAMES):
+            pixels = np.ascontiguousarray(picture.roll(-8 * shift, dims=2).permute(1, 2, 0).numpy())
+            made.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        made.mux(stream.encode())
+        ticks = int(1 / stream.time_base)
+    content = bytearray(clip.read_bytes())
+    edit = content.index(b"elst") + len("elst") + 8  # after its flags and the number of its edits
+    shown, first = struct.unpack_from(">Ii", content, edit)
+    assert shown == FRAMES * 100  # milliseconds; `first` is in the stream's ticks
+    struct.pack_into(">Ii", content, edit, round(1000 * (end - start)), first + round(start * ticks))
+    clip.write_bytes(content)
     done = srfgan("predict", clip, "--weights", run, "--save", "results", "--json")
     assert done.code == 0, done.err
     told = json.loads(done.out)
-    assert (told["images"], told["unreadable"]) == (FRAMES - 5, [])
+    assert (told["images"], told["unreadable"]) == (round(10 * (end - start)), [])
 
 
 def in_quarters(content, turns):
