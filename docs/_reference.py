@@ -26,9 +26,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def command_line() -> str:
     """Every command and option, as `--help` tells them."""
-    from typer._click import Context  # typer's own click
-
     command = get_command(app)
-    text = get_docs_for_click(obj=command, ctx=Context(command), name="srfgan")
+    text = get_docs_for_click(obj=command, ctx=command.context_class(command), name="srfgan")
     shown = re.sub(r"<(backbone|preset|stage|table)>", r"&lt;\1&gt;", text)
     return shown.replace("# `srfgan`", "# Command line", 1)
