@@ -219,20 +219,22 @@ def _score_model(
     against: Path | None,
 ) -> _Done | None:
     """Score a detector, an exported one if given; None where there is nothing to show in this process."""
-    from srfgan_cli.analysis.judge_results import tasks_compared
     from srfgan_cli.evaluation.evaluate_preset import evaluate_preset, open_scored
-    from srfgan_cli.evaluation.score_file import tasks_of
-    from srfgan_cli.prediction.evaluate_exported import evaluate_exported
 
     data = open_scored(config, options)
     other = _run_to_compare(data.index, against) if options.by_group else None
-    has_masks = config.model.has_masks if detector is None else detector.has_masks
-    tasks_compared(
-        tasks_of(data.index, has_boxes=True, has_masks=has_masks), other
-    )  # now: scoring may take hours
+    if other is not None:
+        from srfgan_cli.analysis.judge_results import tasks_compared
+        from srfgan_cli.evaluation.score_file import tasks_of
+
+        has_masks = config.model.has_masks if detector is None else detector.has_masks
+        # Now, as the scoring may take hours.
+        tasks_compared(tasks_of(data.index, has_boxes=True, has_masks=has_masks), other)
     if detector is None:
         scored = evaluate_preset(config, devices, options, data)
     else:
+        from srfgan_cli.prediction.evaluate_exported import evaluate_exported
+
         scored = evaluate_exported(detector, config, devices, options, data)
     return None if scored is None else _Done(scored, data.index, data.folder, None, other)
 

@@ -80,14 +80,17 @@ def test_a_video_that_breaks_off_gives_all_frames_before_that(srfgan, run, video
         assert len([*annotated.decode(video=0)]) == read
 
 
-@pytest.mark.parametrize(("start", "end"), [(0, 0.4), (0.6, FRAMES / 10), (0.6, 0.9)])
-def test_a_clip_that_was_trimmed_without_encoding_it_anew_is_whole(
-    start, end, srfgan, run, picture, tmp_path
+@pytest.mark.parametrize(
+    ("start", "end", "key_every"),
+    [(0.5, FRAMES / 10, FRAMES), (0, 0.4, 4), (0.6, FRAMES / 10, 4), (0.6, 0.9, 4)],
+)
+def test_a_clip_that_was_cut_without_encoding_it_anew_is_whole(
+    start, end, key_every, srfgan, run, picture, tmp_path
 ):
-    """It holds all frames and an edit list that says which are shown; what is far from them no reader is given."""
+    """It holds more frames than its edit list shows: of those before, a reader is given those from a key frame on."""
     clip = tmp_path / "clip.mp4"
     with av.open(str(clip), "w") as made:
-        stream = made.add_stream("libx264", rate=10, options={"g": "4"})
+        stream = made.add_stream("libx264", rate=10, options={"g": str(key_every)})
         stream.height, stream.width, stream.pix_fmt = *picture.shape[1:], "yuv420p"
         for shift in range(FRAMES):
             pixels = np.ascontiguousarray(picture.roll(-8 * shift, dims=2).permute(1, 2, 0).numpy())
@@ -100,6 +103,8 @@ def test_a_clip_that_was_trimmed_without_encoding_it_anew_is_whole(
     assert shown == FRAMES * 100  # milliseconds; `first` is in the stream's ticks
     struct.pack_into(">Ii", content, edit, round(1000 * (end - start)), first + round(start * ticks))
     clip.write_bytes(content)
+    with av.open(str(clip)) as stored:
+        assert stored.streams.video[0].frames == FRAMES
     done = srfgan("predict", clip, "--weights", run, "--save", "results", "--json")
     assert done.code == 0, done.err
     told = json.loads(done.out)
