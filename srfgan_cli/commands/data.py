@@ -78,25 +78,34 @@ def show(
         typer.Option("--split", help="`train`: as training gets it.", rich_help_panel="Data"),
     ] = "train",
     images: Annotated[int, typer.Option("--images", min=1, max=200, help="How many.", metavar="N")] = 12,
-    output: Annotated[Path, typer.Option("--output", help="The picture.", metavar="FILE")] = Path("data.png"),
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", help="The picture.", show_default="a new data.png", metavar="FILE"),
+    ] = None,
 ) -> None:
     """A sheet of images with their targets, augmented as a preset's training gets them."""
     from srfgan_cli.data.open import open_split
     from srfgan_cli.presets import load_preset
     from srfgan_cli.screen.console import print_path
     from srfgan_cli.visualization.contact_sheet import contact_sheet
-    from srfgan_cli.visualization.outputs import check_output, save_as
+    from srfgan_cli.visualization.outputs import check_output, save_as, save_beside
 
-    check_output(output, [])
+    if output is not None:
+        check_output(output, [])
     where = data_overrides(root, dataset, train=(train_json, train_images), val=(val_json, val_images))
     config = load_preset(preset or DEFAULT_PRESET, [*where, *(set_ or [])])
     training = split == "train"
     masks = None if preset is None else config.model.has_masks
     data = open_split(config.data, root, split, training=training, masks=masks)
-    check_output(output, [data.folder / name for name in data.index.file_names()])
+    if output is not None:
+        check_output(output, [data.folder / name for name in data.index.file_names()])
     data.index.report.tell()
     data.tell_left_out("of the picture, as a detector with masks is not trained on them")
-    save_as(contact_sheet(data, config, training=training, count=images), output)
+    sheet = contact_sheet(data, config, training=training, count=images)
+    if output is None:
+        output = save_beside(sheet, Path("data.png"), of=f"data {data.index.path} {split}", images=())
+    else:
+        save_as(sheet, output)
     print_path(output)
 
 
@@ -183,10 +192,16 @@ def merge(
     for old, equals, new in pairs:
         if not (old and equals and new):
             raise InputError(f"--rename {old}{equals}{new}: must be OLD=NEW, the names of a class")
+    renamed = {old: new for old, _, new in pairs}
+    for old, equals, new in pairs:
+        if renamed[old] != new:
+            raise InputError(
+                f"--rename {old}{equals}{new}: {old} is renamed {renamed[old]} too; name it once"
+            )
     done = write(
         sources,
         destination,
-        renamed={old: new for old, _, new in pairs},
+        renamed=renamed,
         only=only,
         partial=partial,
         link=link,

@@ -180,10 +180,15 @@ def walk_images(
         is_wanted: whether a file is, by its name.
         tell_lost: gets each link to what is not there that may have been a folder: one whose name is not wanted. Those
             of wanted names are found missing by whoever opens them.
+
+    Raises:
+        InputError: a folder that is there cannot be read.
     """
     found, waiting, seen = [], [folder], set()
     for top in waiting:
-        for place, below, names in os.walk(top):  # itself it lists linked folders, but leaves them out
+        for place, below, names in os.walk(
+            top, onerror=_stop_at
+        ):  # itself it lists linked folders, but leaves them out
             real = os.path.realpath(place)
             if real in seen:
                 below.clear()
@@ -200,13 +205,19 @@ def walk_images(
     return sorted(found)
 
 
+def _stop_at(error: OSError) -> None:
+    """What `os.walk` would leave out without a word; a folder that is not there holds nothing."""
+    if not isinstance(error, FileNotFoundError):
+        raise InputError(f"{error.filename}: the folder cannot be read ({error.strerror})")
+
+
 def _leads_nowhere(path: Path) -> bool:
     return path.is_symlink() and not os.path.exists(path)  # noqa: PTH110 - which is False for a link to itself
 
 
 def _area(outline: list[float] | None, size: tuple[int, int]) -> float:
-    """Pixels of an image of `size` (height, width) within an outline; not a number without one."""
-    if outline is None:
+    """Pixels of an image of `size` (height, width) within an outline; not a number without one that is whole."""
+    if outline is None or not np.isfinite(outline).all():
         return float("nan")
     points = np.array(outline).reshape(-1, 2)  # (V, 2)
     if _returns(points):

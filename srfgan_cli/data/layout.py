@@ -94,7 +94,7 @@ def named_split(split: Split, files: SplitConfig) -> SplitFiles:
     if not images.is_dir():
         raise InputError(f"--{split}-images, data.{split}.images: {images}: no such folder of images")
     check = f"--{split}-json {quote(str(path))} --{split}-images {quote(str(images))}"
-    return SplitFiles(path, images, check, partial(_read_json, path))
+    return SplitFiles(path, images, check, partial(_read_json, path), is_json=True)
 
 
 def _coco(root: Path) -> Layout | None:
@@ -131,7 +131,7 @@ def _roboflow(root: Path) -> Layout | None:
 
 
 def _json_split(root: Path, path: Path, images: Path) -> SplitFiles:
-    return SplitFiles(path, images, quote(str(root)), partial(_read_json, path))
+    return SplitFiles(path, images, quote(str(root)), partial(_read_json, path), is_json=True)
 
 
 def _read_json(path: Path) -> Records:

@@ -129,9 +129,7 @@ def _read(roots: Sequence[Path]) -> list[Source]:
         if files_of & read:
             stderr.print(f"{root}: named before; its images and objects are in it twice", style="yellow")
         read |= files_of
-        absent = layout.absent | (
-            {"test": "which has nothing to score on"} if "test" in layout.splits else {}
-        )
+        absent = layout.absent | ({"test": "only train and val are"} if "test" in layout.splits else {})
         for split, why in absent.items():
             stderr.print(f"{root}: not merged: {split}, {why}")
         splits: dict[Split, tuple[CocoIndex, Path]] = {

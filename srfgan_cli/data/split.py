@@ -133,10 +133,12 @@ def _check_groups(pattern: re.Pattern[str], names: Sequence[str]) -> None:
 
 def _checked(files: SplitFiles) -> _Texts:
     """What is split; a json is read once, and only its records are parsed."""
-    if files.path.suffix != ".json":
-        return _written(coco_document(_index_of(files.read(), files)))
+    if not files.is_json:
+        index = _index_of(files.read(), files)
+        index.report.tell()
+        return _written(coco_document(index))
     content = read_file(files.path, "annotation file")
-    _index_of(parse_records(content, files.path), files)
+    _index_of(parse_records(content, files.path), files).report.tell()
     try:
         return _cut(content)
     except UNREADABLE:

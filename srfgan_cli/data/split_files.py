@@ -30,12 +30,14 @@ class SplitFiles:
         images: the folder that names of image files are relative to.
         check: what shows all that is wrong with it: the arguments of `srfgan data check`, as a shell takes them.
         read: gives the annotations, unchecked; raises InputError for files that cannot be read at all.
+        is_json: `path` is a json file in COCO's format, whatever its name.
     """
 
     path: Path
     images: Path
     check: str
     read: Callable[[], Records]
+    is_json: bool = False
 
 
 @dataclass(frozen=True)

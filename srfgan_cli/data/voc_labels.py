@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree.ElementTree import Element, TreeBuilder
@@ -36,6 +36,7 @@ from srfgan_cli.data.records import Records
 from srfgan_cli.data.voc_layout import NAME
 
 _BROKEN = "annotation file that cannot be read"
+_SAME_STEM = "image whose annotation file is another image's: the names differ only in their suffix"
 _OF_A_CLASS = re.compile(r"^(.*?)\s+-?[01]$")
 """A line of a class's list: an image, and whether it has one."""
 
@@ -79,8 +80,17 @@ def read_voc(path: Path, images: Path, labels: Path, root: Path, every: Sequence
     def tell_lost(link: Path) -> None:
         findings.add(LOST_LINK, "dropped", _shown(link, root))
 
-    files = {_stem(name): name for name in reversed(list(walk_images(images, is_image_name, tell_lost)))}
-    stems = sorted(files) if path.is_dir() else _listed(path)
+    names = list(walk_images(images, is_image_name, tell_lost))
+    files = {_stem(name): name for name in reversed(names)}
+    stems = sorted(files) if path.is_dir() else _listed(path, files)
+    wanted = set(stems)
+    for name in names:
+        if files[_stem(name)] != name and _stem(name) in wanted:
+            findings.add(_SAME_STEM, "dropped", f"{_shown(images, root)}/{name}")
+    if path.is_dir():
+        for name in walk_images(labels, _is_xml):
+            if _stem(name) not in files:
+                findings.add("annotation file without an image", "dropped", f"{_shown(labels, root)}/{name}")
     read: dict[str, VocAnnotation] = {}
     for stem in stems:
         if stem not in files:
@@ -100,19 +110,32 @@ def read_voc(path: Path, images: Path, labels: Path, root: Path, every: Sequence
         if size is None:
             continue
         file = f"{_shown(labels, root)}/{stem}.xml"
+        _tell_odd(one.objects, numbers, file, findings)
         objects = [
-            Labelled(each.line, numbers.get(each.name, -1), each.box, crowd=each.difficult)
+            Labelled(each.line, numbers[each.name], each.box, crowd=each.difficult)
             for each in one.objects
+            if each.name in numbers
         ]
-        for each in one.objects:
-            if each.odd:
-                read_as: Fate = "read as 1" if each.difficult else "read as 0"
-                findings.add("difficult is neither 0 nor 1", read_as, f"{file}:{each.line}")
         found.append(LabelledImage(files[stem], file, size, objects))
     if not classes:
         raise InputError(f"{path}: no annotation file has an object, so there are no classes")
     categories = CategoryMap(tuple(numbers.values()), tuple(numbers))
     return to_records(path, NAME, categories, found, findings)
+
+
+def _tell_odd(
+    objects: Sequence[VocObject], numbers: Mapping[str, int], file: str, findings: Findings
+) -> None:
+    for each in objects:
+        if not each.name:
+            findings.add("object without a name of its class", "stops", f"{file}:{each.line}")
+        elif each.name not in numbers:
+            findings.add(
+                "class that classes.txt does not list", "stops", f"{file}:{each.line}: {each.name!r}"
+            )
+        if each.odd:
+            read_as: Fate = "read as 1" if each.difficult else "read as 0"
+            findings.add("difficult is neither 0 nor 1", read_as, f"{file}:{each.line}")
 
 
 def parse_annotation(content: bytes) -> VocAnnotation:
@@ -191,7 +214,7 @@ def _classes(root: Path, every: Sequence[Path], read: dict[Path, VocAnnotation])
         return list(dict.fromkeys(name for name in names if name))
     found: set[str] = set()
     for folder in every:
-        for name in walk_images(folder, lambda name: name.endswith(".xml")):
+        for name in walk_images(folder, _is_xml):
             path = folder / name
             one = read[path] if path in read else _other(path)
             found |= {labelled.name for labelled in one.objects if labelled.name}
@@ -206,10 +229,19 @@ def _other(path: Path) -> VocAnnotation:
         return VocAnnotation(None, [])
 
 
-def _listed(path: Path) -> list[str]:
+def _listed(path: Path, there: Collection[str]) -> list[str]:
+    """The images of a list; a name may end as a class's list says whether one is in it, so one that is there counts."""
     lines = [line.strip() for line in read_text(path).splitlines()]
-    names = [of_a_class[1] if (of_a_class := _OF_A_CLASS.match(line)) else line for line in lines if line]
+    names = [
+        of_a_class[1] if line not in there and (of_a_class := _OF_A_CLASS.match(line)) else line
+        for line in lines
+        if line
+    ]
     return list(dict.fromkeys(names))
+
+
+def _is_xml(name: str) -> bool:
+    return name.endswith(".xml")
 
 
 def _stem(name: str) -> str:

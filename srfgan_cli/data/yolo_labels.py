@@ -180,5 +180,10 @@ def _find_orphans(place: Path, base: Path, images: Sequence[Path], findings: Fin
 
 
 def _relative(path: Path, folder: Path) -> str:
-    """A path as seen from a folder that it is below; otherwise as it is."""
-    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
+    """A path as seen from a folder that it is below, however both are written; otherwise as it is."""
+    written: tuple[Callable[[Path], str], ...] = (str, os.path.abspath, os.path.realpath)
+    for way in written:
+        inner, outer = Path(way(path)), Path(way(folder))
+        if inner.is_relative_to(outer):
+            return inner.relative_to(outer).as_posix()
+    return str(path)

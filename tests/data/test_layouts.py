@@ -1,7 +1,9 @@
 """Where data may lie: every layout is read as the same data, and what is lacking is said."""
 
 import json
+import os
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +92,41 @@ def test_the_same_data_whatever_the_layout(write, named, tiny, tmp_path, make_bo
         (image, target), (right_image, right_target) = found.read(position), expected.read(position)
         assert torch.equal(image, right_image) and torch.equal(target.labels, right_target.labels)
         torch.testing.assert_close(target.boxes, right_target.boxes)
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_a_list_of_whole_paths_is_of_the_data_set_however_that_is_named(link, tiny, tmp_path, monkeypatch):
+    """Relatively named, it had been refused as of files outside of it."""
+    yolo_by_lists(tiny, root := tmp_path / "other")
+    if link:
+        (tmp_path / "link").symlink_to(root)
+    lines = "".join(f"{root}/images/{name}.png\n" for name in (1, 2, 5))
+    (root / "all.txt").write_text(lines)
+    monkeypatch.chdir(tmp_path)
+    files = find_split(Path("link" if link else "other"), "train")
+    index = CocoIndex.of(files.read(), files.images)
+    assert len(index) == 3 and index.labels.tolist() == [0, 1, 1] and index.report.problems == ()
+
+
+@pytest.mark.parametrize("write", [yolo, voc_of_roboflow])
+def test_a_folder_that_cannot_be_read_stops(write, tiny, tmp_path, monkeypatch):
+    """Its images had been left out without a word."""
+    write(tiny, tmp_path / "other")
+    inner = find_split(tmp_path / "other", "train").images / "inner"
+    inner.mkdir()
+    scandir = os.scandir
+
+    def refuse(folder):
+        if str(folder) == str(inner):
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scandir(folder)
+
+    with (
+        monkeypatch.context() as patched,
+        pytest.raises(InputError, match=r"inner: the folder cannot be read \(Permission denied\)"),
+    ):
+        patched.setattr(os, "scandir", refuse)
+        find_split(tmp_path / "other", "train").read()
 
 
 @pytest.mark.parametrize("points", [1, 4, 17])
@@ -190,6 +227,16 @@ def test_the_area_of_an_outline_is_what_it_encloses(inner, area, tiny, tmp_path)
     assert index.areas[0] == pytest.approx(area, abs=6)
 
 
+@pytest.mark.parametrize("odd", ["nan nan", "inf 0.5", "1e308 1e308", "0.5 -1e308"])
+def test_an_outline_that_passes_a_point_again_may_have_any_numbers(odd, tiny, tmp_path):
+    """With one that is not a number it had been drawn, in all the memory that there is."""
+    tiny.write_yolo(tmp_path / "yolo", "images/train")
+    text = f"0 0.1 0.1 0.2 0.2 {odd} 0.3 0.1 0.1 0.1 0.3 0.4\n1 0.5 0.5 0.2 0.2\n"
+    (tmp_path / "yolo" / "labels" / "train" / "1.txt").write_text(text)
+    index = CocoIndex.of(find_split(tmp_path / "yolo", "train").read())
+    assert index.labels.tolist()[-1] == 1 and np.isfinite(index.areas).all() and (index.areas >= 0).all()
+
+
 LINE = "label line that is neither `class x y width height` nor `class x1 y1 x2 y2 x3 y3 ...`"
 NUMBERS = "box with NaN, infinite or missing numbers"
 
@@ -286,6 +333,50 @@ def test_what_is_wrong_in_files_of_voc_is_named_with_its_line(spoil, kind, first
     assert {problem["kind"]: problem["first"][0] for problem in report["problems"]}[kind].startswith(first)
     assert done.code == (2 if any(problem["fate"] == "stops" for problem in report["problems"]) else 0)
     assert (done.code == 0) == (spoil is without_a_number or kind.startswith("difficult"))
+
+
+def test_files_of_voc_that_go_with_no_other_are_told(tiny, tmp_path, srfgan):
+    """An annotation without its image, and a second image by the name of another."""
+    voc_of_roboflow(tiny, tmp_path / "other")
+    folder = tmp_path / "other" / "train"
+    (folder / "5.png").unlink()
+    shutil.copy(folder / "2.png", folder / "2.webp")
+    (report,) = json.loads(srfgan("data", "check", tmp_path / "other", "--json").out)
+    told = {problem["kind"]: (problem["fate"], problem["first"]) for problem in report["problems"]}
+    assert told == {
+        "image whose annotation file is another image's: the names differ only in their suffix": (
+            "dropped",
+            ["train/2.webp"],
+        ),
+        "annotation file without an image": ("dropped", ["train/5.xml"]),
+    }
+    assert (report["images"], report["annotations"]) == (2, 2)
+
+
+def test_classes_of_voc_that_are_not_listed_are_named(tiny, tmp_path, srfgan):
+    voc_of_roboflow(tiny, tmp_path / "other")
+    (tmp_path / "other" / "classes.txt").write_text("dog\n")
+    path = tmp_path / "other" / "train" / "2.xml"
+    path.write_text(path.read_text().replace("<name>dog</name>", ""))
+    done = srfgan("data", "check", tmp_path / "other", "--json")
+    (report,) = json.loads(done.out)
+    assert done.code == 2 and [
+        (problem["kind"], problem["first"]) for problem in report["problems"] if problem["fate"] == "stops"
+    ] == [
+        ("class that classes.txt does not list", ["train/1.xml:3: 'cat'"]),
+        ("object without a name of its class", ["train/2.xml:3"]),
+    ]
+
+
+def test_names_of_voc_may_end_as_lines_of_a_classs_list_do(tiny, tmp_path):
+    voc(tiny, tmp_path)
+    folder = tmp_path / "VOCdevkit" / "VOC2012"
+    for old, new in (("1", "photo 0"), ("2", "photo 1")):
+        (folder / "JPEGImages" / f"{old}.png").rename(folder / "JPEGImages" / f"{new}.png")
+        (folder / "Annotations" / f"{old}.xml").rename(folder / "Annotations" / f"{new}.xml")
+    (folder / "ImageSets" / "Main" / "train.txt").write_text("photo 0\nphoto 1\n5 -1\n")
+    index = CocoIndex.of(find_split(tmp_path, "train").read())
+    assert index.file_names() == ["photo 0.png", "photo 1.png", "5.png"] and index.report.problems == ()
 
 
 @pytest.mark.parametrize(
@@ -592,7 +683,10 @@ def test_a_split_json_keeps_all_that_it_has(tiny, make_image, make_box, srfgan, 
     boxes = [make_box(100 + number, number, 3, note=["ü", {"score": 1.50}]) for number in range(20, 0, -1)]
     tiny.content |= {"images": images, "annotations": [*boxes, make_box(200, 77, 3)], "info": info}
     tiny.write()
-    assert srfgan("data", "split", "parts", "--data-root", tiny.root, "--val", 0.4).code == 0
+    tiny.json.rename("labels.JSON")
+    named = ("--train-json", "labels.JSON", "--train-images", tiny.images)
+    done = srfgan("data", "split", "parts", *named, "--val", 0.4)
+    assert done.code == 0 and "annotation 200 (image 77" in done.err  # in neither part, and never seen again
     train, val = (json.loads(Path("parts", f"{name}.json").read_text()) for name in ("train", "val"))
     for part, other in ((train, val), (val, train)):
         assert list(part) == list(tiny.content) and part["categories"] == tiny.content["categories"]
@@ -611,6 +705,13 @@ def test_a_split_of_images_without_annotations_has_none(tiny, make_image, srfgan
     assert not any(
         "annotations" in json.loads(Path("parts", f"{name}.json").read_text()) for name in ("train", "val")
     )
+
+
+def test_what_is_lost_as_a_split_becomes_json_is_told(tiny, srfgan, tmp_path):
+    tiny.write_yolo(tmp_path / "yolo", "images/train")
+    (tmp_path / "yolo" / "labels" / "train" / "2.txt").write_text("0 0.5 0.5 0 0.2\n0 0.2 x\n")
+    done = srfgan("data", "split", "parts", "--data-root", tmp_path / "yolo", "--val", 0.5, "--group", "(.)")
+    assert "2.txt:2: '0 0.2 x'" in done.err and "box of zero or negative size" in done.err
 
 
 def test_data_sets_of_two_layouts_become_one_with_classes_by_name(tiny, srfgan, tmp_path):
@@ -633,6 +734,8 @@ def test_data_sets_of_two_layouts_become_one_with_classes_by_name(tiny, srfgan, 
     assert "--only  ,: it names no class; there are Dog, bird, cat, dog" in merged(
         "all", "--only", " ,", code=2
     )
+    twice = merged("all", "--rename", "dog=hound", "--rename", "dog=wolf", code=2)
+    assert "--rename dog=hound: dog is renamed wolf too; name it once" in twice
     assert not Path("all").exists()
 
     said = merged("both", "--rename", "Dog=dog", "--only", "dog")
@@ -670,6 +773,11 @@ def test_data_sets_of_two_layouts_become_one_with_classes_by_name(tiny, srfgan, 
 def test_a_sheet_shows_what_training_gets(tiny, srfgan):
     tiny.write()
     small = ["--preset", "demo", "--set", "data.dataset=coco", "--set", "data.flip=1"]
+    Path("data.png").write_bytes(b"mine")
+    done = srfgan("data", "show", tiny.root, *small, "--images", 1)
+    assert done.out == "data-2.png\n" and Path("data.png").read_bytes() == b"mine"
+    assert srfgan("data", "show", tiny.root, *small, "--images", 1).out == "data-2.png\n"
+    Path("data.png").unlink()
     done = srfgan("data", "show", tiny.root, *small, "--output", "mirrored.png")
     assert done.code == 0 and done.out == "mirrored.png\n", done.err
     assert srfgan("data", "show", tiny.root, *small[:-1], "data.flip=0", "--images", 3).code == 0
