@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -85,6 +86,34 @@ def names_in(text: str, known: Collection[str]) -> list[str]:
         found.append(name)
         parts = parts[count:]
     return [name for name in found if name]
+
+
+def told_apart(
+    names: Sequence[str],
+    tails: Sequence[str],
+    *,
+    joined: Callable[[str, str], str] = add,
+    folded: Callable[[str], str] = str,
+) -> list[str]:
+    """The names, all different: those that several share get their own tail, as often as it takes.
+
+    Args:
+        names: any.
+        tails: of each name, no two the same.
+        joined: a name with a tail.
+        folded: the same for names that count as one.
+    """
+    times = Counter(map(folded, names))
+    taken = {name for name, often in times.items() if often == 1}
+    apart = []
+    for name, tail in zip(names, tails, strict=True):
+        longer, often = name, 0
+        while times[folded(name)] > 1 and (not often or folded(longer) in taken):
+            often += 1
+            longer = joined(name, often * tail)
+        taken.add(folded(longer))
+        apart.append(longer)
+    return apart
 
 
 def few(categories: CategoryMap) -> str:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 
-from srfgan_cli.data.categories import CategoryMap
+from srfgan_cli.data.categories import CategoryMap, told_apart
 from srfgan_cli.data.coco import CocoIndex
 from srfgan_cli.data.json_file import collector_paused
 from srfgan_cli.data.ragged import row_of
@@ -108,11 +108,7 @@ def _recalls(recall: np.ndarray, limits: Sequence[int]) -> dict[str, float | Non
 
 def _unique_names(categories: CategoryMap) -> list[str]:
     """The categories' names; those that several categories share get their id appended."""
-    shared = set(categories.of_shared_names())
-    return [
-        f"{name} ({id_})" if id_ in shared else name
-        for id_, name in zip(categories.ids, categories.names, strict=True)
-    ]
+    return told_apart(categories.names, [f" ({id_})" for id_ in categories.ids])
 
 
 def _percent(values: np.ndarray) -> float | None:

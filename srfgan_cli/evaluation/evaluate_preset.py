@@ -40,9 +40,9 @@ class EvaluationOptions:
     by_group: bool = False
 
     def folder(self, beside: Path) -> Path:
-        """Where results.json goes, `beside` the weights if nothing else is said; those of the train split to `train/`
-        there, as others are of the val split."""
-        return self.output_dir or (beside / "train" if self.split == "train" else beside)
+        """Where results.json goes, `beside` the weights if nothing else is said; those of another split than val to a
+        folder of its name there, `train/` or `test/`, as a run's own are of the val split."""
+        return self.output_dir or (beside if self.split == "val" else beside / self.split)
 
 
 def open_scored(config: Config, options: EvaluationOptions) -> DetectionDataset:

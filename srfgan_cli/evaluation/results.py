@@ -86,6 +86,9 @@ def read_results(
                 f"{path}: entry {without}: has no '{key}', but other entries have; "
                 f"give {things} for all detections or for none"
             )
+    for entry in document:
+        if "segmentation" in entry:  # equal, but perhaps of floats, 480.0, which the evaluator does not take
+            entry["segmentation"]["size"] = list(image_sizes[entry["image_id"]])
     _check_runs(path, document, image_sizes)
     return document
 

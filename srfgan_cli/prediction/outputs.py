@@ -17,7 +17,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
 from srfgan.models.errors import InputError
-from srfgan_cli.data.categories import CategoryMap
+from srfgan_cli.data.categories import CategoryMap, told_apart
 from srfgan_cli.evaluation.encode import as_results
 from srfgan_cli.evaluation.results import Result, write_results
 from srfgan_cli.machine.files import shortened, write_atomically
@@ -92,6 +92,7 @@ class Outputs:
         self.counts: Counter[str] = Counter()
         self._kinds = kinds
         self._categories = categories
+        self._crops = _crop_folders(categories)
         self._images: list[dict[str, Any]] = []
         self._results: list[Result] = []
         self._rows: list[Sequence[Any]] = []
@@ -129,7 +130,7 @@ class Outputs:
             found.labels.tolist(), found.scores.tolist(), found.boxes.tolist(), strict=True
         ):
             sides = [f"{side:.2f}" for side in box]
-            names = (self._categories.names[label], self._categories.ids[label])
+            names = (_encodable(self._categories.names[label]), self._categories.ids[label])
             self._rows.append((file, image_id, *names, f"{score:.4f}", *sides))
         if has_picture and "pictures" in self._kinds:
             _save(to_pil_image(self.drawn(image, found)), self._free("pictures", name, ".jpg"))
@@ -173,12 +174,11 @@ class Outputs:
     def _save_crops(self, image: Tensor, found: Prediction, name: str) -> None:
         """Each detection's box, in whole pixels, in a folder of its class."""
         height, width = found.size
-        for class_name, box in zip(found.names, found.boxes.tolist(), strict=True):
+        for label, box in zip(found.labels.tolist(), found.boxes.tolist(), strict=True):
             x0, y0 = (max(0, int(side)) for side in box[:2])
             x1, y1 = min(width, int(-(-box[2] // 1))), min(height, int(-(-box[3] // 1)))
             picture = to_pil_image(image[:, y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)])
-            folder = re.sub(r"[^\w.-]+", "_", visible(class_name)).strip(".") or "class"
-            _save(picture, self._free(f"crops/{shortened(folder, '')}", name, ".jpg"))
+            _save(picture, self._free(f"crops/{self._crops[label]}", name, ".jpg"))
 
     def _free(self, folder: str, name: str, suffix: str) -> Path:
         """A path in the folder that nothing else has: `a.jpg`, `a-2.jpg`, ..."""
@@ -192,6 +192,21 @@ class Outputs:
         except OSError as error:
             raise InputError(f"Cannot write to {place}: {error.strerror}.") from None
         return place / free
+
+
+def _crop_folders(categories: CategoryMap) -> list[str]:
+    """A folder's name for each class, all different, also where case does not count."""
+    plain = [re.sub(r"[^\w.-]+", "_", visible(name)).strip(".") or "class" for name in categories.names]
+    cut = [shortened(name, "") for name in plain]
+    return told_apart(cut, [f"-{id_}" for id_ in categories.ids], joined=shortened, folded=str.casefold)
+
+
+def _encodable(name: str) -> str:
+    """A class's name for a table in UTF-8: halves of surrogate pairs, which JSON can hold, as their escapes.
+
+    Those in a file's name are its bytes that are not UTF-8, and stay these.
+    """
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _save(picture: Image.Image, path: Path) -> None:

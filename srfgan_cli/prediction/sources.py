@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import glob
+import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -44,13 +46,22 @@ def is_video(path: Path) -> bool:
 
 def _found(named: str) -> Iterator[Path]:
     if named == "-":
-        lines = [line.rstrip("\r\n") for line in sys.stdin]
+        lines = _lines()
         for line in filter(None, lines):
             yield from _found_file(line)
         if not any(lines):
             raise InputError("-: stdin held no path; it takes one on each line.")
         return
     yield from _found_file(named)
+
+
+def _lines() -> list[str]:
+    """The lines of stdin, as paths: their bytes need be no UTF-8."""
+    if sys.stdin is None:  # closed by whoever started the command
+        return []
+    binary = getattr(sys.stdin, "buffer", None)
+    content = os.fsencode(sys.stdin.read()) if binary is None else binary.read()
+    return [os.fsdecode(line) for line in content.splitlines()]
 
 
 def _found_file(named: str) -> Iterator[Path]:
@@ -64,11 +75,23 @@ def _found_file(named: str) -> Iterator[Path]:
             raise InputError(f"{named}: no such file or folder.")
         yield path
     else:
+        _check_pattern(named, path)
         matches = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
         wanted = [match for match in matches if is_image_name(match.name) or is_video(match)]
         if not wanted:
             raise InputError(f"{named}: no image or video has such a name.")
         yield from wanted
+
+
+def _check_pattern(named: str, path: Path) -> None:
+    """Refuse `**` with something beside it: Python raises, or from 3.13 on takes it for `*`."""
+    if all(part == "**" or "**" not in part for part in path.parts):
+        return
+    parts = [
+        part if part == "**" or "**" not in part else f"**/{re.sub(r'[*]{2,}', '*', part)}"
+        for part in path.parts
+    ]
+    raise InputError(f"{named}: '**' stands for folders, alone between slashes; try '{Path(*parts)}'.")
 
 
 def _names(folder: Path) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +23,8 @@ _BITRATE_PER_PIXEL = 0.2
 """Bits for each pixel of each frame: sharp text and lines."""
 _BITRATES = (10_000, 10**9)
 """Bits a second: x264 takes no fewer than some hundreds, which a slow video of small frames would have."""
+_SLACK = 0.25
+"""Seconds by which a whole file may end before its container says: encoders of sound add some."""
 
 
 class VideoError(InputError):
@@ -69,7 +72,11 @@ class Video:
         stream.thread_type = "AUTO"
         self.rate = Fraction(stream.average_rate or 25)
         self.frames = int(stream.frames)
+        self._stream = stream
         self._end = _end(stream)
+        # Where frames are not counted, as in Matroska, the duration known is that of the longest stream.
+        whole = None if self.frames else self._container.duration
+        self._longest = None if whole is None else whole / av.time_base
 
     def __iter__(self) -> Iterator[Tensor]:
         """Frames, (3, H, W) uint8 RGB, turned as players show them: telephones store what they film lying.
@@ -79,25 +86,66 @@ class Video:
         """
         import av
 
-        read, last = 0, 0.0
+        seen = _Seen(gap=float(1 / self.rate))
+        streams = [self._stream] if self._longest is None else list(self._container.streams)
         with closing(self._container):
             try:
-                for packet in self._container.demux(video=0):
-                    for frame in packet.decode():
+                for packet in self._container.demux(streams):
+                    seen.packet(packet)
+                    for frame in packet.decode() if packet.stream.index == self._stream.index else ():
                         # In degrees against the clock; 360 of them are 4 quarters.
                         pixels = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
                         yield torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)
-                        read += 1
-                        last = max(last, frame.time or 0.0)
+                        seen.frame(frame.time or 0.0)
             except av.FFmpegError as error:
                 reason = error.strerror or error
                 raise VideoError(
-                    f"{self.path}: the video breaks off after {read} frames ({reason})"
+                    f"{self.path}: the video breaks off after {seen.frames} frames ({reason})"
                 ) from None
+        self._check_whole(seen)
+
+    def _check_whole(self, seen: _Seen) -> None:
+        """Whether what was read is all that the file says it holds."""
+        if not seen.frames:
+            raise VideoError(f"{self.path}: the video breaks off before its first frame")
         # One that was trimmed without encoding it anew holds frames before its start and after its end, too.
-        ends_early = self._end is None or last < self._end - 1.5 / self.rate
-        if ends_early and read < self.frames:
-            raise VideoError(f"{self.path}: the video breaks off after {read} of {self.frames} frames")
+        ends_early = self._end is None or seen.last < self._end - 1.5 / self.rate
+        if ends_early and seen.frames < self.frames:
+            raise VideoError(f"{self.path}: the video breaks off after {seen.frames} of {self.frames} frames")
+        slack = max(_SLACK, 1.5 * seen.gap)
+        if self._longest is not None and seen.reached < self._longest - slack:
+            share = f"{seen.reached:.1f} of {self._longest:.1f} seconds"
+            raise VideoError(f"{self.path}: the video breaks off after {seen.frames} frames, {share}")
+
+
+@dataclass
+class _Seen:
+    """What was read of a video, times in seconds.
+
+    Attributes:
+        gap: the longest from one frame to the next; where the rate varies, the last one may be shown as long.
+        frames: how many.
+        last: when the last of them begins.
+        reached: when the last packet of any stream ends.
+    """
+
+    gap: float
+    frames: int = 0
+    last: float = 0.0
+    reached: float = 0.0
+
+    def frame(self, time: float) -> None:
+        """Add a frame."""
+        if self.frames:
+            self.gap = max(self.gap, time - self.last)
+        self.frames += 1
+        self.last = max(self.last, time)
+
+    def packet(self, packet: Any) -> None:
+        """Add a packet of any stream; the last ones of each are empty."""
+        if packet.pts is not None and packet.time_base:
+            end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+            self.reached = max(self.reached, end)
 
 
 def _end(stream: Any) -> float | None:

@@ -18,6 +18,7 @@ from srfgan_cli.visualization.feature_maps import level_maps
 from srfgan_cli.visualization.maps import p2_panel
 from srfgan_cli.visualization.pictures import images_of, save_panel, save_pictures, the_one_image
 from srfgan_cli.visualization.request import (
+    EachMask,
     Request,
     class_names,
     detect,
@@ -80,8 +81,10 @@ def draw_detections(request: Request, score_threshold: float) -> list[Path]:
         return example_image() if path is None else read(path, subject.config)
 
     def drawn(image: Tensor) -> Image.Image:
+        findings = detect(subject, image)
+        masks = None if findings.mask_probs is None else EachMask(findings, image)
         picture: Image.Image = to_pil_image(
-            draw(image, detect(subject, image), names, score_threshold=score_threshold)
+            draw(image, findings, names, score_threshold=score_threshold, masks=masks)
         )
         return picture
 

@@ -21,6 +21,7 @@ from srfgan_cli.visualization.request import (
     check_same_classes,
     class_names,
     detect,
+    pasted,
     read,
     trained_subject,
 )
@@ -60,7 +61,8 @@ def draw_comparisons(request: Request, score_threshold: float, data: Layout | No
 
     def drawn(what: tuple[Tensor, Truth | None]) -> Image.Image:
         image, truth = what
-        return comparison_panel(image, (detect(first, image), detect(second, image)), truth, contest)
+        pair = [pasted(detect(subject, image), image) for subject in (first, second)]
+        return comparison_panel(image, (pair[0], pair[1]), truth, contest)
 
     return save_pictures(found, "compare", request, image_of, drawn)
 

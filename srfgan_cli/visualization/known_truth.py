@@ -16,7 +16,7 @@ from srfgan.models.ops.boxes import Size
 from srfgan.models.structures import Target
 from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.data.coco import CocoIndex
-from srfgan_cli.data.split_files import Layout
+from srfgan_cli.data.split_files import Layout, SplitFiles
 from srfgan_cli.screen.console import stderr
 from srfgan_cli.visualization.agreement import Truth
 from srfgan_cli.visualization.truth import as_detections
@@ -27,31 +27,32 @@ _NAMED = 10
 
 @dataclass(frozen=True)
 class KnownTruth:
-    """The annotations of one split, and the rows of the images in question."""
+    """The annotations of the images in question.
 
-    index: CocoIndex
-    rows: dict[Path, int]
+    Attributes:
+        categories: the data set's.
+        places: of each image that has annotations, its split's and its row there.
+    """
 
-    @property
-    def categories(self) -> CategoryMap:
-        """The data set's."""
-        return self.index.categories
+    categories: CategoryMap
+    places: dict[Path, tuple[CocoIndex, int]]
 
     def size(self, image: Path) -> Size | None:
         """Height and width of an image as its annotations know it; None for one that has none."""
-        if image not in self.rows:
+        if image not in self.places:
             return None
-        height, width = self.index.sizes[self.rows[image]].tolist()
+        index, row = self.places[image]
+        height, width = index.sizes[row].tolist()
         return height, width
 
     def truth(self, image: Path, *, masks: bool) -> Truth:
         """The objects and crowd regions of one of the images.
 
         Args:
-            image: one of `rows`.
+            image: one of `places`.
             masks: with outlines, if all of the image's objects have one.
         """
-        row, index = self.rows[image], self.index
+        index, row = self.places[image]
         every = np.array(index.rows(row), np.int64)
         crowd = index.crowd[every]
         chosen, crowds = every[~crowd], every[crowd]
@@ -64,7 +65,7 @@ class KnownTruth:
 
 
 def open_truth(layout: Layout, images: Sequence[Path]) -> KnownTruth:
-    """The annotations of the split that images lie in; tells which of them have none.
+    """The annotations of images, in whichever splits they are listed; tells which of them have none.
 
     Args:
         layout: where the data set's splits are.
@@ -77,25 +78,44 @@ def open_truth(layout: Layout, images: Sequence[Path]) -> KnownTruth:
         raise InputError(
             "For the truth of a data set, name an image of it, or a folder of them, with --image."
         )
-    splits = list(layout.splits.values())
-    for files in splits:
-        folder = files.images.resolve()
-        if not _place(images[0]).is_relative_to(folder):
+    known: KnownTruth | None = None
+    searched: list[SplitFiles] = []
+    # Several splits may have one folder of images, as lists of Pascal VOC and YOLO do.
+    for files in layout.splits.values():
+        left = [image for image in images if known is None or image not in known.places]
+        if not left or not _place(images[0]).is_relative_to(files.images.resolve()):
             continue
-        index = CocoIndex.of(files.read(), check=files.check)
-        if not index.annotated:
-            break
-        by_place = {Path(os.path.normpath(folder / index.file_name(row))): row for row in range(len(index))}
-        rows = {image: by_place[_place(image)] for image in images if _place(image) in by_place}
-        if not rows:
-            break
-        unknown = [image.name for image in images if image not in rows]
-        if unknown:
-            listed = ", ".join(unknown[:_NAMED]) + (", ..." if len(unknown) > _NAMED else "")
-            stderr.print(f"Not in {files.path}, so without truth: {len(unknown)} ({listed})", style="yellow")
-        return KnownTruth(index, rows)
-    folders = ", ".join(f"{files.images.name}/" for files in splits)
-    raise InputError(f"{images[0]} is no annotated image of the data set's folders ({folders}).")
+        index, rows = _listed(files, left)
+        if rows and (known is None or index.categories == known.categories):
+            before = {} if known is None else known.places
+            known = KnownTruth(
+                index.categories, before | {image: (index, row) for image, row in rows.items()}
+            )
+            searched.append(files)
+    if known is None:
+        folders = ", ".join(f"{files.images.name}/" for files in layout.splits.values())
+        raise InputError(f"{images[0]} is no annotated image of the data set's folders ({folders}).")
+    _tell_unknown([image.name for image in images if image not in known.places], searched)
+    return known
+
+
+def _listed(files: SplitFiles, images: Sequence[Path]) -> tuple[CocoIndex, dict[Path, int]]:
+    """A split's annotations, and the rows of those of the images that have some there."""
+    index = CocoIndex.of(files.read(), check=files.check)
+    if not index.annotated:
+        return index, {}
+    folder = files.images.resolve()
+    by_place = {Path(os.path.normpath(folder / name)): row for row, name in enumerate(index.file_names())}
+    places = {image: _place(image) for image in images}
+    return index, {image: by_place[place] for image, place in places.items() if place in by_place}
+
+
+def _tell_unknown(names: Sequence[str], searched: Sequence[SplitFiles]) -> None:
+    """Say which images have no truth."""
+    if names:
+        listed = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+        where = " or ".join(str(files.path) for files in searched)
+        stderr.print(f"Not in {where}, so without truth: {len(names)} ({listed})", style="yellow")
 
 
 def _tensors(index: CocoIndex, rows: np.ndarray) -> tuple[Tensor, Tensor]:

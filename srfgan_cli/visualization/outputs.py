@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import struct
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from itertools import count
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -64,10 +66,22 @@ def save_as(picture: Image.Image, path: Path) -> None:
     """Save a picture as the file that the user has named, in the format of its suffix.
 
     Raises:
-        InputError: it cannot be written.
+        InputError: it cannot be written, or is larger than the format allows.
     """
     name = Image.registered_extensions()[path.suffix.lower()]
-    write_atomically(path, lambda file: picture.save(file, name))
+
+    def write(file: BinaryIO) -> None:
+        try:
+            picture.save(file, name)
+        except (OSError, ValueError, OverflowError, struct.error) as error:
+            if isinstance(error, OSError) and error.errno is not None:  # the disk's, not the format's
+                raise
+            size = f"{picture.width} x {picture.height} pixels"
+            raise InputError(
+                f"--output {path}: {name} cannot hold {size} ({error}). Name a .png, or show less."
+            ) from None
+
+    write_atomically(path, write)
 
 
 def check_output(path: Path, images: Collection[Path]) -> None:

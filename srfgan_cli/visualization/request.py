@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -50,8 +51,8 @@ class Request:
 
     @property
     def weight_files(self) -> list[Path | None]:
-        """The files that `weights` names, with commas between them; [None] without any."""
-        if self.weights is None or self.weights.is_file():
+        """The files or folders that `weights` names, with commas between them; [None] without any."""
+        if self.weights is None or self.weights.exists():  # a name may itself hold commas
             return [self.weights]
         return [Path(name) for name in str(self.weights).split(",") if name]
 
@@ -214,7 +215,10 @@ def resized(config: Config, image: Tensor) -> Tensor:
 
 
 def detect(subject: Subject, image: Tensor) -> Detections:
-    """Detections in the pixels of the image as it was read, masks pasted; at several scales if the config says so."""
+    """Detections in the pixels of the image as it was read, at several scales if the config says so.
+
+    Masks are not pasted: `pasted`, `EachMask`.
+    """
     tta = subject.config.evaluation.tta
     seen = image if tta.enabled else resized(subject.config, image)
     model = MultiScale(subject.detector, tta) if tta.enabled else subject.detector
@@ -222,9 +226,29 @@ def detect(subject: Subject, image: Tensor) -> Detections:
         found = model.detect([seen])[0].to("cpu")
     height, width = image.shape[1:]
     factors = torch.tensor([width / seen.shape[2], height / seen.shape[1]]).repeat(2)
-    boxes = found.boxes * factors
-    masks = None if found.mask_probs is None else paste_masks(found.mask_probs, boxes, (height, width))
-    return Detections(boxes, found.scores, found.labels, masks)
+    return Detections(found.boxes * factors, found.scores, found.labels, mask_probs=found.mask_probs)
+
+
+def pasted(found: Detections, image: Tensor) -> Detections:
+    """Detections in an image, with the masks that `detect` has not pasted, of all of them together."""
+    size = (image.shape[1], image.shape[2])
+    masks = None if found.mask_probs is None else paste_masks(found.mask_probs, found.boxes, size)
+    return Detections(found.boxes, found.scores, found.labels, masks)
+
+
+class EachMask(Sequence[Tensor]):
+    """The masks (H, W) bool of detections in an image that have some, each pasted when it is asked for."""
+
+    def __init__(self, found: Detections, image: Tensor) -> None:
+        self._found, self._image = found, image
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def __getitem__(self, row: Any) -> Any:
+        masks = pasted(self._found.select(torch.tensor([row])), self._image).masks
+        assert masks is not None
+        return masks[0]
 
 
 def class_names(trained: TrainedDetector) -> list[str]:

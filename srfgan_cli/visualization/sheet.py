@@ -14,6 +14,9 @@ from matplotlib.transforms import Bbox
 from PIL import Image
 
 _DPI = 130
+_NARROWEST = 1 / 8
+"""Least width by height of a panel. A narrower strip is shown wider: in its own shape, one of a pixel's width
+would take gigabytes and minutes."""
 
 
 class Sheet:
@@ -25,7 +28,7 @@ class Sheet:
 
     def __init__(self, columns: int, rows: int, aspect: float, footer: float) -> None:
         self.width = min(max(3.4 * aspect, 2.5), 3.6)
-        self.height = self.width / aspect
+        self.height = self.width / max(aspect, _NARROWEST)
         self.size = (
             columns * (self.width + self.gap) + self.gap + self.bar + 0.55,
             rows * (self.height + self.title) + self.gap + footer,

@@ -12,7 +12,9 @@ from trained_runs import save_run
 
 from srfgan.models import build_detector
 from srfgan_cli.data.shapes import CATEGORY_IDS, ensure_shapes
+from srfgan_cli.data.voc_layout import find_voc
 from srfgan_cli.training.checkpoint import save_checkpoint
+from srfgan_cli.visualization.known_truth import open_truth
 
 SHAPES = [{"id": id_, "name": name} for name, id_ in CATEGORY_IDS.items()]
 OTHERS = [{"id": number, "name": f"thing {number}"} for number in range(6)]
@@ -217,6 +219,30 @@ def test_images_without_annotations_have_no_truth(srfgan, shapes):
     assert refused.code == 2 and "is no annotated image of the data set's folders (test2017/)" in " ".join(
         refused.err.split()
     )
+
+
+def test_the_truth_is_that_of_all_splits_that_share_a_folder(tmp_path, capsys):
+    """Official Pascal VOC: one folder of images, and a list of those of each split."""
+    for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (tmp_path / "voc" / folder).mkdir(parents=True)
+    images = []
+    for side, name in enumerate("abcd", 20):
+        images.append(tmp_path / "voc" / "JPEGImages" / f"{name}.png")
+        Image.new("RGB", (64, side)).save(images[-1])
+        box = f"<xmin>1</xmin><ymin>1</ymin><xmax>{side}</xmax><ymax>9</ymax>"
+        (tmp_path / "voc" / "Annotations" / f"{name}.xml").write_text(
+            f"<annotation><filename>{name}.png</filename>"
+            f"<size><width>64</width><height>{side}</height><depth>3</depth></size>"
+            f"<object><name>cat</name><bndbox>{box}</bndbox></object></annotation>"
+        )
+    for split, listed in (("train", "b\n"), ("val", "a\nd\n")):
+        (tmp_path / "voc" / "ImageSets" / "Main" / f"{split}.txt").write_text(listed)
+    known = open_truth(find_voc(tmp_path / "voc"), images)
+    assert [known.size(image) for image in images] == [(20, 64), (21, 64), None, (23, 64)]
+    ends = [known.truth(images[place], masks=False).objects.boxes[0, 2].item() for place in (0, 1, 3)]
+    assert ends == [20, 21, 23]
+    told = " ".join(capsys.readouterr().err.split())
+    assert "Main/train.txt or " in told and "Main/val.txt, so without truth: 1 (c.png)" in told
 
 
 @pytest.mark.parametrize("what", ["gradcam", "P2"])

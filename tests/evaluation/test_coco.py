@@ -375,3 +375,8 @@ def test_classes_of_one_name_stay_apart(index_of):
     truth, _ = random_scene(1)
     truth["categories"] = [{"id": 3, "name": "cat"}, {"id": 7, "name": "cat"}]
     assert list(score(index_of(truth), [], tasks=["box"])["box"].per_class) == ["cat (3)", "cat (7)"]
+    truth["categories"] += [{"id": 8, "name": "cat (3)"}, {"id": 9, "name": "dog"}]
+    named = score(index_of(truth), [], tasks=["box"])["box"].per_class
+    assert list(named) == ["cat (3) (3)", "cat (7)", "cat (3)", "dog"], (
+        "a class may be called what another becomes"
+    )

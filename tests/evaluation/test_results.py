@@ -131,6 +131,14 @@ def test_results_survive_their_file(tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ["results.json"]
 
 
+def test_sizes_of_masks_may_be_floats(tmp_path):
+    path = tmp_path / "results.json"
+    exact = [result(segmentation=mask([40, 60]))]
+    write_results(path, [result(segmentation=mask([40, 60]) | {"size": [40.0, 60.0]})])
+    read = read_results(path, image_sizes=SIZES, category_ids=CATEGORY_IDS)
+    assert repr(read) == repr(exact)
+
+
 def test_a_full_disk_leaves_the_old_file_whole(tmp_path, monkeypatch):
     path = tmp_path / "results.json"
     write_results(path, [result()])

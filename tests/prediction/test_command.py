@@ -15,7 +15,11 @@ from pycocotools.coco import COCO
 from torchvision.transforms.v2.functional import to_pil_image
 from trained_runs import TEST_SIZE, save_run
 
+from srfgan.models.errors import InputError
+from srfgan_cli.data.categories import CategoryMap
 from srfgan_cli.data.shapes import ensure_shapes
+from srfgan_cli.prediction.found import Prediction
+from srfgan_cli.prediction.outputs import Outputs
 from srfgan_cli.prediction.sources import find
 
 LOW = ("--score-threshold", "0")
@@ -167,8 +171,57 @@ def test_sources(tmp_path, monkeypatch):
     assert names(find([str(tmp_path)])) == ["a.jpg", "b.PNG", "c.mp4"]
     assert names(find([str(tmp_path / "*.jpg"), str(tmp_path / "a.jpg")])) == ["a.jpg"]
     assert names(find([str(tmp_path / "**" / "*.jpg")])) == ["a.jpg", "d.jpg"]
-    monkeypatch.setattr("sys.stdin", io.StringIO(f"{tmp_path / 'b.PNG'}\n\n{tmp_path / 'sub'}\n"))
+    listed = f"{tmp_path / 'b.PNG'}\n\n{tmp_path / 'sub'}\r\n"
+    monkeypatch.setattr("sys.stdin", io.StringIO(listed))
     assert names(find(["-"])) == ["b.PNG", "d.jpg"]
+    other = tmp_path / os.fsdecode(b"caf\xe9.jpg")
+    other.touch()
+    strict = io.TextIOWrapper(
+        io.BytesIO(listed.encode() + os.fsencode(other)), encoding="utf-8", errors="strict"
+    )
+    monkeypatch.setattr("sys.stdin", strict)
+    assert names(find(["-"])) == ["b.PNG", "d.jpg", other.name], "a name's bytes need be no UTF-8"
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(InputError, match="-: stdin held no path"):
+        find(["-"])
+
+
+def found(categories, file_size=(40, 60)):
+    """One detection of each class, all in one place."""
+    count = len(categories)
+    boxes = torch.tensor([[4.0, 4.0, 20.0, 20.0]]).repeat(count, 1)
+    return Prediction(boxes, torch.full((count,), 0.5), torch.arange(count), file_size, categories)
+
+
+def test_every_class_has_a_folder_of_its_own_and_any_name_can_be_written(tmp_path):
+    """What a file's name cannot have becomes `_`; names that meet by that have their ids."""
+    names = ("cat", "+", "/", "a/b", "a_b", "a_b-4", "größe", "b\ud83d", "\udce9", "Dog", "dog", "x" * 300)
+    categories = CategoryMap(tuple(range(1, 1 + len(names))), names)
+    outputs = Outputs(tmp_path, ("csv", "crops"), categories, 0.0)
+    file = os.fsdecode(b"caf\xe9.jpg")
+    for image in (1, 2):
+        outputs.add(file, image, torch.zeros(3, 40, 60, dtype=torch.uint8), found(categories), name="p")
+    outputs.finish()
+    folders = {path.name: len(list(path.iterdir())) for path in (tmp_path / "crops").iterdir()}
+    own = [
+        "cat",
+        "_-2",
+        "_-3",
+        "a_b-4-4",
+        "a_b-5",
+        "a_b-4",
+        "größe",
+        "b_ud83d",
+        "_udce9",
+        "Dog-10",
+        "dog-11",
+        "x" * 255,
+    ]
+    assert folders == dict.fromkeys(own, 2)
+    lines = (tmp_path / "predictions.csv").read_bytes().split(b"\r\n")[1:-1]
+    assert [line.split(b",")[0] for line in lines] == [b"caf\xe9.jpg"] * 2 * len(names)
+    written = [line.split(b",")[2].decode() for line in lines[: len(names)]]
+    assert written == [*names[:7], "b\\ud83d", "\\udce9", *names[9:]]
 
 
 @pytest.mark.parametrize(
@@ -176,6 +229,7 @@ def test_sources(tmp_path, monkeypatch):
     [
         (["nowhere.jpg"], "nowhere.jpg: no such file or folder"),
         (["*.jpg"], "*.jpg: no image or video has such a name"),
+        (["photos/**.jpg"], "try 'photos/**/*.jpg'."),
         (["."], "the folder holds no image"),
         ([""], "An argument is empty"),
         ([], "Missing argument 'SOURCE...'"),

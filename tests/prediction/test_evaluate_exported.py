@@ -80,6 +80,17 @@ def test_a_file_that_finds_everything_scores_100(srfgan, data, tmp_path):
     trained_on = ["--split", "train", "--train-json", options[1], "--train-images", options[3]]
     assert srfgan("eval", "--weights", tmp_path / "all.onnx", *trained_on).code == 0
     assert (tmp_path / "all" / "train" / "results.json").is_file()
+    root = tmp_path / "set"
+    (root / "annotations").mkdir(parents=True)
+    (root / "annotations" / "image_info_test2017.json").write_text(json.dumps(truth))
+    (root / "test2017").symlink_to(options[3])
+    own = (tmp_path / "all" / "results.json").stat().st_mtime_ns
+    named = ("--split", "test", "--data-root", root, "--report")
+    tested = srfgan("eval", "--weights", tmp_path / "all.onnx", *named)
+    assert tested.code == 0, tested.err
+    assert {path.name for path in (tmp_path / "all" / "test").iterdir()} >= {"results.json", "report.html"}
+    assert not (tmp_path / "all" / "report.html").exists()
+    assert (tmp_path / "all" / "results.json").stat().st_mtime_ns == own, "those of the val split stay"
 
     write_detector(tmp_path / "half.ONNX", boxes[:1], labels[:1], truth["categories"])
     against = ("--report", "--against", tmp_path / "all" / "results.json")

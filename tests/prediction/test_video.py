@@ -111,6 +111,61 @@ def test_a_clip_that_was_cut_without_encoding_it_anew_is_whole(
     assert (told["images"], told["unreadable"]) == (round(10 * (end - start)), [])
 
 
+EVEN = [number / 10 for number in range(FRAMES)]
+UNEVEN = [0, 0.05, 0.1, 0.5, 0.55, 1.5, 1.52, 1.54, 4.0]
+
+
+def clip(path, codec, sound_codec, times, sound):
+    """Noise, other from frame to frame, which are shown at some seconds; `sound` lasts that many."""
+    noise = np.random.default_rng(0)
+    with av.open(str(path), "w") as made:
+        stream = made.add_stream(codec, rate=10)
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 10 if times is EVEN else 1000)
+        packets = []
+        for time in times:
+            pixels = noise.integers(0, 256, (96, 128, 3), np.uint8)
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.time_base = stream.codec_context.time_base
+            frame.pts = round(time / frame.time_base)
+            packets += stream.encode(frame)
+        packets += stream.encode()
+        if sound:
+            audio = made.add_stream(sound_codec, rate=48000)
+            audio.layout = "stereo"
+            for start in range(0, round(48000 * sound), 960):
+                quiet = np.zeros((2, 960), np.float32)
+                frame = av.AudioFrame.from_ndarray(quiet, format="fltp", layout="stereo")
+                frame.sample_rate, frame.pts, frame.time_base = 48000, start, Fraction(1, 48000)
+                packets += audio.encode(frame)
+            packets += audio.encode()
+        for packet in sorted(packets, key=lambda packet: (packet.dts or 0) * packet.time_base):
+            made.mux(packet)
+
+
+@pytest.mark.parametrize("sound", [0, 0.3, 6.0])
+@pytest.mark.parametrize("times", [EVEN, UNEVEN], ids=["even", "uneven"])
+@pytest.mark.parametrize(
+    ("suffix", "codec", "sound_codec"), [("mkv", "mpeg4", "aac"), ("webm", "libvpx", "libopus")]
+)
+def test_a_file_that_counts_no_frames_is_whole_where_any_stream_ends_when_it_says(
+    suffix, codec, sound_codec, times, sound, tmp_path
+):
+    from srfgan_cli.prediction.video import Video, VideoError
+
+    path = tmp_path / f"film.{suffix}"
+    clip(path, codec, sound_codec, times, sound)
+    whole = Video(path)
+    assert whole.frames == 0 and len(list(whole)) == len(times)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) * 6 // 10])
+    with pytest.raises(VideoError, match=r"the video breaks off after \d+ frames, \d\.\d of \d\.\d seconds"):
+        list(Video(path))
+    path.write_bytes(content[: content.index(b"\x1f\x43\xb6\x75") + 40])  # where its first packets begin
+    with pytest.raises(VideoError, match="the video breaks off before its first frame"):
+        list(Video(path))
+
+
 def in_quarters(content, turns):
     """An MP4's bytes whose display matrix has its pictures turned by quarters with the clock, as telephones write."""
     cos, sin = [(1, 0), (0, 1), (-1, 0), (0, -1)][turns]

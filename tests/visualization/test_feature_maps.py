@@ -8,6 +8,7 @@ from srfgan.models.errors import InputError
 from srfgan.models.factory import build_detector, build_generator
 from srfgan_cli.visualization.feature_maps import level_maps
 from srfgan_cli.visualization.maps import p2_panel
+from srfgan_cli.visualization.sheet import Sheet
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +91,13 @@ def test_the_panel_shows_all_maps_on_one_scale(image):
     no_difference = panel.getpixel((columns[2], panel.height - 60))
     assert min(no_difference) > 240, "white: bilinear equals nn"
     assert min(panel.getpixel((columns[3] - 200, panel.height - 60))) < 200
+
+
+def test_a_sheet_of_a_narrow_strip_has_a_limit():
+    for aspect in (1 / 8, 0.5, 4 / 3, 30):
+        sheet = Sheet(4, 2, aspect, 0)
+        assert sheet.height == pytest.approx(sheet.width / aspect), "in the image's own shape"
+    assert Sheet(4, 2, 1 / 3000, 0).size == Sheet(4, 2, 1 / 8, 0).size
 
 
 def test_constant_and_single_pixel_maps_are_drawn(image):

@@ -1,5 +1,6 @@
 """One picture for each image, and nothing that was there is lost."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from srfgan_cli.runs.trained import TrainedDetector
 from srfgan_cli.visualization import draw
 from srfgan_cli.visualization import request as requests
 from srfgan_cli.visualization.draw import draw_detections, draw_level
-from srfgan_cli.visualization.outputs import picture_names
+from srfgan_cli.visualization.outputs import picture_names, save_as
 from srfgan_cli.visualization.request import Request
 
 CATEGORIES = [{"id": 4, "name": "猫\U0010fffd"}, {"id": 9, "name": "café"}]
@@ -107,6 +108,42 @@ def test_pictures_replace_only_earlier_ones_of_the_same_image(request_for, tmp_p
         == draw_level(request_for(one), "P2", ["nn"])
     )
     assert draw_level(request_for(other), "P2", ["nn"]) == Path("P2-2.png")
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("a.webp", (2, 17_000)), ("a.jpg", (66_000, 2)), ("a.gif", (2, 66_000))]
+)
+def test_a_picture_that_is_too_large_for_its_format_is_told(name, size, tmp_path):
+    with pytest.raises(InputError, match=rf"{name}: .* cannot hold {size[0]} x {size[1]} .* Name a .png"):
+        save_as(Image.new("RGB", size), tmp_path / name)
+    assert not any(tmp_path.iterdir())
+
+
+def test_masks_are_pasted_one_by_one(request_for, trained, monkeypatch, tmp_path):
+    """Those of a photo of many pixels together may be more than the memory holds."""
+    image = picture(tmp_path / "a.png")
+    boxes = torch.tensor([[0.0, 0.0, 20.0, 16.0], [9.0, 9.0, 30.0, 30.0], [4.0, 3.0, 40.0, 20.0]])
+    probs = torch.rand(3, 14, 14)
+    scores, labels = torch.tensor([0.9, 0.8, 0.7]), torch.tensor([0, 1, 0])
+    findings = Detections(boxes, scores, labels, mask_probs=probs)
+    paste, pasted = requests.paste_masks, []
+    monkeypatch.setattr(requests, "paste_masks", lambda *given: pasted.append(len(given[0])) or paste(*given))
+    monkeypatch.setattr(trained.detector, "detect", lambda _: [findings])
+    monkeypatch.setattr(draw, "detect", requests.detect)
+    (drawn,) = draw_detections(request_for(image), 0.0)
+    assert pasted == [1, 1, 1]
+    pixels = torch.from_numpy(np.array(Image.open(image))).permute(2, 0, 1)
+    boxes = boxes * torch.tensor([60 / 48, 40 / 32] * 2)  # from the size at which the detector saw it
+    together = Detections(boxes, scores, labels, paste(probs, boxes, (40, 60)))
+    names = requests.class_names(trained)
+    expected = draw.draw(pixels, together, names, score_threshold=0.0).permute(1, 2, 0)
+    assert np.array_equal(np.array(Image.open(drawn)), expected)
+
+
+def test_weights_with_a_comma_in_their_name_are_one(tmp_path, request_for):
+    (tmp_path / "lr=0.1,wd=0").mkdir()
+    named = lambda text: replace(request_for(), weights=Path(text)).weight_files  # noqa: E731
+    assert named("lr=0.1,wd=0") == [Path("lr=0.1,wd=0")] and named("a,b") == [Path("a"), Path("b")]
 
 
 @pytest.mark.parametrize("output", [".", None])
