@@ -68,12 +68,20 @@ def load_preset(name: str | Path, overrides: Iterable[str] = (), overlay: str | 
     path = find_preset(name)
     values = naming_rows(_values(path), path)
     if overlay is not None:
-        above = _values(_find_base(str(overlay), Path(overlay)))
-        values = _laid_over(values, {key: value for key, value in above.items() if key not in OWN})
+        values = _laid_over(values, _overlaid(overlay))
         values = _suiting(values, {"model": {"detector": _detector(values)}})
     values = {"name": path.stem} | values
     where = str(path) if path == Path(name) else f"Preset '{path.stem}'"
     return _validated(_overridden(values, overrides), where)
+
+
+def overlay_values(overlay: str | Path) -> dict[str, Any]:
+    """What an overlay of `load_preset` lays over presets, as dotted keys and plain values.
+
+    Raises:
+        InputError: no such preset or file, or broken YAML.
+    """
+    return dict(_dotted(_overlaid(overlay)))
 
 
 def stored_config(values: Mapping[str, Any], path: Path, overrides: Iterable[str] = ()) -> Config:
@@ -229,6 +237,20 @@ def _is_file(path: Path) -> bool:
 
 def _laid_over(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
     return _merge(_suiting(low, high), high)
+
+
+def _overlaid(overlay: str | Path) -> dict[str, Any]:
+    """The values of an overlay with those of its bases, but for what belongs to a row alone."""
+    above = _values(_find_base(str(overlay), Path(overlay)))
+    return {key: value for key, value in above.items() if key not in OWN}
+
+
+def _dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from _dotted(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _suiting(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
