@@ -50,6 +50,26 @@ def test_the_second_of_two_is_refused_until_the_first_has_ended(holder, tmp_path
     os.waitpid(grandchild, 0)
 
 
+def test_only_what_a_killed_run_had_begun_is_removed(tmp_path):
+    ended = os.fork()
+    if ended == 0:
+        os._exit(0)
+    os.waitpid(ended, 0)
+    begun = [f"checkpoint.pt.{ended}.part", f"segm/results.json.{ended}.part", f"model.pt.{os.getpid()}.part"]
+    kept = [
+        "backup.tar.part",
+        f"own.pt.{ended}.part",
+        "model.pt.old.part",
+        f"results.json.{os.getppid()}.part",
+    ]
+    (tmp_path / "segm").mkdir()
+    for name in (*begun, *kept):
+        (tmp_path / name).touch()
+    with sole_use(tmp_path):
+        left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.part")}
+    assert left == set(kept), "the user's own, and what an eval at work writes"
+
+
 @pytest.mark.parametrize(
     "options", [[], ["--overwrite"], ["--auto-resume"], ["--max-restarts", "1", "--overwrite"]]
 )
