@@ -190,6 +190,37 @@ def test_tables_6_and_7_vary_only_their_stages_1_and_2():
     assert [kinds(graph).count(kind) for kind in ("pretrain", "extract", "finetune")] == [1, 2, 3]
 
 
+def test_how_a_small_generator_learns_is_not_said_of_the_one_that_it_learns_from():
+    row = ["upsamplers_srf_thin_distilled"]
+    usual = graph_of("upsamplers", row)
+    tuned = graph_of("upsamplers", row, overrides=["pretrain.distill.weight=0.5"])
+    small, same = (
+        next(job for job in graph.jobs.values() if "distill" in job.sources) for graph in (tuned, usual)
+    )
+    assert small.config.pretrain.distill.weight == 0.5 and small.key != same.key
+    assert small.sources == same.sources, "the larger one is the same run"
+
+
+@pytest.mark.parametrize(
+    ("row", "override", "said"),
+    [
+        (
+            "upsamplers_srf",
+            "pretrain.distill.weight=0.5",
+            r"Preset 'upsamplers_srf' learns .* names none: give it with --set sources\.distill=PRESET\.",
+        ),
+        (
+            "upsamplers_srf",
+            "sources.guide=upsamplers_srf",
+            r"in a circle: finetune of upsamplers_srf -> extract of upsamplers_srf -> finetune of upsamplers_srf\.",
+        ),
+    ],
+)
+def test_a_run_that_rests_on_itself_is_named(row, override, said):
+    with pytest.raises(InputError, match=said):
+        graph_of("upsamplers", [row], overrides=[override])
+
+
 def test_self_training_rows_are_taught_by_their_own_recipe_without_pseudo_labels():
     row = "cascade_rcnn_swin_t_bifpn"
     graph = graph_of("afigan_repository", [row], unlabeled="unlabeled2017 123403")
