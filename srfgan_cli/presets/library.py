@@ -25,6 +25,7 @@ from srfgan.models.errors import InputError, kind_of
 from srfgan_cli.presets import yaml_text
 from srfgan_cli.presets.config import Config
 from srfgan_cli.presets.facts import load_rows
+from srfgan_cli.presets.upsampling import without_absent
 from srfgan_cli.presets.version_0_1 import naming_rows
 from srfgan_cli.presets.yaml_text import parse_shipped, parse_yaml, read_yaml
 from srfgan_cli.screen.console import visible
@@ -100,12 +101,17 @@ def stored_config(values: Mapping[str, Any], path: Path, overrides: Iterable[str
 def plain_twin(config: Config) -> Config:
     """The experiment with nearest-neighbour upsampling and one stage, called `<name>_nn`: what it is compared with.
 
+    What a trained detector goes on with (`finetune.start_from_guide`) is compared with what the same one gains so.
+
     Raises:
         InputError: the detector upsamples nothing.
     """
     above = _values(PRESETS_DIR / "_base" / "plain.yaml") | {"name": f"{config.name}_nn"}
     below = {key: value for key, value in config.model_dump(exclude_none=True).items() if key not in OWN}
-    return _validated(_laid_over(below, above), f"The plain twin of '{config.name}'")
+    values = _laid_over(below, above)
+    if config.finetune.start_from_guide:
+        values = _laid_over(values, {"sources": {"guide": config.guide}})
+    return without_absent(_validated(values, f"The plain twin of '{config.name}'"))[0]
 
 
 def _validated(values: dict[str, Any], where: str) -> Config:

@@ -18,9 +18,11 @@ from srfgan_cli.presets import load_preset
 from srfgan_cli.presets.config import Config, SolverConfig, StageName
 from srfgan_cli.presets.graph import needed_sources, option_of, require_distilled, source_presets
 from srfgan_cli.presets.tables import Entry
+from srfgan_cli.presets.upsampling import without_absent
 from srfgan_cli.reproduction.identity import scoring, what_decides
 from srfgan_cli.reproduction.rows import AS_MANY_IMAGES
 from srfgan_cli.runs.plan import check_schedule
+from srfgan_cli.screen.console import stderr
 
 Began = Callable[[str], Config | None]
 """By a training's key, the config that a run of it is done with or goes on with; None where it starts anew."""
@@ -271,18 +273,21 @@ def _config(graph: Graph, preset: str, seed: int, settings: Settings) -> Config:
 
 
 def load_as_set(preset: str, settings: Settings) -> Config:
-    """A preset as the settings change it, at full scale.
+    """A preset as the settings change it, at full scale; says so where it has no such upsampler as they are about.
 
     Raises:
         InputError: they make it invalid.
     """
     try:
-        config = load_preset(preset, settings.overrides, settings.overlay)
+        config, left_out = without_absent(load_preset(preset, settings.overrides, settings.overlay))
         for stage in config.stages:
             check_schedule(config, stage)
-        return config
     except InputError as error:
         raise InputError(f"Row {preset} cannot be run with these settings. {error}") from None
+    if left_out:
+        told = f"{config.name} upsamples by {config.model.neck.upsampler}, and runs without {', '.join(left_out)}."
+        stderr.print(told, soft_wrap=True)
+    return config
 
 
 def _seeing_as_much(config: Config, other: Config) -> Config:
