@@ -161,6 +161,18 @@ def test_another_scoring_makes_no_other_training(override):
     assert back.results["table5_nn", 0] not in (key, evaluation.key), "nor is it the preset's own scoring"
 
 
+@pytest.mark.parametrize("override", ["evaluation.max_detections=10", "model.inference.nms_iou=0.4"])
+def test_a_scoring_that_decides_where_a_training_ends_makes_another(override):
+    waits = ("finetune.solver.patience=3", "finetune.solver.evaluate_every=100")
+    keys = {
+        key
+        for more in ((), (override,), ("evaluation.batch_size=8",), ("evaluation.tta.enabled=true",))
+        for key, job in graph_of("table5", ["table5_nn"], overrides=(*waits, *more)).jobs.items()
+        if job.kind == "finetune"
+    }
+    assert len(keys) == 2, "scores on the way are at one scale, in batches of any size"
+
+
 def test_a_detector_scored_at_another_size_is_scored_once_more():
     """The preset that only evaluates trains nothing, and has not the score of the one that it takes the detector of."""
     plain = load_preset("mask_rcnn_r50_fpn_nn")
