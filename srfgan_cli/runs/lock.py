@@ -17,6 +17,10 @@ from srfgan_cli.runs.folder import Run
 NAME = ".lock"
 
 
+class FolderInUse(InputError):  # noqa: N818
+    """Another process has a folder."""
+
+
 @contextmanager
 def sole_use(folder: Path) -> Iterator[None]:
     """Keep a folder, which is made, to this process; what a killed one had begun of a run's files is removed.
@@ -25,7 +29,8 @@ def sole_use(folder: Path) -> Iterator[None]:
     processes that read images. On a file system that knows no locks there is none.
 
     Raises:
-        InputError: another process has it, or it cannot be written.
+        FolderInUse: another process has it.
+        InputError: it cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -44,7 +49,7 @@ def require_idle(folder: Path) -> None:
     """Whether no process has the folder now; makes nothing.
 
     Raises:
-        InputError: one has.
+        FolderInUse: one has.
     """
     if (folder / NAME).is_file():
         with sole_use(folder):
@@ -85,7 +90,7 @@ def _lock(descriptor: int, folder: Path) -> None:
         if error.errno not in (errno.EAGAIN, errno.EACCES):
             return
         owner = os.read(descriptor, 200).decode(errors="replace").strip()
-        raise InputError(
+        raise FolderInUse(
             f"{folder}: another run is at work there{f' ({owner})' if owner else ''}. Wait for it, stop it, or choose "
             "another --output-dir."
         ) from None
