@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, pairwise
 from pathlib import Path
@@ -213,12 +213,12 @@ def _options(place: Place, other: Place) -> dict[str, Any]:
     said = dict(text.split("=", 1) for text in settings.overrides)
     overlay: dict[str, Any] = {"overlay": settings.overlay and Path(settings.overlay).name}
     if place.overlay is not None and other.overlay is not None:
-        overlay = {f"the overlay's {key}": value for key, value in place.overlay.items() if not is_free(key)}
-    return {
-        "scale": settings.scale,
-        **overlay,
-        **{name: value for name, value in said.items() if name != "seed" and not is_free(name)},
-    }
+        overlay = {f"the overlay's {name}": value for name, value in _decisive(place.overlay).items()}
+    return {"scale": settings.scale, **overlay, **_decisive(said)}
+
+
+def _decisive(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name != "seed" and not is_free(name)}
 
 
 def _add(merged: Merged, place: Place, key: str) -> str:

@@ -264,8 +264,9 @@ def test_where_nothing_is_done_nothing_is_compared(run):
 def test_overlays_are_compared_by_what_they_say(run, srfgan, lr, said):
     for name, value in (("ov1/o", 0.2), ("ov2/o" if said else "ov2/same", lr)):
         Path(name).parent.mkdir()
+        free = len(name)
         Path(f"{name}.yaml").write_text(
-            f"finetune: {{solver: {{lr: {value}, log_every: {round(9 * value)}}}}}"
+            f"seed: {free}\nfinetune: {{solver: {{lr: {value}, log_every: {free}}}}}"
         )
     run("a", NN, overlay="ov1/o.yaml")
     run("b", BILINEAR, overlay=f"{name}.yaml")
