@@ -23,6 +23,8 @@ UPSAMPLERS = {
 }
 """Names in configs and on the command line, and what makes each: a module here, and in it a class that takes the maps'
 channels. A line here is all that a new class needs: configs, options, README and tests read this table."""
+WITHOUT_WEIGHTS = tuple(name for name, made in UPSAMPLERS.items() if made.startswith("interpolation:"))
+"""Those of them that have none: no parameter of a neck is called `neck.upsample.*`."""
 GENERATORS = ("srf", "afi")
 """Those of them that stage 1 trains: the papers' two bodies."""
 SIZED = "srf"

@@ -253,7 +253,7 @@ _DERIVED = re.compile(
 
 def to_ours(name: str) -> str:
     """Our name of a parameter of any known project; `name` itself if no table has it."""
-    name = re.sub(r"^module\.", "", name)
+    name = _unwrapped(name)
     if re.match(r"(conv1|res_conv1|res\d_\d+_branch\w+?)_\w+$", name):
         for pattern, replacement in _FROM_MSRA:
             name = re.sub(pattern, replacement, name)
@@ -270,12 +270,17 @@ def to_ours(name: str) -> str:
     return name
 
 
+def _unwrapped(name: str) -> str:
+    """The name without what DistributedDataParallel puts before all of them."""
+    return name.removeprefix("module.")
+
+
 def all_to_ours(names: Iterable[str]) -> dict[str, str]:
     """Our name of each parameter of one file, which tells a classifier's kind where a name alone does not."""
-    names = list(names)
-    is_resnest = any(name.startswith("layer1.0.conv2.fc1.") for name in names)
+    own = {name: _unwrapped(name) for name in names}
+    is_resnest = any(name.startswith("layer1.0.conv2.fc1.") for name in own.values())
     special = RESNEST_CLASSIFIER if is_resnest else ()
-    return {name: rename(name, special) or to_ours(name) for name in names}
+    return {name: rename(bare, special) or to_ours(bare) for name, bare in own.items()}
 
 
 def to_detectron2(name: str, wiring: str | None = None) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -44,7 +45,7 @@ def _train(options: TrainOptions) -> None:
     from srfgan_cli.machine.devices import parse_devices
     from srfgan_cli.machine.interrupt import Interrupted
     from srfgan_cli.machine.launcher import INTERRUPTED, is_worker, launch
-    from srfgan_cli.runs.lock import sole_use
+    from srfgan_cli.runs.lock import FolderInUse, sole_use
     from srfgan_cli.screen.console import stderr
     from srfgan_cli.training.train_stage import train_stage
     from srfgan_cli.visualization.training_page import TrainingPage
@@ -58,7 +59,10 @@ def _train(options: TrainOptions) -> None:
         code = launch(devices, options.launcher, options.nnodes, options.rdzv_endpoint, options.max_restarts)
     finally:
         if replacing:
-            with sole_use(plan.run.folder):
+            with (
+                suppress(FolderInUse),
+                sole_use(plan.run.folder),
+            ):  # another node's launcher does the same now
                 plan.run.bring_back()
     if code is not None:
         raise typer.Exit(code)

@@ -13,6 +13,7 @@ import safetensors
 import safetensors.torch
 import torch
 
+from srfgan.models.config import ModelConfig
 from srfgan.models.errors import InputError
 from srfgan.models.weights import read_checkpoint
 from srfgan.models.weights.files import FORMAT
@@ -87,8 +88,9 @@ def export_hub(config: Config, weights: Path | None, output: Path | None) -> Hub
         )
     # Where the data lies is of no use elsewhere, and nobody else's business.
     data = config.data.model_copy(update={"train": None, "val": None})
-    config = config.model_copy(update={"model": trained.detector.config, "data": data})
-    said = header("finetune", config, trained.detector.config, trained.categories)
+    config = config.model_copy(update={"model": _model(config, trained), "data": data})
+    said = header(trained.stage, config, trained.detector.config, trained.categories)
+    said |= {} if trained.iteration is None else {"iteration": trained.iteration}
     texts: dict[str, str] = {CONFIG: dump_yaml(config)}
     if _is_our_card(output / CARD):
         texts[CARD] = model_card(config, trained)
@@ -98,6 +100,14 @@ def export_hub(config: Config, weights: Path | None, output: Path | None) -> Hub
     size = (output / HUB_FILE).stat().st_size / 1e6
     stderr.print(styled(("Done.", "bold"), f" {output}: {', '.join((HUB_FILE, *texts))}, {size:.1f} MB"))
     return HubReport(config.name, source, output, [HUB_FILE, *texts])
+
+
+def _model(config: Config, trained: TrainedDetector) -> ModelConfig:
+    """The model as the detector's experiment has it, whose stage 2 runs it at another scale."""
+    own, scale = trained.detector.config, config.extract.anchor_scale
+    if trained.stage != "extract":
+        return own
+    return config.model if config.model.scaled(scale) == own else own.scaled(1 / scale)
 
 
 def _write_text(path: Path, text: str) -> None:

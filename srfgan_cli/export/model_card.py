@@ -77,7 +77,9 @@ def _lines(config: Config, trained: TrainedDetector, scores: dict[str, Any]) -> 
     yield "\n## Scores\n"
     yield from _score_lines(scores)
     yield "\n## Training\n"
-    solver, data = config.finetune.solver, config.data
+    solver, data = getattr(config, trained.stage).solver, config.data
+    if trained.stage == "extract":
+        yield "- stage 2 of the method: the extractor, which learns from images of half the size"
     done = solver.iterations if trained.iteration is None else trained.iteration
     of = f" of the {solver.iterations:,} that were planned" if done != solver.iterations else ""
     yield f"- {done:,} iterations{of}, {solver.batch_size} images each, {done * solver.batch_size:,} in all"

@@ -60,6 +60,12 @@ def plan_experiment(preset: str, settings: Settings) -> Experiment:
             "`srfgan finetune --unlabeled DIR --teacher FILE`."
         )
     plain = plain_twin(method)
+    if plain.finetune.start_from_guide and plain.guide == plain.name:
+        raise InputError(
+            f"Preset '{method.name}' goes on from {plain.guide} (finetune.start_from_guide), and its plain twin, which "
+            "does the same, would have that name: write it into a preset of your own with another name "
+            f"(`srfgan presets copy`) and sources.guide: {plain.guide}."
+        )
     graph = Graph([], loaded={method.name: method, plain.name: plain})
     for name in (plain.name, method.name):
         graph.results[name, 0] = scored_job(graph, name, 0, settings)
@@ -78,7 +84,8 @@ def _check_guide(graph: Graph) -> None:
         InputError: it is not.
     """
     for job in graph.jobs.values():
-        guide = graph.jobs[job.sources["guide"]].config if "guide" in job.sources else None
+        named = job.sources.get("weights" if job.kind == "finetune" else "guide")
+        guide = None if named is None else graph.jobs[named].config
         if guide is not None and guide.model.neck.upsampler != "nn":
             raise InputError(
                 f"--set model.neck.upsampler reaches {guide.name} too, the guide F, which is plain: write the "
@@ -125,10 +132,14 @@ def titled(experiment: Experiment, job: Job) -> tuple[str, str]:
         return "Scores", "The trained detector is scored in the preset's own way."
     guides = {other.sources.get("guide") for other in graph.jobs.values()}
     also = " It is the guide of stages 1 and 2, too." if job.key in guides else ""
+    continued = detector_job(graph, experiment.method).config.finetune.start_from_guide
+    also += " It goes on from the guide, as the method does." if continued else ""
     if job.key == detector_job(graph, experiment.plain).key:
         return "Plain detector", f"The same detector, upsampling by nearest neighbour: the baseline.{also}"
     if job.key != detector_job(graph, experiment.method).key:
-        return "Guide", "The trained plain detector whose pyramid stages 1 and 2 learn from."
+        learnt = " whose pyramid stages 1 and 2 learn from" if job.key in guides else ""
+        start = ", from which both detectors go on" if continued else ""
+        return "Guide", f"The trained plain detector{learnt}{start}."
     taken = [what for name, what in detector.items() if name in job.sources]
     over = f"it takes over {taken[0]} and" if taken else "it"
     return (

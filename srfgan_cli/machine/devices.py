@@ -45,10 +45,19 @@ class Devices:
         return f"CPU, {processes} of {threads} {'thread' if threads == 1 else 'threads'}"
 
     def device(self, local_rank: int = 0) -> torch.device:
-        """The device of one of this node's processes."""
+        """The device of one of this node's processes.
+
+        Raises:
+            InputError: a launcher has started more of them than there are GPUs named.
+        """
         if self.kind == "cpu":
             return torch.device("cpu")
         if self.gpu_ids:
+            if local_rank >= len(self.gpu_ids):
+                raise InputError(
+                    f"--devices {self.spelled} names {len(self.gpu_ids)} of this node's GPUs, and this is process "
+                    f"{local_rank + 1} there: start no more than it names (srun --ntasks-per-node), or name more."
+                )
             return torch.device("cuda", self.gpu_ids[local_rank])
         # A launcher may show each of its processes one GPU only.
         return torch.device("cuda", local_rank % torch.cuda.device_count())

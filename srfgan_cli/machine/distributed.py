@@ -124,6 +124,9 @@ def open_world(devices: Devices, sync_bn: bool = False) -> Iterator[World]:
     Args:
         devices: this node's.
         sync_bn: as `World.sync_bn`.
+
+    Raises:
+        InputError: as `Devices.device`.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     device = devices.device(int(os.environ.get("LOCAL_RANK", "0")))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from srfgan.models.errors import InputError
 from srfgan_cli.presets.config import Config, StageName
 
 SourceName = Literal["guide", "generator", "extractor", "distill"]
@@ -33,6 +34,22 @@ def needed_sources(config: Config, stage: StageName) -> tuple[SourceName, ...]:
     if stage == "extract":
         return ("guide", "generator")
     return (*(("guide",) if config.finetune.start_from_guide else ()), *_reused(config))
+
+
+def require_distilled(config: Config, how: str) -> None:
+    """Whether a preset says from which other's generator its own learns.
+
+    Args:
+        how: what names one, as a command takes it.
+
+    Raises:
+        InputError: it does not: it would be its own.
+    """
+    if config.sources.distill is None:
+        raise InputError(
+            f"Preset '{config.name}' learns from a trained generator (pretrain.distill) and names none: give it with "
+            f"{how}. --set pretrain.distill=null trains without."
+        )
 
 
 def _reused(config: Config) -> tuple[SourceName, ...]:

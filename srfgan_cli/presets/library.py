@@ -25,6 +25,7 @@ from srfgan.models.errors import InputError, kind_of
 from srfgan_cli.presets import yaml_text
 from srfgan_cli.presets.config import Config
 from srfgan_cli.presets.facts import load_rows
+from srfgan_cli.presets.upsampling import without_absent
 from srfgan_cli.presets.version_0_1 import naming_rows
 from srfgan_cli.presets.yaml_text import parse_shipped, parse_yaml, read_yaml
 from srfgan_cli.screen.console import visible
@@ -68,12 +69,20 @@ def load_preset(name: str | Path, overrides: Iterable[str] = (), overlay: str | 
     path = find_preset(name)
     values = naming_rows(_values(path), path)
     if overlay is not None:
-        above = _values(_find_base(str(overlay), Path(overlay)))
-        values = _laid_over(values, {key: value for key, value in above.items() if key not in OWN})
+        values = _laid_over(values, _overlaid(overlay))
         values = _suiting(values, {"model": {"detector": _detector(values)}})
     values = {"name": path.stem} | values
     where = str(path) if path == Path(name) else f"Preset '{path.stem}'"
     return _validated(_overridden(values, overrides), where)
+
+
+def overlay_values(overlay: str | Path) -> dict[str, Any]:
+    """What an overlay of `load_preset` lays over presets, as dotted keys and plain values.
+
+    Raises:
+        InputError: no such preset or file, or broken YAML.
+    """
+    return dict(_dotted(_overlaid(overlay)))
 
 
 def stored_config(values: Mapping[str, Any], path: Path, overrides: Iterable[str] = ()) -> Config:
@@ -92,12 +101,17 @@ def stored_config(values: Mapping[str, Any], path: Path, overrides: Iterable[str
 def plain_twin(config: Config) -> Config:
     """The experiment with nearest-neighbour upsampling and one stage, called `<name>_nn`: what it is compared with.
 
+    What a trained detector goes on with (`finetune.start_from_guide`) is compared with what the same one gains so.
+
     Raises:
         InputError: the detector upsamples nothing.
     """
     above = _values(PRESETS_DIR / "_base" / "plain.yaml") | {"name": f"{config.name}_nn"}
     below = {key: value for key, value in config.model_dump(exclude_none=True).items() if key not in OWN}
-    return _validated(_laid_over(below, above), f"The plain twin of '{config.name}'")
+    values = _laid_over(below, above)
+    if config.finetune.start_from_guide:
+        values = _laid_over(values, {"sources": {"guide": config.guide}})
+    return without_absent(_validated(values, f"The plain twin of '{config.name}'"))[0]
 
 
 def _validated(values: dict[str, Any], where: str) -> Config:
@@ -229,6 +243,20 @@ def _is_file(path: Path) -> bool:
 
 def _laid_over(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
     return _merge(_suiting(low, high), high)
+
+
+def _overlaid(overlay: str | Path) -> dict[str, Any]:
+    """The values of an overlay with those of its bases, but for what belongs to a row alone."""
+    above = _values(_find_base(str(overlay), Path(overlay)))
+    return {key: value for key, value in above.items() if key not in OWN}
+
+
+def _dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from _dotted(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _suiting(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:

@@ -15,16 +15,19 @@ from typing import Any, Literal
 
 from srfgan.models.errors import InputError
 from srfgan_cli.presets import load_preset
-from srfgan_cli.presets.config import Config, SolverConfig
-from srfgan_cli.presets.graph import needed_sources, option_of, source_presets
+from srfgan_cli.presets.config import Config, SolverConfig, StageName
+from srfgan_cli.presets.graph import needed_sources, option_of, require_distilled, source_presets
 from srfgan_cli.presets.tables import Entry
+from srfgan_cli.presets.upsampling import without_absent
 from srfgan_cli.reproduction.identity import scoring, what_decides
 from srfgan_cli.reproduction.rows import AS_MANY_IMAGES
 from srfgan_cli.runs.plan import check_schedule
+from srfgan_cli.screen.console import stderr
 
 Began = Callable[[str], Config | None]
 """By a training's key, the config that a run of it is done with or goes on with; None where it starts anew."""
 JobKind = Literal["pretrain", "extract", "finetune", "eval"]
+_Run = tuple[Config, StageName]
 
 
 @dataclass(frozen=True)
@@ -186,19 +189,33 @@ def scored_job(
     return _add(graph, "eval", config, {"weights": trained}, {"scoring": scoring(config), "weights": trained})
 
 
-def _training(graph: Graph, config: Config, stage: Any, seed: int, settings: Settings) -> str:
+def _training(
+    graph: Graph, config: Config, stage: Any, seed: int, settings: Settings, above: tuple[_Run, ...] = ()
+) -> str:
+    """Add a training with all that it rests on; returns its key.
+
+    Args:
+        above: the runs that rest on this one, each on the next.
+
+    Raises:
+        InputError: as `build_graph`, or it rests on itself.
+    """
+    above = _below(above, (config, stage))
     where = source_presets(config)
     sources: dict[str, str] = {}
     for name in needed_sources(config, stage):
         source_stage, source_preset = where[name]
         source = _config(graph, source_preset, seed, settings)
+        if name == "distill":
+            require_distilled(config, "--set sources.distill=PRESET")
+            source = _larger(source, source_preset)
         if source_stage not in source.stages:
             raise InputError(
                 f"{config.name} rests on the {source_stage} run of {source_preset}, which has none."
             )
-        sources[option_of(name, stage)] = _training(graph, source, source_stage, seed, settings)
+        sources[option_of(name, stage)] = _training(graph, source, source_stage, seed, settings, above)
     if stage == "finetune" and config.finetune.self_training is not None:
-        sources["teacher"] = _teacher(graph, config, seed, settings)
+        sources["teacher"] = _teacher(graph, config, seed, settings, above)
     return _add(
         graph,
         stage,
@@ -208,7 +225,30 @@ def _training(graph: Graph, config: Config, stage: Any, seed: int, settings: Set
     )
 
 
-def _teacher(graph: Graph, config: Config, seed: int, settings: Settings) -> str:
+def _below(above: tuple[_Run, ...], run: _Run) -> tuple[_Run, ...]:
+    """The runs that rest on what a run rests on: those above it, and itself.
+
+    Raises:
+        InputError: it is one of those above.
+    """
+    if run in above:
+        circle = [f"{stage} of {config.name}" for config, stage in (*above[above.index(run) :], run)]
+        raise InputError(
+            f"sources: runs rest on each other in a circle: {' -> '.join(circle)}. Name another preset in "
+            f"the `sources` of {run[0].name}, or of those that it names; --set sources.guide=NAME and the like reach "
+            "all of them."
+        )
+    return (*above, run)
+
+
+def _larger(config: Config, preset: str) -> Config:
+    """A generator's recipe as another learns from it: what was said for all presets of learning so is not for it."""
+    if config.pretrain.distill is None or load_preset(preset).pretrain.distill is not None:
+        return config
+    return config.model_copy(update={"pretrain": config.pretrain.model_copy(update={"distill": None})})
+
+
+def _teacher(graph: Graph, config: Config, seed: int, settings: Settings, above: tuple[_Run, ...]) -> str:
     """The run whose detector labels the unlabelled images: the row's own recipe without them.
 
     Raises:
@@ -220,7 +260,7 @@ def _teacher(graph: Graph, config: Config, seed: int, settings: Settings) -> str
             "--rows, or train without them by --set finetune.self_training=null."
         )
     alone = config.finetune.model_copy(update={"self_training": None})
-    return _training(graph, config.model_copy(update={"finetune": alone}), "finetune", seed, settings)
+    return _training(graph, config.model_copy(update={"finetune": alone}), "finetune", seed, settings, above)
 
 
 def _config(graph: Graph, preset: str, seed: int, settings: Settings) -> Config:
@@ -233,18 +273,21 @@ def _config(graph: Graph, preset: str, seed: int, settings: Settings) -> Config:
 
 
 def load_as_set(preset: str, settings: Settings) -> Config:
-    """A preset as the settings change it, at full scale.
+    """A preset as the settings change it, at full scale; says so where it has no such upsampler as they are about.
 
     Raises:
         InputError: they make it invalid.
     """
     try:
-        config = load_preset(preset, settings.overrides, settings.overlay)
+        config, left_out = without_absent(load_preset(preset, settings.overrides, settings.overlay))
         for stage in config.stages:
             check_schedule(config, stage)
-        return config
     except InputError as error:
         raise InputError(f"Row {preset} cannot be run with these settings. {error}") from None
+    if left_out:
+        told = f"{config.name} upsamples by {config.model.neck.upsampler}, and runs without {', '.join(left_out)}."
+        stderr.print(told, soft_wrap=True)
+    return config
 
 
 def _seeing_as_much(config: Config, other: Config) -> Config:

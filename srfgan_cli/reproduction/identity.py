@@ -13,6 +13,9 @@ from srfgan_cli.presets.config import Config, DataConfig, SolverConfig
 from srfgan_cli.presets.library import flatten
 from srfgan_cli.runs.folder import FREE_TO_CHANGE
 
+_JUDGING = ("model.inference", "evaluation.max_detections", "evaluation.count_unusable")
+"""What decides a score on the way beside the weights and `data`; those are at one scale."""
+
 
 def what_decides(config: Config, stage: str, unlabeled: str) -> dict[str, Any]:
     """What a stage uses of its config; stage 1 knows of the detector only the maps that its guide makes."""
@@ -29,8 +32,9 @@ def what_decides(config: Config, stage: str, unlabeled: str) -> dict[str, Any]:
         unused.append("model.inference")  # which decides what a teacher finds
     kept = {key: value for key, value in kept.items() if not _belongs(key, unused)}
     solver: SolverConfig = getattr(config, stage).solver
-    if solver.patience is not None:
-        kept["evaluate_every"] = solver.evaluate_every  # which decides where it ends
+    if solver.patience is not None:  # then scores on the way decide where it ends
+        kept["evaluate_every"] = solver.evaluate_every
+        kept |= {key: value for key, value in _given(config).items() if _belongs(key, _JUDGING)}
     if stage == "pretrain":
         neck = config.model.neck
         size = [] if neck.generator is None else [neck.generator.sizes(neck.channels)]

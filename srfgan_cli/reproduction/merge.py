@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
 from srfgan.models.errors import InputError
 from srfgan_cli.presets.tables import Entry
-from srfgan_cli.reproduction.graph import Graph, Settings
+from srfgan_cli.reproduction.graph import Graph
 from srfgan_cli.reproduction.jobs import JobFolder, tell_of_damage
 from srfgan_cli.reproduction.places import Decisive, Place, read_place
 from srfgan_cli.reproduction.rows import table_rows
@@ -51,9 +52,10 @@ class Merged:
 def merge_runs(table: str, folders: Sequence[Path], only: Sequence[str] = ()) -> Merged:
     """The runs of a table in several folders, each once.
 
-    Runs of a row, and options of folders without a row in common, agree in what decides a result, but for the seed. A
-    training that no row's score is of, as the guide of rows that ran apart, may differ by its machine's arithmetic: it
-    is two runs then, and each row rests on its own.
+    Runs of a row, and options of folders that have no row done in common, agree in what decides a result, but for the
+    seed; also runs of rows that `only` leaves out, which tell how the others were run. A folder with nothing done says
+    no more than which rows are missing. A training that no row's score is of, as the guide of rows that ran apart, may
+    differ by its machine's arithmetic: it is two runs then, and each row rests on its own.
 
     Args:
         folders: `--output-dir`s of reproductions; a folder named twice is read once.
@@ -67,12 +69,14 @@ def merge_runs(table: str, folders: Sequence[Path], only: Sequence[str] = ()) ->
     _check_rows(places)
     names = {row.preset for row in wanted}
     tell_of_damage(place.job_folder(key) for place in places for key in place.scoring(names))
-    scores = [Score(*found, place) for place in places for found in place.scored() if found[0] in names]
-    if not scores:
+    scores = [Score(*found, place) for place in places for found in place.scored()]
+    chosen = [score for score in scores if score.row in names]
+    if not chosen:
         raise InputError(f"--merge: no run that scores a row of {table} is done in these folders.")
-    _check_options(places)
+    _check_data(scores)
+    _check_options(scores)
     _check_same(scores)
-    kept = _once_each(scores)
+    kept = _once_each(chosen)
     rows = [row for row in wanted if any(row.preset == name for name, _ in kept)]
     merged = Merged(Graph(rows), places, missing=_missing(places, rows, names))
     for seed in sorted({seed for _, seed in kept}):
@@ -109,21 +113,30 @@ def _missing(places: Sequence[Place], rows: Sequence[Entry], wanted: Collection[
     return sorted(asked.keys() - {row.preset for row in rows})
 
 
+def _check_data(scores: Sequence[Score]) -> None:
+    """Whether everything was run on the same data.
+
+    Raises:
+        InputError: it was not; names the files.
+    """
+    for one, other in pairwise(scores):
+        if one.place.settings.data != other.place.settings.data:
+            raise InputError(
+                f"--merge: other data. It is {one.place.settings.data} in {one.place.file} and "
+                f"{other.place.settings.data} in {other.place.file}."
+            )
+
+
 def _check_same(scores: Sequence[Score]) -> None:
     """Whether every row was run and scored alike wherever it was.
 
     Raises:
         InputError: one was not; names the files and the key.
     """
-    firsts: dict[str, tuple[Score, dict[str, Decisive]]] = {}
+    firsts: dict[str, dict[str, Decisive]] = {}
     for score in scores:
         parts = score.place.identity(score.key)
-        one, known = firsts.setdefault(score.row, (score, parts))
-        if one.place.settings.data != score.place.settings.data:
-            raise InputError(
-                f"--merge: other data. It is {one.place.settings.data} in {one.place.file} and "
-                f"{score.place.settings.data} in {score.place.file}."
-            )
+        known = firsts.setdefault(score.row, parts)
         for role in known | parts:
             a, b = (found.get(role, Decisive(found[""].file, {})) for found in (known, parts))
             _check_part(score.row, role, a, b)
@@ -159,37 +172,53 @@ def _once_each(scores: Sequence[Score]) -> dict[tuple[str, int], Score]:
     return kept
 
 
-def _check_options(places: Sequence[Place]) -> None:
-    """Whether folders without a row in common, whose configs cannot be compared, were run with the same options.
+def _check_options(scores: Sequence[Score]) -> None:
+    """Whether folders that no row links, whose configs cannot be compared, were run with the same options.
 
     Raises:
         InputError: they were not; names the files and the option.
     """
-    first, *others = places
-    compared = first.rows
+    first, *others = _unlinked(scores)
     for place in others:
-        if not compared & place.rows:
-            one, other = (_options(each.settings) for each in (first, place))
-            for name in one | other:
-                a, b = (options.get(name, "not given") for options in (one, other))
-                if a != b:
-                    raise InputError(
-                        f"--merge: {place.folder} has no row in common with the others and was not run like them: "
-                        f"{name} is {a} in {first.file} and {b} in {place.file}. Run both "
-                        "with the same options."
-                    )
-        compared = compared | place.rows
+        one, other = _options(first, place), _options(place, first)
+        for name in one | other:
+            a, b = (options.get(name, "not given") for options in (one, other))
+            if a != b:
+                raise InputError(
+                    f"--merge: {place.folder} has no row done that the others have, and was not run like them: "
+                    f"{name} is {a} in {first.file} and {b} in {place.file}. Run both with the same options."
+                )
 
 
-def _options(settings: Settings) -> dict[str, Any]:
-    """What was said for all rows alike, without what no result depends on."""
+def _unlinked(scores: Sequence[Score]) -> list[Place]:
+    """A place of each group of them in which one leads to the next by a row that both have done."""
+    groups: list[list[Score]] = []
+    for score in scores:
+        linked = [group for group in groups if any(_is_linked(score, other) for other in group)]
+        groups = [*(group for group in groups if group not in linked), [*chain(*linked), score]]
+    return [group[0].place for group in groups]
+
+
+def _is_linked(one: Score, other: Score) -> bool:
+    return one.place is other.place or one.row == other.row
+
+
+def _options(place: Place, other: Place) -> dict[str, Any]:
+    """What was said for all rows alike, without what no result depends on.
+
+    Args:
+        other: what it is compared with; where an earlier version has planned one, overlays are known by name only.
+    """
+    settings = place.settings
     said = dict(text.split("=", 1) for text in settings.overrides)
-    return {
-        "scale": settings.scale,
-        "data": settings.data,
-        "overlay": settings.overlay and Path(settings.overlay).name,
-        **{name: value for name, value in said.items() if name != "seed" and not is_free(name)},
-    }
+    overlay: dict[str, Any] = {"overlay": settings.overlay and Path(settings.overlay).name}
+    if place.overlay is not None and other.overlay is not None:
+        overlay = {f"the overlay's {name}": value for name, value in _decisive(place.overlay).items()}
+    return {"scale": settings.scale, **overlay, **_decisive(said)}
+
+
+def _decisive(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name != "seed" and not is_free(name)}
 
 
 def _add(merged: Merged, place: Place, key: str) -> str:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field
 
 from srfgan.models.errors import InputError
 from srfgan_cli.machine.files import write_atomically
-from srfgan_cli.presets.library import load_preset
+from srfgan_cli.presets.library import load_preset, overlay_values
 from srfgan_cli.reproduction.graph import Graph, Job, JobKind, Settings
 from srfgan_cli.reproduction.identity import scoring, what_decides
 from srfgan_cli.reproduction.jobs import JobFolder, job_folder
@@ -39,6 +39,7 @@ class _Plan(BaseModel):
     versions: dict[str, str]
     rows: dict[str, dict[Annotated[str, Field(pattern="^[0-9]{1,18}$")], str]]
     runs: dict[str, _Run]
+    overlay: dict[str, Any] | None = None
 
     @property
     def is_whole(self) -> bool:
@@ -88,6 +89,11 @@ class Place:
     def settings(self) -> Settings:
         """What the command was told."""
         return Settings(**self.plan["settings"])
+
+    @property
+    def overlay(self) -> dict[str, Any] | None:
+        """What `settings.overlay` laid over every row, by dotted key; None where an earlier version has planned it."""
+        return self.plan.get("overlay")
 
     @property
     def costs(self) -> dict[str, dict[str, Any]]:
@@ -177,6 +183,7 @@ def write_plan(
         "device": device,
         "at_a_time": at_a_time,
         "versions": versions(),
+        "overlay": {} if settings.overlay is None else overlay_values(settings.overlay),
         "rows": rows,
         "runs": {key: {"kind": job.kind, "sources": job.sources} for key, job in graph.jobs.items()},
     }

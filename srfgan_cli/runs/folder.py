@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,16 @@ class Run:
     def evaluation(self) -> Path:
         """The last evaluation's scores: the document of `srfgan eval --json`."""
         return self.folder / "evaluation.json"
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All that a run writes as files of these names, there or not; its folders are not among them."""
+        tta = self.folder / "results_tta.json"
+        return (
+            *(self.checkpoint, self.model, self.best, self.config, self.sources, self.metrics),
+            *(self.page, self.results, self.evaluation, self.tracked, tta),
+            *(self.folder / "segm" / path.name for path in (self.results, tta)),
+        )
 
     def check_whole(self) -> None:
         """Whether the finished run's weights are all there, as far as the file's end tells.
@@ -233,10 +244,12 @@ class Run:
         """
         try:
             for path in self._parts():
-                target.mkdir(parents=True, exist_ok=True)
+                goal = target / path.relative_to(self.folder)
+                goal.parent.mkdir(parents=True, exist_ok=True)
                 if path.is_dir():
-                    shutil.rmtree(target / path.name, ignore_errors=True)
-                path.replace(target / path.name)
+                    shutil.rmtree(goal, ignore_errors=True)
+                path.replace(goal)
+            self._remove_emptied()
         except OSError as error:
             raise InputError(f"Cannot write to {target}: {error.filename}: {error.strerror}.") from None
 
@@ -252,8 +265,14 @@ class Run:
                     shutil.rmtree(path, ignore_errors=True)
                 else:
                     path.unlink()
+            self._remove_emptied()
         except OSError as error:
             raise InputError(f"Cannot write to {self.folder}: {error.filename}: {error.strerror}.") from None
+
+    def _remove_emptied(self) -> None:
+        """Remove the folder of masks' results if nothing is left in it, which may be somebody's own."""
+        with suppress(OSError):
+            (self.folder / "segm").rmdir()
 
     @property
     def _aside(self) -> Path:
@@ -265,13 +284,9 @@ class Run:
         Raises:
             InputError: a folder in a file's place, or a file in a folder's, which no run has left.
         """
-        files = (
-            *(self.checkpoint, self.model, self.best, self.config, self.sources, self.metrics),
-            *(self.page, self.results, self.evaluation, self.tracked),
-        )
-        kinds = dict.fromkeys((path.name for path in files), False) | {"tensorboard": True, "training": True}
-        paths = {self.folder / name: kind for name, kind in kinds.items()}
-        parts = {path: kind for path, kind in paths.items() if os.path.lexists(path)}
+        folders = (self.folder / "tensorboard", self.folder / "training")
+        kinds = dict.fromkeys(self.files, False) | dict.fromkeys(folders, True)
+        parts = {path: kind for path, kind in kinds.items() if os.path.lexists(path)}
         for path, is_folder in parts.items():
             if path.is_dir() != is_folder:
                 there, wanted = ("file", "folder") if is_folder else ("folder", "file")

@@ -22,7 +22,7 @@ from srfgan_cli.presets.config import (
     SelfTrainingConfig,
     SolverConfig,
 )
-from srfgan_cli.presets.graph import SourceName, needed_sources, option_of, source_presets
+from srfgan_cli.presets.graph import SourceName, needed_sources, option_of, require_distilled, source_presets
 from srfgan_cli.presets.library import called, dump_yaml, load_preset
 from srfgan_cli.runs.folder import Run
 from srfgan_cli.runs.given import weight_file
@@ -382,11 +382,8 @@ def _source(which: SourceName, config: Config, options: TrainOptions) -> Path:
     """The file that an option names, the authors' for `published`, or an earlier run's of the same preset."""
     stage, preset = source_presets(config)[which]
     given: Path | None = getattr(options, which)
-    if which == "distill" and given is None and config.sources.distill is None:
-        raise InputError(
-            f"Preset '{config.name}' learns from a trained generator (pretrain.distill) and names none: give it with "
-            "--distill FILE, or --set sources.distill=PRESET. --set pretrain.distill=null trains without."
-        )
+    if which == "distill" and given is None:
+        require_distilled(config, "--distill FILE, or --set sources.distill=PRESET")
     if given == PUBLISHED:
         return _file(given, config if preset == config.name else load_preset(preset), options)
     path = _file(given, config, options) if given else Run.default(stage, preset).model

@@ -14,7 +14,7 @@ from srfgan.models.weights import Checkpoint, load_weights, read_checkpoint
 from srfgan.models.weights.files import require_file
 from srfgan_cli.data.categories import CategoryMap, few
 from srfgan_cli.downloads.hub import is_on_hub
-from srfgan_cli.presets.config import Config
+from srfgan_cli.presets.config import Config, StageName
 from srfgan_cli.presets.library import called, flatten, load_preset, stored_config
 from srfgan_cli.runs.folder import Run
 from srfgan_cli.runs.given import weight_file
@@ -33,12 +33,14 @@ class TrainedDetector:
         path: the file its weights are from.
         categories: what its labels mean; None where the file does not say.
         iteration: how far its training was; None where the file does not say.
+        stage: that trained it, `extract` or `finetune`.
     """
 
     detector: Detector
     path: Path
     categories: CategoryMap | None
     iteration: int | None = None
+    stage: StageName = "finetune"
 
 
 def weights_of(config: Config, weights: Path | None) -> Path:
@@ -122,7 +124,8 @@ def load_trained(
         raise InputError(f"{path} does not fit this detector and data set.\n{report.summary()}")
     if report.unexpected:
         stderr.print(report.summary(), soft_wrap=True)
-    return TrainedDetector(detector.eval(), path, own or categories, checkpoint.iteration)
+    stage: StageName = "extract" if checkpoint.stage == "extract" else "finetune"
+    return TrainedDetector(detector.eval(), path, own or categories, checkpoint.iteration, stage)
 
 
 def _model_config(config: Config, checkpoint: Checkpoint, categories: CategoryMap | None) -> ModelConfig:

@@ -8,7 +8,14 @@ from pathlib import Path
 from srfgan.models.config import BackboneConfig, ModelConfig
 from srfgan.models.detector import Detector
 from srfgan.models.errors import InputError
-from srfgan.models.weights import LoadReport, load_backbone, load_imagenet, load_weights, read_checkpoint
+from srfgan.models.weights import (
+    Checkpoint,
+    LoadReport,
+    load_backbone,
+    load_imagenet,
+    load_weights,
+    read_checkpoint,
+)
 from srfgan_cli.downloads.cache import fetch
 from srfgan_cli.downloads.places import weights_folder
 from srfgan_cli.presets.config import Config
@@ -75,6 +82,20 @@ def tell_of_other_pixels(whose: str, others: Sequence[str]) -> None:
         )
 
 
+def tell_if_trained_otherwise(whose: str, checkpoint: Checkpoint, wanted: ModelConfig) -> None:
+    """Say that our checkpoint's weights know other pixels or strides than `wanted` has, which no shape tells.
+
+    Args:
+        whose: as for `tell_of_other_pixels`.
+    """
+    try:
+        trained = checkpoint.model_config()
+    except InputError:  # of a version with other options; its weights can be used
+        return
+    if trained is not None:
+        tell_of_other_pixels(whose, differing(trained, wanted))
+
+
 def load_initial(detector: Detector, config: Config) -> None:
     """Load the weights that the preset names into the backbone.
 
@@ -84,15 +105,17 @@ def load_initial(detector: Detector, config: Config) -> None:
     wanted = config.initial_weights
     if wanted == "none":
         return
+    whose = f"initial_weights: the weights of {wanted}"
     if wanted == "imagenet":
         report = load_imagenet(detector, weights_folder())
     elif wanted == "msra":
         report = _load_msra(detector, config.model.backbone.name)
     else:
         report = load_backbone(detector, Path(wanted))
+        tell_if_trained_otherwise(whose, read_checkpoint(Path(wanted)), config.model)
     if not report.complete:
         stderr.print(report.summary(), soft_wrap=True)
-    tell_of_other_pixels(f"initial_weights: the weights of {wanted}", unlike(wanted, config.model))
+    tell_of_other_pixels(whose, unlike(wanted, config.model))
 
 
 def _load_msra(detector: Detector, backbone: str) -> LoadReport:

@@ -14,7 +14,7 @@ from srfgan.models.weights import Checkpoint, load_weights, read_checkpoint
 from srfgan.models.weights.generator import shape_of
 from srfgan_cli.data.categories import CategoryMap, few
 from srfgan_cli.screen.console import stderr
-from srfgan_cli.training.initial import differing, tell_of_other_pixels
+from srfgan_cli.training.initial import tell_if_trained_otherwise
 
 EXTRACTOR = ("backbone", "neck")
 GENERATOR = ("neck.upsample",)
@@ -97,7 +97,7 @@ def take_extractor(detector: Detector, path: Path) -> None:
     """
     checkpoint = read_checkpoint(path)
     _check_same_generator(detector, checkpoint)
-    _tell_of_other_pixels(detector, checkpoint)
+    tell_if_trained_otherwise(f"{checkpoint.path}: these weights", checkpoint, detector.config)
     report = load_weights(detector, checkpoint, parts=EXTRACTOR, warn=False)
     if report.complete:
         return
@@ -118,16 +118,6 @@ def _check_same_generator(detector: Detector, checkpoint: Checkpoint) -> None:
         )
 
 
-def _tell_of_other_pixels(detector: Detector, checkpoint: Checkpoint) -> None:
-    """Say that our checkpoint's weights know other pixels or strides, which no shape tells."""
-    try:
-        trained = checkpoint.model_config()
-    except InputError:  # of a version with other options; its weights can be used
-        return
-    if trained is not None:
-        tell_of_other_pixels(f"{checkpoint.path}: these weights", differing(trained, detector.config))
-
-
 def load_start(detector: Detector, path: Path, categories: CategoryMap) -> None:
     """Start from another detector's weights; lists what was not loaded, as a head of other classes.
 
@@ -138,7 +128,7 @@ def load_start(detector: Detector, path: Path, categories: CategoryMap) -> None:
         InputError: unreadable, or of another architecture.
     """
     checkpoint = read_checkpoint(path)
-    _tell_of_other_pixels(detector, checkpoint)
+    tell_if_trained_otherwise(f"{checkpoint.path}: these weights", checkpoint, detector.config)
     report = load_weights(detector, checkpoint, warn=False)
     if not report.complete:
         stderr.print(f"Loaded in part; the rest starts from random weights.\n{report.summary()}")

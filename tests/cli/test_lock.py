@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,9 @@ from srfgan_cli.machine.files import write_atomically
 from srfgan_cli.runs.lock import require_idle, sole_use
 
 
-@pytest.fixture
-def holder(tmp_path):
-    """A process that has the folder `run`, in the middle of writing a file; gives its id."""
-    folder, ready = tmp_path / "run", tmp_path / "ready"
+@contextmanager
+def held(folder, ready):
+    """A process that has a folder, in the middle of writing a file; gives its id."""
     child = os.fork()
     if child == 0:
         with sole_use(folder):
@@ -27,6 +27,13 @@ def holder(tmp_path):
     yield child
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Such a process, of the folder `run`."""
+    with held(tmp_path / "run", tmp_path / "ready") as child:
+        yield child
 
 
 def test_the_second_of_two_is_refused_until_the_first_has_ended(holder, tmp_path):
@@ -50,6 +57,26 @@ def test_the_second_of_two_is_refused_until_the_first_has_ended(holder, tmp_path
     os.waitpid(grandchild, 0)
 
 
+def test_only_what_a_killed_run_had_begun_is_removed(tmp_path):
+    ended = os.fork()
+    if ended == 0:
+        os._exit(0)
+    os.waitpid(ended, 0)
+    begun = [f"checkpoint.pt.{ended}.part", f"segm/results.json.{ended}.part", f"model.pt.{os.getpid()}.part"]
+    kept = [
+        "backup.tar.part",
+        f"own.pt.{ended}.part",
+        "model.pt.old.part",
+        f"results.json.{os.getppid()}.part",
+    ]
+    (tmp_path / "segm").mkdir()
+    for name in (*begun, *kept):
+        (tmp_path / name).touch()
+    with sole_use(tmp_path):
+        left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.part")}
+    assert left == set(kept), "the user's own, and what an eval at work writes"
+
+
 @pytest.mark.parametrize(
     "options", [[], ["--overwrite"], ["--auto-resume"], ["--max-restarts", "1", "--overwrite"]]
 )
@@ -71,6 +98,21 @@ def test_a_second_training_is_refused_and_spoils_nothing(holder, options, srfgan
     done = srfgan("finetune", *fixed, *options, *tiny(detector="faster_rcnn"))
     assert done.code == 2 and f"{folder}: another run is at work there" in done.err
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_launcher_that_ends_while_another_nodes_does_has_done_well(srfgan, tiny, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    options = ["--devices", "cpu", "--max-restarts", "1", "--overwrite", "--output-dir", folder]
+    with ExitStack() as others:
+
+        def launch(*_):
+            others.enter_context(held(folder, tmp_path / "ready"))
+            return 0
+
+        monkeypatch.setattr("srfgan_cli.machine.launcher.launch", launch)
+        preset = ["--preset", "faster_rcnn_r18_fpn_nn", *tiny(detector="faster_rcnn")]
+        done = srfgan("finetune", *preset, *options)
+    assert done.code == 0, done.err
 
 
 def test_two_processes_write_one_file_one_after_the_other(holder, tmp_path):

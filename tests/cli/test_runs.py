@@ -64,6 +64,22 @@ def test_what_only_has_the_names_of_a_runs_files_is_not_replaced(tmp_path):
     run.check_free(resume=False, overwrite=False)
 
 
+def test_results_of_a_run_that_is_replaced_go_with_it(tmp_path):
+    """Those of TTA and of detectors that score their masks stood beside the new run's as if they were its own."""
+    run, config = Run(tmp_path / "run"), load_preset("mask_rcnn_r18_fpn_nn")
+    names = ("results.json", "results_tta.json", "segm/results.json", "segm/results_tta.json")
+    run.begin(config, {}, DATA)
+    (run.folder / "segm").mkdir()
+    for path in (run.checkpoint, *(run.folder / name for name in names)):
+        path.write_text("old")
+    run.begin(config, {}, DATA)
+    assert not any((run.folder / name).exists() for name in (*names, "segm"))
+    run.bring_back()
+    assert all((run.folder / name).read_text() == "old" for name in names)
+    run.clear()
+    assert not list(run.folder.iterdir())
+
+
 def test_a_run_goes_on_with_the_content_of_its_own_files_only(tmp_path):
     guide, moved, other = (tmp_path / name for name in ("guide.pt", "moved.pt", "other.pt"))
     for path, content in ((guide, b"first"), (moved, b"first"), (other, b"other")):

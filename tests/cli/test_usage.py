@@ -8,6 +8,7 @@ import pytest
 from forked import COMMAND, start
 from typer.main import get_command
 
+from srfgan.models.errors import InputError
 from srfgan_cli import main
 from srfgan_cli.machine.devices import parse_devices
 from srfgan_cli.training.checkpoint import load_checkpoint
@@ -221,6 +222,12 @@ def test_what_devices_means(text, gpus, devices, monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
     chosen = parse_devices(text)
     assert [str(chosen.device(rank)) for rank in range(chosen.count)] == devices
+
+
+def test_more_processes_than_gpus_that_are_named_are_refused(monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    with pytest.raises(InputError, match=r"--devices 0,3, names 2 of .* process 3 there: .*ntasks-per-node"):
+        parse_devices("0,3").device(2)
 
 
 def test_devices_are_described_in_the_singular_and_the_plural():

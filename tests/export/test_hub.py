@@ -110,6 +110,23 @@ def test_the_folder_is_the_detector(srfgan, run, shared, picture, tmp_path):
     assert (shared / "README.md").read_text() == "my own words", "a card written by hand stays"
 
 
+def test_an_extractor_is_shared_as_what_it_is(srfgan, picture, tmp_path):
+    """Its card told of stage 3's schedule, and the file lost how far the training was."""
+    schedule = "{iterations: 850, batch_size: 3, milestones: [], warmup_iterations: 0}"
+    run = save_run(tmp_path / "run", f"extract.solver={schedule}", iteration=300, stage="extract")
+    for source, output in ((run, "shared"), ("shared", "again")):
+        done = srfgan("export", "--weights", source, "--format", "hub", "--output", output)
+        assert done.code == 0 and "knows its own model" not in done.err, done.err
+        ours, theirs = (
+            read_checkpoint(file) for file in (run / "model.pt", Path(output, "model.safetensors"))
+        )
+        assert (theirs.stage, theirs.iteration, theirs.model) == ("extract", 300, ours.model)
+        assert load_preset(Path(output, "config.yaml")).model.model_dump() == ours.config["model"]
+        card = Path(output, "README.md").read_text()
+        assert "- 300 iterations of the 850 that were planned, 3 images each" in card and "extractor" in card
+    assert len(load_detector("again").predict(picture, score_threshold=0)[0].boxes)
+
+
 def test_where_the_data_lies_is_not_shared(srfgan, tmp_path):
     named = "{annotations: /home/me/mine.json, images: /home/me/mine}"
     run = save_run(tmp_path / "run", f"data.train={named}", f"data.val={named}")

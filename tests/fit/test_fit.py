@@ -25,7 +25,8 @@ from srfgan_cli.fit.run_fit import Unfinished
 from srfgan_cli.machine.devices import Devices
 from srfgan_cli.presets import load_preset
 from srfgan_cli.presets.library import flatten, plain_twin
-from srfgan_cli.reproduction.graph import Settings, detector_job
+from srfgan_cli.reproduction.graph import Settings, build_graph, detector_job
+from srfgan_cli.reproduction.rows import table_rows
 from srfgan_cli.screen.pages import duration
 
 SHORT = [
@@ -227,12 +228,48 @@ def test_a_plain_twin_differs_in_its_upsampling_alone():
     assert changed <= {"description", "rows", "sources.guide"}
 
 
+def test_plain_detectors_are_not_told_of_an_upsampler_that_they_have_not(capsys):
+    """The dry run was happy, and the first training refused what matches nothing."""
+    upsampler, others = {"neck.upsample.*": 0.1}, {"backbone.*": 0.5}
+    said = (
+        "finetune.solver.recompute=true",
+        f"finetune.lr_factors={json.dumps(upsampler | others)}",
+        "finetune.freeze=[neck.upsample.tail.*, neck.lateral.*]",
+    )
+    experiment = plan_experiment("retinanet_r50_fpn", Settings(overrides=said))
+    configs = {experiment.places[key]: job.config.finetune for key, job in experiment.graph.jobs.items()}
+    for place in ("baseline", "guide"):
+        config = configs[place]
+        assert (config.solver.recompute, config.freeze, config.lr_factors) == (
+            False,
+            ["neck.lateral.*"],
+            others,
+        )
+    assert configs["finetune"].solver.recompute and configs["finetune"].lr_factors == upsampler | others
+    told = "mask_rcnn_r50_fpn_nn upsamples by nn, and runs without finetune.solver.recompute, neck.upsample.*"
+    assert told in capsys.readouterr().err
+
+
+def test_a_detector_that_goes_on_is_compared_with_the_plain_one_that_does():
+    experiment = plan_experiment("upsamplers_srf_continued", Settings(evaluations=1))
+    keys = {place: key for key, place in experiment.places.items()}
+    plain = experiment.graph.jobs[keys["baseline"]]
+    assert plain.sources == {"weights": keys["guide"]}
+    (row,) = build_graph(table_rows("upsamplers", ["upsamplers_nn_continued"]), Settings()).results.values()
+    assert plain.key == row, "it is the row that this preset is compared with in its table"
+    assert "both detectors go on" in titled(experiment, experiment.graph.jobs[keys["guide"]])[1]
+    on = ("finetune.start_from_guide=true", "finetune.reuse=none")
+    with pytest.raises(InputError, match=r"goes on from mask_rcnn_r18_fpn_nn .* would have that name"):
+        plan_experiment("mask_rcnn_r18_fpn", Settings(overrides=on))
+
+
 @pytest.mark.parametrize(
     ("preset", "places"),
     [
         ("mask_rcnn_r18_fpn", STEPS),
         ("retinanet_r50_fpn", ["baseline", "guide", "pretrain", "extract", "finetune"]),
         ("upsamplers_carafe", ["baseline", "finetune"]),
+        ("upsamplers_dysample_continued", ["baseline", "guide", "finetune"]),
         ("cascade_s101_pafpn_tta", [*STEPS, "eval"]),
     ],
 )

@@ -130,6 +130,10 @@ def test_imagenet_files_of_timm_fill_the_backbone(name, missing):
     assert {k: v for k, v in given.items() if k in wanted} == {k: v for k, v in wanted.items() if k in given}
     assert len(wanted.keys() - given.keys()) == missing
     assert {key.split(".")[0] for key in given.keys() - wanted.keys()} <= {"fc", "head", "norm"}
+    wrapped = all_to_ours(f"module.{key}" for key in source)
+    assert list(wrapped.values()) == list(all_to_ours(source).values()), (
+        "as DistributedDataParallel saves them"
+    )
 
 
 @pytest.mark.parametrize(("rows", "columns", "window", "shift"), [(6, 9, 3, 1), (7, 14, 7, 3), (4, 4, 4, 2)])

@@ -161,6 +161,18 @@ def test_another_scoring_makes_no_other_training(override):
     assert back.results["table5_nn", 0] not in (key, evaluation.key), "nor is it the preset's own scoring"
 
 
+@pytest.mark.parametrize("override", ["evaluation.max_detections=10", "model.inference.nms_iou=0.4"])
+def test_a_scoring_that_decides_where_a_training_ends_makes_another(override):
+    waits = ("finetune.solver.patience=3", "finetune.solver.evaluate_every=100")
+    keys = {
+        key
+        for more in ((), (override,), ("evaluation.batch_size=8",), ("evaluation.tta.enabled=true",))
+        for key, job in graph_of("table5", ["table5_nn"], overrides=(*waits, *more)).jobs.items()
+        if job.kind == "finetune"
+    }
+    assert len(keys) == 2, "scores on the way are at one scale, in batches of any size"
+
+
 def test_a_detector_scored_at_another_size_is_scored_once_more():
     """The preset that only evaluates trains nothing, and has not the score of the one that it takes the detector of."""
     plain = load_preset("mask_rcnn_r50_fpn_nn")
@@ -188,6 +200,37 @@ def test_tables_6_and_7_vary_only_their_stages_1_and_2():
     assert [kinds(graph).count(kind) for kind in ("pretrain", "extract", "finetune")] == [3, 3, 4]
     graph = graph_of("table7")
     assert [kinds(graph).count(kind) for kind in ("pretrain", "extract", "finetune")] == [1, 2, 3]
+
+
+def test_how_a_small_generator_learns_is_not_said_of_the_one_that_it_learns_from():
+    row = ["upsamplers_srf_thin_distilled"]
+    usual = graph_of("upsamplers", row)
+    tuned = graph_of("upsamplers", row, overrides=["pretrain.distill.weight=0.5"])
+    small, same = (
+        next(job for job in graph.jobs.values() if "distill" in job.sources) for graph in (tuned, usual)
+    )
+    assert small.config.pretrain.distill.weight == 0.5 and small.key != same.key
+    assert small.sources == same.sources, "the larger one is the same run"
+
+
+@pytest.mark.parametrize(
+    ("row", "override", "said"),
+    [
+        (
+            "upsamplers_srf",
+            "pretrain.distill.weight=0.5",
+            r"Preset 'upsamplers_srf' learns .* names none: give it with --set sources\.distill=PRESET\.",
+        ),
+        (
+            "upsamplers_srf",
+            "sources.guide=upsamplers_srf",
+            r"in a circle: finetune of upsamplers_srf -> extract of upsamplers_srf -> finetune of upsamplers_srf\.",
+        ),
+    ],
+)
+def test_a_run_that_rests_on_itself_is_named(row, override, said):
+    with pytest.raises(InputError, match=said):
+        graph_of("upsamplers", [row], overrides=[override])
 
 
 def test_self_training_rows_are_taught_by_their_own_recipe_without_pseudo_labels():

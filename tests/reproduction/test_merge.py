@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from finished_runs import finish
 
+from srfgan.models.errors import InputError
 from srfgan_cli.reproduction.documents import write_report
 from srfgan_cli.reproduction.graph import Settings, build_graph
 from srfgan_cli.reproduction.measure import Cost
@@ -25,12 +26,17 @@ SCORES = {
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """Make a folder as `srfgan reproduce table5` leaves it, brought home without the weights."""
+    """Make a folder as `srfgan reproduce table5` leaves it, brought home without the weights.
+
+    `done`: rows that have a score, all by default.
+    """
     monkeypatch.chdir(tmp_path)
 
-    def make(name, *rows, seed=0, seeds=1, device=GPU, scores=SCORES, guide=0.0, **settings):
+    def make(
+        name, *rows, seed=0, seeds=1, device=GPU, scores=SCORES, guide=0.0, scale=0.01, done=None, **settings
+    ):
         overrides = (f"seed={seed}", *settings.pop("overrides", ()))
-        told = Settings(0.01, seeds, overrides=overrides, **{"data": "nuclei", **settings})
+        told = Settings(scale, seeds, overrides=overrides, **{"data": "nuclei", **settings})
         graph = build_graph(table_rows("table5", rows), told)
         folders = job_folders(graph, tmp_path / name)
         for key, job in graph.jobs.items():
@@ -43,6 +49,9 @@ def run(tmp_path, monkeypatch):
         write_plan("table5", graph, told, tmp_path / name, device=device, at_a_time=1)
         for folder in folders.values():
             folder.run.model.unlink()
+        for (row, _), key in graph.results.items():
+            if done is not None and row not in done:
+                folders[key].run.evaluation.unlink()
 
     return make
 
@@ -211,3 +220,68 @@ def test_options_of_rows_that_are_nowhere_together_are_compared(run, srfgan):
     refused = srfgan("reproduce", "table5", *BOTH, "--output-dir", "all")
     told = " ".join(refused.err.split())
     assert refused.code == 2 and "finetune.solver.lr is not given in a/table5/plan.json and 0.1 in b/" in told
+
+
+NN, SRF, BILINEAR = "table5_nn", "table5_srf", "table5_bilinear"
+
+
+@pytest.mark.parametrize(
+    ("rows", "of_b", "said"),
+    [
+        (
+            (NN, SRF),
+            {"done": [SRF], "scale": 0.1},
+            "scale is 0.01 in a/table5/plan.json and 0.1 in b/table5/",
+        ),
+        (
+            (NN, SRF),
+            {"done": [SRF], "data": "coco"},
+            "other data. It is nuclei in a/table5/plan.json and coco",
+        ),
+        (
+            (NN, SRF),
+            {"done": [SRF], "overrides": ["sync_bn=true"]},
+            "sync_bn is not given in a/table5/plan.json",
+        ),
+        ((NN, BILINEAR), {"scale": 0.1}, "row table5_nn was not run alike: finetune.solver.iterations is"),
+    ],
+)
+def test_rows_that_are_planned_or_left_out_tell_nothing_of_those_that_are_done(run, srfgan, rows, of_b, said):
+    run("a", NN, SRF, done=None if BILINEAR in rows else [NN])
+    run("b", *rows, **of_b)
+    asked = ("--rows", f"{SRF},{BILINEAR}") if BILINEAR in rows else ()
+    refused = srfgan("reproduce", "table5", *BOTH, *asked, "--output-dir", "all")
+    assert refused.code == 2 and said in " ".join(refused.err.split()), refused.err
+
+
+def test_where_nothing_is_done_nothing_is_compared(run):
+    run("a", NN, SRF)
+    run("b", BILINEAR, scale=0.1, data="coco", done=[])
+    assert merge_runs("table5", [Path("a"), Path("b")]).missing == [BILINEAR]
+
+
+@pytest.mark.parametrize(("lr", "said"), [(0.1, "the overlay's finetune.solver.lr is 0.2 in a/"), (0.2, "")])
+def test_overlays_are_compared_by_what_they_say(run, srfgan, lr, said):
+    for name, value in (("ov1/o", 0.2), ("ov2/o" if said else "ov2/same", lr)):
+        Path(name).parent.mkdir()
+        free = len(name)
+        Path(f"{name}.yaml").write_text(
+            f"seed: {free}\nfinetune: {{solver: {{lr: {value}, log_every: {free}}}}}"
+        )
+    run("a", NN, overlay="ov1/o.yaml")
+    run("b", BILINEAR, overlay=f"{name}.yaml")
+    merged = srfgan("reproduce", "table5", *BOTH, "--output-dir", "all")
+    assert merged.code == (2 if said else 0) and said in " ".join(merged.err.split()), merged.err
+
+
+def test_overlays_of_a_version_that_wrote_only_their_names_are_compared_by_these(run):
+    for place, row, name in (("a", NN, "o"), ("b", BILINEAR, "o"), ("c", SRF, "other")):
+        Path(f"{name}.yaml").write_text("finetune: {reuse: none}")
+        run(place, row, overlay=f"{name}.yaml")
+        file = Path(place, "table5", "plan.json")
+        plan = json.loads(file.read_text())
+        assert plan.pop("overlay") == {"finetune.reuse": "none"}
+        file.write_text(json.dumps(plan))
+    merge_runs("table5", [Path("a"), Path("b")])
+    with pytest.raises(InputError, match=r"overlay is o.yaml in a/.* and other.yaml in c/"):
+        merge_runs("table5", [Path("a"), Path("c")])

@@ -11,10 +11,13 @@ NAMES = CategoryMap((2, 5, 9), ("cat", "größe", "a/b"))
 TEST_SIZE = ["data.test_short_side=96", "data.test_max_side=160"]
 
 
-def save_run(folder: Path, *more: str, file: str = "model.pt", iteration: int | None = None) -> Path:
+def save_run(
+    folder: Path, *more: str, file: str = "model.pt", iteration: int | None = None, stage: str = "finetune"
+) -> Path:
     """`folder/model.pt`, or another file, with config and categories."""
     config = preset(*TEST_SIZE, *more)
-    header = {"stage": "finetune", "config": config.model_dump(), "model": config.model.model_dump()}
+    model = config.model.scaled(config.extract.anchor_scale) if stage == "extract" else config.model
+    header = {"stage": stage, "config": config.model_dump(), "model": model.model_dump()}
     weights = {"detector": small_detector(*TEST_SIZE, *more).state_dict()}
     folder.mkdir(parents=True, exist_ok=True)
     said = header | {"iteration": iteration, "categories": NAMES.to_records()}

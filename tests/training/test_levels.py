@@ -15,6 +15,7 @@ from srfgan_cli.presets import load_preset
 from srfgan_cli.presets.config import AdversarialConfig
 from srfgan_cli.training.checkpoint import save_checkpoint
 from srfgan_cli.training.extract import ExtractStage
+from srfgan_cli.training.initial import load_initial
 from srfgan_cli.training.pretrain import PretrainStage
 from srfgan_cli.training.sources import (
     load_discriminator,
@@ -160,10 +161,20 @@ def test_an_extractor_serves_a_detector_with_other_levels(trained, target, fresh
         take_extractor(other, path)
 
 
+def initial(detector, path):
+    config = load_preset("mask_rcnn_r50_fpn", [f"initial_weights={path}"])
+    load_initial(detector, config.model_copy(update={"model": detector.config}))
+
+
 @pytest.mark.parametrize(
-    "take", [take_extractor, lambda *given: load_start(*given, CategoryMap((1,), ("a",)))]
+    ("take", "named"),
+    [
+        (take_extractor, "model.pt: these weights"),
+        (lambda *given: load_start(*given, CategoryMap((1,), ("a",))), "model.pt: these weights"),
+        (initial, "model.pt"),
+    ],
 )
-def test_weights_that_know_other_pixels_or_strides_are_told_of(take, tmp_path, capsys):
+def test_weights_that_know_other_pixels_or_strides_are_told_of(take, named, tmp_path, capsys):
     """As a detector on ImageNet weights that goes on in the preset for detectron2's: all shapes are the same."""
     config = load_preset("mask_rcnn_r50_fpn", SMALL[1:])
     other = ["model.pixel={order: RGB, mean: [123.675, 116.28, 103.53], std: [58.395, 57.12, 57.375]}"]
@@ -174,7 +185,7 @@ def test_weights_that_know_other_pixels_or_strides_are_told_of(take, tmp_path, c
     save_checkpoint(path, {"stage": "extract", "model": trained.config.model_dump(), "modules": modules})
     take(build_detector(config.model), path)
     said = capsys.readouterr().err
-    assert "model.pt: these weights were trained with other pixels or strides than this preset's" in said
+    assert f"{named} were trained with other pixels or strides than this preset's" in said
     advised = [part.strip("' \n") for part in said.split(" --set ")[1:]]
     assert advised == other
     take(build_detector(load_preset("mask_rcnn_r50_fpn", [*SMALL[1:], *advised]).model), path)
