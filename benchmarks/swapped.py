@@ -88,11 +88,12 @@ def main() -> None:
                     max_detections=config.evaluation.max_detections,
                 )
             scores[name] = {key: getattr(report.scores["box"].overall, key) for key in SHOWN}
+    given.out.write_text(json.dumps(scores, indent=1) + "\n")
     table = Table("upsampling", *SHOWN, title=f"{given.weights.name}, {len(dataset)} images")
     for name, row in scores.items():
-        table.add_row(name, *(f"{value:.1f}" for value in row.values()))
+        # A size of which the data set has no object has no AP.
+        table.add_row(name, *("-" if value is None else f"{value:.1f}" for value in row.values()))
     Console().print(table)
-    given.out.write_text(json.dumps(scores, indent=1) + "\n")
 
 
 if __name__ == "__main__":

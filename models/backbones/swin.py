@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import timm
 import torch
@@ -47,8 +47,16 @@ class Swin(nn.Module):
             blocks = self.body[name].blocks
             for index, block in enumerate(blocks):
                 blocks[index] = ShiftedBlock(block, shifted=index % 2 == 1)
-        for name in _STAGES[: config.freeze_at]:
+        self._frozen = _STAGES[: config.freeze_at]
+        for name in self._frozen:
             self.body[name].requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Self:
+        """Without stochastic depth in frozen stages, as in the published detectors: nothing could adapt to it."""
+        super().train(mode)
+        for name in self._frozen:
+            self.body[name].eval()
+        return self
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Images (N, 3, H, W) to feature maps (N, C, H/s, W/s), s = 4, 8, 16, 32."""

@@ -106,6 +106,7 @@ def goes_by_winograd(x: Tensor, layer: Conv2d | ConvTranspose2d, norm: nn.BatchN
         and x.device.type == "cpu"
         and not torch.is_grad_enabled()
         and not layer.training
+        and len(x) > 0  # as of boxes, of which an image may have none
         and layer.in_channels * layer.out_channels * form[1] ** 2 >= _PAIRS
         and x.shape[2] * x.shape[3] >= _MANY
         and (layer.kernel_size, layer.stride, layer.padding) == tuple((size, size) for size in form)

@@ -24,7 +24,7 @@ _JSON = {
     "test": ("image_info_test-dev2017.json", "image_info_test2017.json"),
 }
 _ROBOFLOW: dict[Split, str] = {"train": "train", "val": "valid", "test": "test"}
-_ROBOFLOW_JSON = "_annotations.coco.json"
+ROBOFLOW_JSON = "_annotations.coco.json"
 
 
 def find_split(root: Path, split: Split) -> SplitFiles:
@@ -121,13 +121,13 @@ def _coco_json(root: Path, split: Split) -> Path | None:
 
 def _roboflow(root: Path) -> Layout | None:
     splits = {
-        ours: _json_split(root, root / theirs / _ROBOFLOW_JSON, root / theirs)
+        ours: _json_split(root, root / theirs / ROBOFLOW_JSON, root / theirs)
         for ours, theirs in _ROBOFLOW.items()
-        if (root / theirs / _ROBOFLOW_JSON).is_file()
+        if (root / theirs / ROBOFLOW_JSON).is_file()
     }
     if not splits:
         return None
-    return Layout("Roboflow's COCO", f"{next(iter(splits.values())).images.name}/{_ROBOFLOW_JSON}", splits)
+    return Layout("Roboflow's COCO", f"{next(iter(splits.values())).images.name}/{ROBOFLOW_JSON}", splits)
 
 
 def _json_split(root: Path, path: Path, images: Path) -> SplitFiles:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from srfgan.models.errors import InputError
 from srfgan_cli.data.coco import CocoIndex
+from srfgan_cli.data.layout import ROBOFLOW_JSON
 from srfgan_cli.evaluation.coco import Task, score
 from srfgan_cli.evaluation.report import Report
 from srfgan_cli.evaluation.results import Result, read_results
@@ -66,8 +67,10 @@ def read_results_of(index: CocoIndex, path: Path) -> list[Result]:
 
 
 def split_name(index: CocoIndex) -> str:
-    """The split by COCO's name, from the json's: `val2017`, `test-dev2017`."""
-    return index.path.stem.removeprefix("instances_").removeprefix("image_info_")
+    """The split by COCO's name, from the json's: `val2017`, `test-dev2017`; Roboflow's by its folder's: `valid`."""
+    path = index.path
+    name = path.absolute().parent.name if path.name == ROBOFLOW_JSON else path.stem
+    return name.removeprefix("instances_").removeprefix("image_info_")
 
 
 def tasks_of(index: CocoIndex, *, has_boxes: bool, has_masks: bool) -> list[Task]:

@@ -32,6 +32,11 @@ class Experiment:
         return {key: JobFolder(output_dir / place) for key, place in self.places.items()}
 
     @property
+    def target(self) -> str:
+        """The folder's name of the method's detector."""
+        return self.places[detector_job(self.graph, self.method).key]
+
+    @property
     def config(self) -> Config:
         """The method's, as its last stage has it."""
         return detector_job(self.graph, self.method).config

@@ -31,7 +31,7 @@ def page_values(fitted: Fitted) -> dict[str, str]:
         "device": escape(fitted.device),
         "scores": _scores_table(fitted),
         "verdict": verdict(fitted),
-        "fairness": _fairness(fitted),
+        "fairness": fairness(fitted),
         "price": _price_table(fitted),
         "size": "{} x {}".format(*fitted.costs["method"].size),
         "data": _data(fitted),
@@ -83,12 +83,12 @@ def _chance(changes: Mapping[str, Change | None]) -> str:
     return f"The choice of validation images does not explain that of the {sure[0]} AP; the other it may."
 
 
-def _fairness(fitted: Fitted) -> str:
+def fairness(fitted: Fitted) -> str:
     """In what the comparison is not one of upsampling alone."""
     plain, method = (fitted.costs[row].parameters / 1e6 for row in ROWS)
-    images = {name: step.job.images for name, step in fitted.steps.items()}
-    own = _each(images["baseline"], images["finetune"])
-    extra = sum(count for name, count in images.items() if name in ("pretrain", "extract"))
+    own = _each(*(fitted.steps[name].job.images for name in ("baseline", fitted.target)))
+    before = [step.job for name, step in fitted.steps.items() if name != fitted.target]
+    extra = sum(job.images for job in before if job.kind in ("pretrain", "extract"))
     said = (
         f"The comparison favours <code>{escape(fitted.method)}</code> in its parameters: {method:.1f} million to the "
         f"baseline's {plain:.1f}."
@@ -96,7 +96,7 @@ def _fairness(fitted: Fitted) -> str:
     if not extra:
         return f"{said} Both detectors were trained on {own}."
     return (
-        f"{said} And while both detectors end with their own training on {own}, stages 1 and 2 show parts of it "
+        f"{said} And while both detectors end with their own training on {own}, the stages before show parts of it "
         f"{extra:,} more and let them learn from a trained plain detector. How much of a difference is the generator's "
         "own, one such comparison cannot tell; the papers' ablations can."
     )
@@ -204,7 +204,7 @@ def _commands(fitted: Fitted) -> str:
 
 
 def _use(fitted: Fitted) -> str:
-    folder = shlex.quote(str(fitted.steps["finetune"].folder.path))
+    folder = shlex.quote(str(fitted.steps[fitted.target].folder.path))
     data = _data_option(fitted)
     baseline = shlex.quote(str(fitted.steps["baseline"].folder.path / "results.json"))
     lines = [

@@ -59,13 +59,19 @@ class Pictures:
 
 
 def draw_pictures(
-    config: Config, runs: Mapping[str, Run], folder: Path, data_root: Path | None, device: torch.device
+    config: Config,
+    runs: Mapping[str, Run],
+    target: str,
+    folder: Path,
+    data_root: Path | None,
+    device: torch.device,
 ) -> tuple[Pictures, int]:
     """Draw everything from finished runs.
 
     Args:
         config: the method's.
-        runs: by step name; `baseline` and `finetune` hold the detectors.
+        runs: by step name; `baseline` holds the plain detector.
+        target: the name of the one that holds the method's.
         folder: where the files go.
         data_root: where the data set is a folder.
         device: `cpu` or `cuda`.
@@ -77,7 +83,7 @@ def draw_pictures(
         InputError: a run or the data cannot be read, or a picture not be written.
     """
     val = open_split(config.data, data_root, "val", training=False, masks=config.model.has_masks)
-    plain, method = (_trained(runs[name], val.categories).to(device) for name in ("baseline", "finetune"))
+    plain, method = (_trained(runs[name], val.categories).to(device) for name in ("baseline", target))
     upsampler, level = config.model.neck.upsampler, method.config.levels[0]
     scene = example_image(PANEL_SIDE) if config.data.dataset == "shapes" else val[(0, 0)].image
     methods = list(dict.fromkeys(("nn", "bilinear", upsampler)))

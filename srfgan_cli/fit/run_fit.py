@@ -47,7 +47,8 @@ class Fitted:
     """Everything that the page shows.
 
     Attributes:
-        steps: the trainings, in order, by name.
+        steps: the trainings, in order, by name; `baseline` is the plain detector's.
+        target: the name of the step that gives the method's detector.
         scores: `{"box": {"AP": ...}, "mask": {...}}` in percent, of `plain` and `method`.
         changes: of the same metrics, by task: the method's less the plain detector's.
         costs: of the same two detectors.
@@ -58,6 +59,7 @@ class Fitted:
 
     config: Config
     steps: dict[str, Step]
+    target: str
     scores: dict[str, dict[str, dict[str, float | None]]]
     changes: dict[str, Changes]
     costs: dict[str, Cost]
@@ -186,6 +188,7 @@ def _fitted(experiment: Experiment, settings: Settings, machine: Machine, output
     pictures, images = draw_pictures(
         experiment.config,
         {name: step.folder.run for name, step in steps.items()},
+        experiment.target,
         output_dir / "images",
         machine.data_root,
         devices.device(),
@@ -194,6 +197,7 @@ def _fitted(experiment: Experiment, settings: Settings, machine: Machine, output
     return Fitted(
         config=experiment.config,
         steps=steps,
+        target=experiment.target,
         scores={which: folder.scores() for which, folder in scored.items()},
         changes=compare_scores(
             experiment.config, machine.data_root, plain=scored["plain"], method=scored["method"]

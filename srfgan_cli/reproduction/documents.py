@@ -79,9 +79,8 @@ def verdict(summary: Mapping[str, Any]) -> str:
         said.append(f"Merged from {len(merged['folders'])} folders.")
         if merged["missing"]:
             said.append(f"No run is done of {', '.join(merged['missing'])}.")
-    if settings["seeds"] > 1 and not any(
-        found["interval"] for row in rows for found in row["difference"].values()
-    ):
+    differences = [found for row in rows for found in row["difference"].values()]
+    if settings["seeds"] > 1 and differences and not any(found["interval"] for found in differences):
         said.append(f"No interval can be given of differences with fewer than {FEWEST} seeds.")
     failed = sum(run["state"] in ("failed", "blocked") for run in summary["runs"])
     if failed:

@@ -165,7 +165,7 @@ def scaled(config: Config, settings: Settings, seed: int) -> Config:
             "log_every": min(solver.log_every, max(1, iterations // 50)),
             "checkpoint_every": min(solver.checkpoint_every, max(1, iterations // 10)),
         }
-        if name == "finetune" and settings.evaluations > 1:
+        if name == config.stages[-1] and settings.evaluations > 1:
             update["evaluate_every"] = -(-iterations // settings.evaluations)
         stages[name] = stage.model_copy(update={"solver": solver.model_copy(update=update)})
     return config.model_copy(update={**stages, "seed": config.seed + seed})

@@ -7,9 +7,13 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.dropout import _DropoutNd
 
 from srfgan.models.errors import InputError
 from srfgan_cli.presets.library import did_you_mean
+
+_DROPPED_PATHS = ("DropPath", "StochasticDepth")
+"""What timm and torchvision call stochastic depth, by name: neither need be there."""
 
 
 def matching(names: Iterable[str], pattern: str, key: str, what: str = "parameter") -> list[str]:
@@ -37,7 +41,8 @@ def freeze(detector: nn.Module, patterns: Iterable[str]) -> list[str]:
     """Freeze the parameters that any of the patterns matches.
 
     Returns:
-        The names of the batch norms that are frozen by it, whose statistics have to stay as they are.
+        The names of the batch norms that are frozen by it, whose statistics have to stay as they are, and of what
+        drops values at random in parts that are.
 
     Raises:
         InputError: a pattern matches no parameter, or nothing is left to train.
@@ -50,7 +55,11 @@ def freeze(detector: nn.Module, patterns: Iterable[str]) -> list[str]:
         raise InputError(f"finetune.freeze: nothing of the detector is left to train, got {list(patterns)}.")
     norms = {name for name, module in detector.named_modules() if isinstance(module, _NormBase)}
     own = {norm: {f"{norm}.weight", f"{norm}.bias"} & every.keys() for norm in norms}
-    return sorted(norm for norm, parameters in own.items() if parameters and parameters <= frozen)
+    for name, module in detector.named_modules():
+        if isinstance(module, _DropoutNd) or type(module).__name__ in _DROPPED_PATHS:
+            part = f"{name.rpartition('.')[0]}."
+            own[name] = {parameter for parameter in every if parameter.startswith(part)}
+    return sorted(name for name, parameters in own.items() if parameters and parameters <= frozen)
 
 
 def _possible(names: Iterable[str]) -> Iterator[str]:

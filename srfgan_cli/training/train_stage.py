@@ -20,6 +20,7 @@ from srfgan_cli.data.loaders import Batch, build_train_loader
 from srfgan_cli.data.open import check_same_categories, open_split
 from srfgan_cli.data.repeats import repeat_factors, told
 from srfgan_cli.evaluation.evaluate import evaluate
+from srfgan_cli.evaluation.reference import reference_of
 from srfgan_cli.evaluation.report import Report
 from srfgan_cli.evaluation.table import report_table
 from srfgan_cli.evaluation.tta import MultiScale
@@ -400,7 +401,8 @@ def _evaluate(
         splits.val.at_original_size() if several else splits.val,
         preset=plan.config.name,
         max_detections=plan.config.evaluation.max_detections,
-        reference=plan.config.references[0] if plan.config.references else None,
+        # A row of multi-scale testing is none to hold scores at one scale against.
+        reference=reference_of(plan.config, "val", published=False) if several == tta.enabled else None,
         results_path=plan.run.results,
         workers=plan.config.data.workers,
         batch_size=plan.config.evaluation.batch_size,

@@ -3,6 +3,8 @@
 import json
 import multiprocessing
 import os
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,7 +20,7 @@ from srfgan.models.structures import Detections
 from srfgan_cli.data.loaders import build_test_loader
 from srfgan_cli.evaluation.coco import ground_truth
 from srfgan_cli.evaluation.evaluate import evaluate, predict, results_name
-from srfgan_cli.evaluation.score_file import evaluate_results
+from srfgan_cli.evaluation.score_file import evaluate_results, split_name
 from srfgan_cli.machine.distributed import World
 
 ALONE = World(torch.device("cpu"))
@@ -186,6 +188,19 @@ def test_the_detection_limit_is_passed_on(open_tiny):
     report = evaluate(Oracle(dataset), dataset, preset="tiny", world=ALONE, max_detections=1)
     assert report.max_detections == 1
     assert report.scores["box"].overall.AP == 100.0, "no image has two objects of one class"
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("annotations/instances_val2017.json", "val2017"),
+        ("annotations/image_info_test-dev2017.json", "test-dev2017"),
+        ("valid/_annotations.coco.json", "valid"),
+        ("mine.json", "mine"),
+    ],
+)
+def test_splits_are_called_by_their_files(path, name):
+    assert split_name(SimpleNamespace(path=Path(path))) == name
 
 
 def test_a_split_without_annotations_gets_a_file_for_the_server(open_tiny, tmp_path):

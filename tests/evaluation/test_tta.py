@@ -238,7 +238,25 @@ ROWS = """
 mine:
   {document: mine, split: val2017, about: "", common: {detector: mask_rcnn, backbone: r18, neck: fpn}, rows: {
     once: {box: {AP: 1.0}}, often: {box: {AP: 2.0}, tta: true}}}
+server:
+  {document: mine, split: test-dev, about: "", common: {detector: mask_rcnn, backbone: r18, neck: fpn}, rows: {
+    once: {box: {AP: 3.0}}}}
 """
+
+
+@pytest.mark.parametrize("enabled", [False, True])
+def test_a_training_is_held_against_the_row_of_its_split(enabled, srfgan, tiny, tmp_path, more_tables):
+    """It was the first, as of test-dev; scores at one scale in between have none of multi-scale testing."""
+    more_tables(ROWS)
+    own = tmp_path / "own.yaml"
+    own.write_text(
+        json.dumps({"base": "mask_rcnn_r18_fpn_nn", "rows": ["server/once", "mine/often", "mine/once"]})
+    )
+    several = [f"evaluation.tta.enabled={enabled}", "evaluation.tta.short_sides=[48]"]
+    short = ["--iterations", 1, "--json"]
+    done = srfgan("finetune", "--preset", own, *tiny("finetune.solver.evaluate_every=1", *several), *short)
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["evaluation"]["reference"]["box"] == {"AP": 2.0 if enabled else 1.0}
 
 
 def test_through_the_command_line(srfgan, tiny, tmp_path, more_tables):

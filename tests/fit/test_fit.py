@@ -19,7 +19,7 @@ from srfgan_cli.analysis.against import Change
 from srfgan_cli.data.drawn import whole_mask
 from srfgan_cli.fit import pace
 from srfgan_cli.fit.experiment import plan_experiment, titled
-from srfgan_cli.fit.page import verdict
+from srfgan_cli.fit.page import fairness, verdict
 from srfgan_cli.fit.record import bring_back, claim, let_go
 from srfgan_cli.fit.run_fit import Unfinished
 from srfgan_cli.machine.devices import Devices
@@ -340,6 +340,39 @@ def test_the_demo_is_shortened_only_where_the_machine_is_slow(monkeypatch):
     assert pace.one_device("cpu") == cpu
     with pytest.raises(InputError, match="one device"):
         pace.one_device("2")
+
+
+def test_all_images_of_stages_1_and_2_count():
+    """Two generators, one of which teaches the other, were counted as none."""
+    experiment = plan_experiment("upsamplers_srf_thin_distilled", Settings(evaluations=1))
+    jobs = {experiment.places[key]: job for key, job in experiment.graph.jobs.items()}
+    costs = dict.fromkeys(("plain", "method"), SimpleNamespace(parameters=1e6))
+    fitted = SimpleNamespace(
+        steps={name: SimpleNamespace(job=job) for name, job in jobs.items()},
+        target=experiment.target,
+        costs=costs,
+        method="srf",
+    )
+    images = {job.kind: job.images for job in jobs.values()}
+    assert [job.kind for job in jobs.values()].count("pretrain") == 2
+    assert f"{2 * images['pretrain'] + images['extract']:,} more" in fairness(fitted)
+
+
+@pytest.mark.slow
+def test_an_experiment_may_end_with_stage_2(tmp_path, tiny, srfgan):
+    """As A3 of the paper's table 4; it had failed when everything was trained."""
+    assert plan_experiment("table4_a3", Settings(evaluations=1)).target == "extract"
+    options = [
+        *tiny("stages=[pretrain,extract]"),
+        *(part for key in SHORT for part in ("--set", key)),
+        *("--preset", "demo", "--devices", "cpu", "--json"),
+    ]
+    done = srfgan("fit", *options)
+    assert done.code == 0, done.err
+    scored = json.loads((tmp_path / "runs/fit/demo/extract/evaluation.json").read_text())
+    assert json.loads(done.out)["scores"]["method"]["box"] == scored["box"]
+    words = " ".join(Page((tmp_path / "runs/fit/demo/index.html").read_text()).words)
+    assert "srfgan predict FILE --weights runs/fit/demo/extract" in words
 
 
 def test_the_verdict_is_honest():

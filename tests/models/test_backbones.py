@@ -108,6 +108,18 @@ def test_freezing(name, stem, first):
                 assert isinstance(module, FrozenBatchNorm2d) is frozen, module_name
 
 
+def test_frozen_stages_of_a_transformer_drop_nothing():
+    """With its stochastic depth, they had given others of each image every time."""
+    torch.manual_seed(0)
+    backbone = build_backbone(BackboneConfig(name="swin_t", freeze_at=5)).train()
+    x = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        first, second = backbone(x), backbone(x)
+    assert backbone.training and all(torch.equal(first[level], second[level]) for level in first)
+    thawed = build_backbone(BackboneConfig(name="swin_t", freeze_at=2)).train().body
+    assert not thawed["layers_0"].training and thawed["layers_1"].blocks[0].training
+
+
 @pytest.mark.parametrize("name", CHANNELS)
 def test_detectron2_names_map_in_both_directions(name):
     ours = [f"backbone.{key}" for key in on_meta(name).state_dict()]

@@ -417,6 +417,15 @@ def test_what_cannot_be_replaced_is_said_and_nothing_changes(call, message):
     assert not any("upsamplers" in name for name, _ in Given.yolo.named_modules())
 
 
+def test_scripted_parts_are_left_as_they_are():
+    """Hooks on them are an error of torch's, which had come through."""
+    scripted = torch.jit.script(nn.Sequential(nn.Upsample(scale_factor=2)))
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), scripted, nn.Upsample(scale_factor=2))
+    replaced = replace_upsampling(model, "carafe", lambda: model(torch.zeros(1, 3, 8, 8)))
+    assert replaced[1] is scripted and len(list(replaced.parameters())) > len(list(replaced[0].parameters()))
+    assert replaced(torch.zeros(1, 3, 8, 8)).shape == (1, 8, 32, 32)
+
+
 def test_a_replacement_is_not_replaced():
     model, images = replaced("mmdetection")
     with pytest.raises(InputError, match="the upsampling of neck is replaced already"):

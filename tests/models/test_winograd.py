@@ -32,6 +32,16 @@ def test_it_is_the_convolution(size):
             torch.testing.assert_close(plain + layer.bias.view(1, -1, 1, 1), found)
 
 
+@pytest.mark.parametrize(
+    "layer", [Conv2d(256, 256, 3, padding=1), ConvTranspose2d(64, 64, 6, stride=2, padding=2)]
+)
+def test_no_boxes_are_no_work(layer):
+    """An image without any box had stopped detectors of large masks."""
+    with torch.inference_mode():
+        found = layer.eval()(torch.zeros(0, layer.in_channels, 28, 28))
+    assert found.shape == (0, layer.out_channels, *(28 * layer.stride[0],) * 2)
+
+
 def test_the_transposed_convolution_as_an_ordinary_one_is_exact():
     torch.manual_seed(0)
     weight, maps = torch.randn(2, 3, 6, 6, dtype=torch.float64), torch.randn(1, 2, 5, 4, dtype=torch.float64)

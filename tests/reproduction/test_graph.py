@@ -261,6 +261,8 @@ def test_scaling_shrinks_every_schedule_alike():
     }
     assert solvers["finetune"].milestones == [600, 800] and solvers["finetune"].warmup_iterations == 10
     assert solvers["finetune"].evaluate_every == 300 and solvers["extract"].evaluate_every == 0
+    without = scaled(load_preset("table4_a3"), Settings(scale=0.01, evaluations=3), seed=0)
+    assert without.extract.solver.evaluate_every == 900, "its last stage"
     assert all(solver.checkpoint_every <= solver.iterations // 10 for solver in solvers.values())
 
 

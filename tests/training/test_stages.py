@@ -9,7 +9,7 @@ import pytest
 import torch
 from detector_configs import fitting, model_config, stages_of
 from torch import nn
-from torchvision.ops import FrozenBatchNorm2d
+from torchvision.ops import FrozenBatchNorm2d, StochasticDepth
 
 from srfgan.models import build_detector, build_discriminator, build_generator
 from srfgan.models.errors import InputError
@@ -30,6 +30,7 @@ from srfgan_cli.training.class_weights import weigh_classes
 from srfgan_cli.training.engine import Hooks, Trainer
 from srfgan_cli.training.extract import ExtractorLosses, ExtractStage, halve_map
 from srfgan_cli.training.finetune import FinetuneStage
+from srfgan_cli.training.freezing import freeze
 from srfgan_cli.training.pretrain import PretrainStage, guide_maps
 
 WORLD = World(torch.device("cpu"))
@@ -228,6 +229,18 @@ def test_what_is_frozen_by_name_keeps_weights_and_statistics(batch):
 def _name(detector, wanted):
     (name,) = (name for name, module in detector.named_modules() if module is wanted)
     return name
+
+
+def test_frozen_parts_drop_nothing():
+    """What follows them had been trained on maps that no weights could adapt to."""
+
+    def part():
+        return nn.ModuleDict(
+            {"linear": nn.Linear(2, 2), "drop": nn.Dropout(), "path": StochasticDepth(0.5, "row")}
+        )
+
+    network = nn.ModuleDict({"frozen": part(), "trained": part(), "mixed": part()})
+    assert freeze(network, ["frozen.*", "mixed.linear.bias"]) == ["frozen.drop", "frozen.path"]
 
 
 @pytest.mark.parametrize(
