@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -17,7 +18,11 @@ def upsample_to(upsample: nn.Module, coarse: Tensor, fine: Tensor) -> Tensor:
     Returns:
         (N, C, h, w).
     """
-    return doubled(upsample, coarse, fine)[..., : fine.shape[-2], : fine.shape[-1]]
+    new, (height, width) = doubled(upsample, coarse, fine), fine.shape[-2:]
+    if torch.compiler.is_exporting() and not _known_size(new, height, width):
+        # Copies: of a view torch.export asks whether anything is cut off, and fixes the answer for all sizes.
+        return new.narrow_copy(-2, 0, height).narrow_copy(-1, 0, width)
+    return new[..., :height, :width]
 
 
 def doubled(upsample: nn.Module, coarse: Tensor, fine: Tensor) -> Tensor:
@@ -39,3 +44,10 @@ def doubled(upsample: nn.Module, coarse: Tensor, fine: Tensor) -> Tensor:
     else:
         new = upsample(coarse)
     return new
+
+
+def _known_size(x: Tensor, height: int, width: int) -> bool:
+    """Whether `x` (N, C, H, W) has this size whatever the symbols in it stand for; no guard comes of asking."""
+    from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+    return statically_known_true(x.shape[-2] == height) and statically_known_true(x.shape[-1] == width)

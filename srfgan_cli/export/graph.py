@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import operator
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -116,13 +119,30 @@ def trace(detector: Detector, batch: int | None = None) -> ExportedProgram:
     graph = (DetectorGraph(detector) if batch is None else BatchGraph(detector)).eval()
     shape = (3, *_TRACED_SIZE) if batch is None else (batch, 3, *_TRACED_SIZE)
     shapes = ({len(shape) - 2: Dim.AUTO, len(shape) - 1: Dim.AUTO},)
-    with torch.no_grad(), warnings.catch_warnings():
+    with torch.no_grad(), warnings.catch_warnings(), mended_pools():
         # torchvision's shape rules use a name that torch is about to rename.
         warnings.filterwarnings("ignore", "`create_unbacked_symint` is deprecated", FutureWarning)
         example = torch.zeros(shape)
         program = torch.export.export(graph, (example,), dynamic_shapes=shapes, strict=False)
     _forget_source(program)
     return program
+
+
+@contextmanager
+def mended_pools() -> Iterator[None]:
+    """Within it torch.export does not ask whether a pool's map has an odd or an even size, as torch 2.11 does.
+
+    A graph that was told would run at sizes of that kind only. 2.14 has the same `//`, which rounds down by itself.
+    """
+    if torch.__version__ >= "2.14":
+        yield
+        return
+    rules: Any = torch._meta_registrations
+    theirs, rules.div_rtn = rules.div_rtn, operator.floordiv
+    try:
+        yield
+    finally:
+        rules.div_rtn = theirs
 
 
 def _freeze_norms_of_boxes(detector: Detector) -> None:

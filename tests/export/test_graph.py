@@ -2,13 +2,14 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from srfgan.models.config import GeneratorConfig
 from srfgan.models.factory import build_upsampler
 from srfgan.models.upsamplers import UPSAMPLERS
 from srfgan.models.upsamplers.seam import upsample_to
-from srfgan_cli.export.graph import BatchGraph, DetectorGraph, output_names, split_batch
+from srfgan_cli.export.graph import BatchGraph, DetectorGraph, mended_pools, output_names, split_batch
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -84,3 +85,27 @@ def test_every_upsampler_runs_in_onnxruntime_at_any_size(name, generator):
         inputs = zip(runtime.get_inputs(), maps, strict=True)
         (found,) = runtime.run(None, {given.name: x.numpy() for given, x in inputs})
         torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-4, atol=1e-5)
+
+
+class PooledAndBack(nn.Module):
+    """A step of a BiFPN: a map and, at its size again, its pooled half."""
+
+    def __init__(self, upsample):
+        super().__init__()
+        self.upsample = upsample
+
+    def forward(self, fine):
+        return fine + upsample_to(self.upsample, F.max_pool2d(fine, 3, stride=2, padding=1), fine)
+
+
+@pytest.mark.parametrize("traced", [(8, 9), (9, 8)])
+@pytest.mark.parametrize("name", ["nn", "srf", "fade"])
+def test_a_cut_traced_at_an_even_or_odd_size_runs_at_both(name, traced):
+    torch.manual_seed(0)
+    network = PooledAndBack(build_upsampler(name, 8, GENERATORS["thin"] if name == "srf" else None)).eval()
+    sides = {2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
+    with torch.no_grad(), mended_pools():
+        program = torch.export.export(network, (torch.zeros(1, 8, *traced),), dynamic_shapes=(sides,))
+        for size in ((8, 9), (9, 8), (12, 14), (13, 15)):
+            fine = torch.randn(1, 8, *size)
+            torch.testing.assert_close(program.module()(fine), network(fine))

@@ -30,6 +30,7 @@ CHANGES = ["model.num_classes=3", "model.inference.score_threshold=0.0", "model.
         # Tracing one takes half a minute or more: the others are slow.
         pytest.param("fcos_r18_bifpn", "nn", "r10", "onnx", 2.0, marks=pytest.mark.slow),
         pytest.param("fcos_r18_bifpn", "sapa", "r10", "onnx", 2.0, marks=pytest.mark.slow),
+        pytest.param("fcos_r18_bifpn", "nn", "r10", "pt2", 2.0, marks=pytest.mark.slow),
         pytest.param("atss_r18_fpn", "nn", "r10", "onnx", 2.0, marks=pytest.mark.slow),
         pytest.param("atss_r18_fpn", "srf", "r10", "pt2", 2.0, marks=pytest.mark.slow),
         pytest.param("retinanet_r18_fpn_thin", "srf", "r10", "pt2", 1.0, marks=pytest.mark.slow),
