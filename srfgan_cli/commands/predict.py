@@ -103,7 +103,7 @@ def predict(
 
     kinds, sources = parse_kinds(save), find(source)
 
-    from srfgan_cli.machine.devices import parse_devices
+    from srfgan_cli.machine.devices import first_device
     from srfgan_cli.machine.heap import keep_freed_memory
     from srfgan_cli.prediction.load import load_detector
     from srfgan_cli.prediction.run_prediction import Request, require_all, run_prediction
@@ -113,7 +113,7 @@ def predict(
     path = weights or newest_detector()
     if path is None:
         raise InputError("There is no trained detector below runs/: name a checkpoint with --weights.")
-    device = parse_devices(devices).device()
+    device = first_device(devices, "predict")
     if device.type == "cpu":
         keep_freed_memory()
     predictor = load_detector(

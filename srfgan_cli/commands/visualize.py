@@ -99,7 +99,7 @@ def visualize(
     output: Output = None,
 ) -> None:
     """Draw features, the evidence for a detection, or detections, of one detector or of two side by side."""
-    from srfgan_cli.machine.devices import parse_devices
+    from srfgan_cli.machine.devices import first_device
     from srfgan_cli.visualization.draw import draw_detections, draw_level
     from srfgan_cli.visualization.draw_compare import draw_comparisons
     from srfgan_cli.visualization.draw_gradcam import draw_gradcam
@@ -132,7 +132,7 @@ def visualize(
         generator=generator,
         image=image,
         output=output,
-        device=parse_devices(devices).device(),
+        device=first_device(devices, "visualize"),
     )
     names = [
         method.strip() for method in (METHODS if methods is None else methods).split(",") if method.strip()

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 
 from srfgan.models.errors import InputError
+from srfgan_cli.screen.console import stderr
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,19 @@ class Devices:
             return torch.device("cuda", self.gpu_ids[local_rank])
         # A launcher may show each of its processes one GPU only.
         return torch.device("cuda", local_rank % torch.cuda.device_count())
+
+
+def first_device(text: str, command: str) -> torch.device:
+    """The device of a command that runs on one, from `--devices`; says so where more were named.
+
+    Raises:
+        InputError: as `parse_devices`.
+    """
+    devices = parse_devices(text)
+    device = devices.device()
+    if text != "auto" and devices.count > 1:
+        stderr.print(f"--devices {text}: {command} runs on one device, {device}.")
+    return device
 
 
 def parse_devices(text: str) -> Devices:

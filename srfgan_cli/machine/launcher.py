@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 FAREWELL = 10
 """Seconds that a launcher whose process has failed stays, so that the other nodes can say who is missing."""
+_TO_SAVE = 600
+"""Seconds that torchrun leaves its processes to end after a signal, where it can be told (torch 2.11 cannot). Its own
+30 are not enough for a long step of several passes, after which they save; another Ctrl-C ends them at once."""
 
 
 def launch(
@@ -144,6 +147,8 @@ def _torchrun(devices: Devices, nnodes: int, rendezvous: str | None, max_restart
         raise InputError(
             f"--nnodes {nnodes}: name the first node with --rdzv-endpoint HOST:PORT (the same on every node)."
         )
+    if rendezvous:
+        _check_rendezvous(rendezvous)
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.elastic.rendezvous.api import RendezvousError
@@ -154,6 +159,7 @@ def _torchrun(devices: Devices, nnodes: int, rendezvous: str | None, max_restart
     level = logging.ERROR if max_restarts else logging.CRITICAL
     logging.getLogger("torch.distributed.elastic").setLevel(level)
     _prepare_environment(devices)
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(_TO_SAVE))
     if max_restarts:
         # Otherwise the agents' store would hand the addresses of dead processes to those started after them.
         os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
@@ -175,6 +181,23 @@ def _torchrun(devices: Devices, nnodes: int, rendezvous: str | None, max_restart
     except (SignalException, KeyboardInterrupt):
         return INTERRUPTED
     return 0
+
+
+def _check_rendezvous(endpoint: str) -> None:
+    """Whether there is such a place, which torchrun asks for minutes before it says so; the port may be its own.
+
+    Raises:
+        InputError: it cannot be one.
+    """
+    host, colon, port = endpoint.rpartition(":")
+    if not colon:
+        host, port = endpoint, "29400"
+    if not host or not (port.isascii() and port.isdecimal() and 0 < int(port) < 2**16):
+        raise InputError(f"--rdzv-endpoint {endpoint}: must be HOST:PORT, with a port from 1 to 65535.")
+    try:
+        socket.getaddrinfo(host.strip("[]"), int(port))
+    except (OSError, UnicodeError) as error:
+        raise InputError(f"--rdzv-endpoint {endpoint}: there is no such host ({error}).") from None
 
 
 def _prepare_environment(devices: Devices) -> None:

@@ -94,6 +94,8 @@ def run_prediction(predictor: Predictor, sources: Sources, request: Request) -> 
     wanted = _labels(request.classes, predictor.categories)
     # Refused before there is a folder, which would be in the next call's way.
     predictor.lowered(request.score_threshold)
+    if sources.videos:
+        require_av()
     with new_folder(request.output) as folder:
         return _into(folder, predictor, sources, request, wanted)
 
@@ -106,8 +108,6 @@ def _into(
     started = time.perf_counter()
     bar = progress_bar()
     try:
-        if sources.videos:
-            require_av()
         with bar, recorded(predictor.model):
             task = bar.add_task("images", total=len(sources.images) + len(sources.videos))
             work = _Work(predictor, request, wanted, outputs, summary, lambda: bar.advance(task))

@@ -451,6 +451,7 @@ def _taking_free(began: BaseModel, now: BaseModel, prefix: str = "") -> dict[str
 
 
 def newest_detector() -> Path | None:
-    """The most recently finished detector below `runs/`, or None."""
-    found = [path for stage in ("finetune", "extract") for path in RUNS_DIR.glob(f"{stage}/*/model.pt")]
+    """The most recently finished detector below `runs/`, a stage's own or a fit's target, or None."""
+    places = ("finetune/*/model.pt", "extract/*/model.pt", "fit/*/finetune*/model.pt")
+    found = [path for place in places for path in RUNS_DIR.glob(place)]
     return max(found, key=lambda path: path.stat().st_mtime, default=None)

@@ -284,6 +284,10 @@ def _decided(options: TrainOptions, run: Run) -> TrainOptions:
     if options.auto_resume and (options.resume or options.overwrite):
         other = "--resume" if options.resume else "--overwrite"
         raise InputError(f"--auto-resume and {other} exclude each other.")
+    if options.resume and options.overwrite:
+        raise InputError(
+            "--resume and --overwrite exclude each other: one goes on with a run, one replaces it."
+        )
     started_again = options.max_restarts > 0 and is_worker()
     if not options.auto_resume and not started_again:
         return options

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -109,6 +111,11 @@ def require_trackers(names: Sequence[str]) -> None:
             raise InputError(f"trackers: {name} is not installed: pip install 'srfgan[{name}]'")
 
 
+def _quiet() -> AbstractContextManager[Any]:
+    """What tools print, as MLflow the address of a run, is not for stdout, where `--json` has its document."""
+    return redirect_stdout(sys.stderr)
+
+
 class Trackers:
     """A run at several tools. One that fails on the way is told of and left out: a training does not end by it.
 
@@ -127,7 +134,8 @@ class Trackers:
         known = document(run.tracked)
         for name in names:
             try:
-                self._open[name] = _KINDS[name](title, values, known.get(name), run.folder)
+                with _quiet():
+                    self._open[name] = _KINDS[name](title, values, known.get(name), run.folder)
             except Exception as error:
                 raise InputError(f"trackers: {name} does not begin a run: {first_line(error)}") from None
         ids = known | {name: tracker.id for name, tracker in self._open.items()}
@@ -146,7 +154,8 @@ class Trackers:
 
     def _try(self, name: str, what: Callable[[Tracker], None]) -> None:
         try:
-            what(self._open[name])
+            with _quiet():
+                what(self._open[name])
         except Exception as error:
             del self._open[name]
             stderr.print(

@@ -152,12 +152,13 @@ def test_a_detector_killed_at_any_moment_equals_one_never_killed(drive, command,
         ["half a file", "model.pt", 1, KILL],
     ]
     whole, parts = (command("finetune", PLAIN, name, *settings) for name in ("whole", "parts"))
-    wrong = (["--resume", "--seed", "5"], [], ["--auto-resume", "--overwrite"])
+    wrong = (["--resume", "--seed", "5"], [], ["--auto-resume", "--overwrite"], ["--resume", "--overwrite"])
     refused = [([*parts, *options], NEVER) for options in wrong]
     begun = attempts(parts, [*parts, "--resume"], points)
     ends, said = drive([([*parts, "--resume"], NEVER), *begun[:5], *refused, *begun[5:], (whole, NEVER)])
-    assert ends == [2, *[-KILL] * 4, 130, 2, 2, 2, *[-KILL] * 6, 0, 0], said
+    assert ends == [2, *[-KILL] * 4, 130, 2, 2, 2, 2, *[-KILL] * 6, 0, 0], said
     assert "parts holds no checkpoint" in said and "Interrupted; saved to parts/checkpoint.pt" in said
+    assert "--resume and --overwrite exclude each other" in said
     assert "seed: 0 -> 5" in said and "parts holds an unfinished run" in said
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
     assert [line["iteration"] for line in logged(tmp_path / "parts")] == [4, 4, 8, 8, 10, 10]

@@ -8,6 +8,8 @@ import sys
 import pytest
 import torch
 from forked import COMMAND, HANGS, free_port, start
+from torch.distributed.launcher.api import LaunchConfig
+from torch.distributed.run import config_from_args
 
 from srfgan.models.errors import InputError
 from srfgan_cli.machine.devices import Devices
@@ -118,6 +120,32 @@ def test_two_processes_train_and_score_beside_a_foreign_models_folder(tmp_path, 
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not hasattr(LaunchConfig, "shutdown_timeout"), reason="this torch cannot be told")
+def test_processes_have_time_to_save_after_a_signal(monkeypatch):
+    """Of a step longer than torchrun's 30 seconds nothing had been saved."""
+    for name in ("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "OMP_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")
+        monkeypatch.delenv(name)
+    seen = []
+    monkeypatch.setattr("torch.distributed.run.run", lambda args: seen.append(config_from_args(args)[0]))
+    assert launch(Devices("cpu", 2), "torchrun") == 0
+    assert seen[0].shutdown_timeout == 600
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "said"),
+    [
+        ("localhost:abc", "must be HOST:PORT, with a port from 1 to 65535"),
+        ("localhost:99999", "must be HOST:PORT, with a port from 1 to 65535"),
+        (":29500", "must be HOST:PORT, with a port from 1 to 65535"),
+        ("nohost.invalid:29500", "there is no such host"),
+    ],
+)
+def test_a_place_to_meet_that_cannot_be_one_is_named(endpoint, said):
+    with pytest.raises(InputError, match=f"--rdzv-endpoint {endpoint}: {said}"):
+        launch(Devices("cpu", 1), "torchrun", 2, endpoint)
+
+
 def test_an_error_on_the_workers_ends_with_its_own_exit_code(tmp_path, tiny):
     command = [sys.executable, "-P", "-m", "srfgan_cli", "finetune", "--preset", "mask_rcnn_r18_fpn_nn"]
     done = run([*command, "--devices", "2", "--launcher", "torchrun", "--batch-size", "3", *tiny()], tmp_path)

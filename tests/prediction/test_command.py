@@ -21,6 +21,7 @@ from srfgan_cli.data.shapes import ensure_shapes
 from srfgan_cli.prediction.found import Prediction
 from srfgan_cli.prediction.outputs import Outputs
 from srfgan_cli.prediction.sources import find
+from srfgan_cli.runs.folder import newest_detector
 
 LOW = ("--score-threshold", "0")
 
@@ -34,6 +35,26 @@ def folder(tmp_path, picture):
     to_pil_image(picture.flip(2)).save(place / "000000000285.png")
     (place / "000000000300.jpg").write_text("no image")
     return place
+
+
+def test_what_cannot_be_read_here_leaves_no_folder(srfgan, run, folder, tmp_path, monkeypatch):
+    """It was in the way of the same command when PyAV was there."""
+    (tmp_path / "a.mp4").write_bytes(b"")
+    monkeypatch.setattr("srfgan_cli.prediction.video.find_spec", lambda name: None)
+    done = srfgan("predict", folder, "a.mp4", "--weights", run, "--output", "found", "--devices", "cpu:2")
+    assert done.code == 2 and "videos need PyAV" in done.err and not (tmp_path / "found").exists()
+    assert "--devices cpu:2: predict runs on one device, cpu." in done.err
+
+
+def test_the_newest_detector_may_be_a_fits(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for age, name in enumerate(
+        ("fit/demo/finetune", "finetune/plain", "fit/demo/baseline", "fit/demo/guide")
+    ):
+        (path := tmp_path / "runs" / name / "model.pt").parent.mkdir(parents=True)
+        path.touch()
+        os.utime(path, (1000 - age, 1000 - age))
+    assert newest_detector() == Path("runs/fit/demo/finetune/model.pt")
 
 
 def test_a_folder_with_a_broken_file(srfgan, run, folder, tmp_path):

@@ -70,11 +70,13 @@ def test_a_tracker_that_fails_on_the_way_is_left_out_and_the_log_goes_on(run, mo
             self.left -= 1
             if self.left < 0:
                 raise ConnectionError("no answer\nfrom there")
+            print("View run at: ...")  # as MLflow does
 
     monkeypatch.setitem(trackers._KINDS, "wandb", Failing)
     run.tracked.write_bytes(b'{"wandb": "\xff')  # a damaged file is none
     assert track("wandb", run, [*LINES, (40, {"lr": 0.02})]) == "7"
-    said = capsys.readouterr().err
+    out, said = capsys.readouterr()
+    assert not out and said.count("View run") == 1, "stdout is for the document of --json"
     assert said.count("wandb takes no more of this run (no answer); metrics.jsonl has all of it.") == 1
     assert len(run.metrics.read_text().splitlines()) == 3
 
