@@ -106,7 +106,6 @@ def goes_by_winograd(x: Tensor, layer: Conv2d | ConvTranspose2d, norm: nn.BatchN
         and x.device.type == "cpu"
         and not torch.is_grad_enabled()
         and not layer.training
-        and len(x) > 0  # as of boxes, of which an image may have none
         and layer.in_channels * layer.out_channels * form[1] ** 2 >= _PAIRS
         and x.shape[2] * x.shape[3] >= _MANY
         and (layer.kernel_size, layer.stride, layer.padding) == tuple((size, size) for size in form)
@@ -115,7 +114,8 @@ def goes_by_winograd(x: Tensor, layer: Conv2d | ConvTranspose2d, norm: nn.BatchN
         and x.dtype == layer.weight.dtype == torch.float32
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
-        and type(x) is Tensor  # and no stand-in, as an exporter's
+        and type(x) is Tensor  # and no stand-in, as an exporter's, whose number of maps nothing may ask
+        and len(x) > 0  # as of boxes, of which an image may have none
         and not layer.weight.is_inference()  # of which nothing can be kept
         and (norm is None or (type(norm) is nn.BatchNorm2d and not norm.training))
     )

@@ -42,6 +42,24 @@ def test_no_boxes_are_no_work(layer):
     assert found.shape == (0, layer.out_channels, *(28 * layer.stride[0],) * 2)
 
 
+def test_nothing_is_asked_of_an_exporters_maps():
+    """How many boxes there are is known to no graph."""
+
+    class OfKept(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = Conv2d(256, 256, 3, padding=1)
+
+        def forward(self, x, keep):
+            return self.conv(x[keep])
+
+    given = torch.randn(2, 256, 24, 24), torch.tensor([True, False])
+    with torch.no_grad():
+        module = OfKept().eval()
+        found = torch.export.export(module, given).module()(*given)
+    torch.testing.assert_close(found, module(*given), atol=1e-4, rtol=1e-4)
+
+
 def test_the_transposed_convolution_as_an_ordinary_one_is_exact():
     torch.manual_seed(0)
     weight, maps = torch.randn(2, 3, 6, 6, dtype=torch.float64), torch.randn(1, 2, 5, 4, dtype=torch.float64)
