@@ -63,9 +63,8 @@ def find_places(module: nn.Module, run: Callable[[], Any]) -> Found:
     recorder = _Recorder({id(part): name for name, part in module.named_modules()}, type(module).__name__)
     with evaluating(module), ExitStack() as hooks, torch.no_grad():
         for part in module.modules():
-            if isinstance(
-                part, torch.jit.ScriptModule
-            ):  # which takes no hooks, and of whose calls nothing is seen
+            # Scripted ones take no hooks, and of their calls nothing is seen.
+            if isinstance(part, torch.jit.ScriptModule):
                 continue
             for handle in recorder.watch(part):
                 hooks.callback(handle.remove)

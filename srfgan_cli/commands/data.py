@@ -88,7 +88,7 @@ def show(
     from srfgan_cli.presets import load_preset
     from srfgan_cli.screen.console import print_path
     from srfgan_cli.visualization.contact_sheet import contact_sheet
-    from srfgan_cli.visualization.outputs import check_output, save_as, save_beside
+    from srfgan_cli.visualization.outputs import check_output, save_where_wanted
 
     if output is not None:
         check_output(output, [])
@@ -102,11 +102,8 @@ def show(
     data.index.report.tell()
     data.tell_left_out("of the picture, as a detector with masks is not trained on them")
     sheet = contact_sheet(data, config, training=training, count=images)
-    if output is None:
-        output = save_beside(sheet, Path("data.png"), of=f"data {data.index.path} {split}", images=())
-    else:
-        save_as(sheet, output)
-    print_path(output)
+    of = f"data {data.index.path} {split}"
+    print_path(save_where_wanted(sheet, output, Path("data.png"), of=of, images=()))
 
 
 @app.command()

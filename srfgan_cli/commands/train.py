@@ -59,10 +59,8 @@ def _train(options: TrainOptions) -> None:
         code = launch(devices, options.launcher, options.nnodes, options.rdzv_endpoint, options.max_restarts)
     finally:
         if replacing:
-            with (
-                suppress(FolderInUse),
-                sole_use(plan.run.folder),
-            ):  # another node's launcher does the same now
+            # Where it is in use, another node's launcher does the same now.
+            with suppress(FolderInUse), sole_use(plan.run.folder):
                 plan.run.bring_back()
     if code is not None:
         raise typer.Exit(code)

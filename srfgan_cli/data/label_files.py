@@ -186,9 +186,8 @@ def walk_images(
     """
     found, waiting, seen = [], [folder], set()
     for top in waiting:
-        for place, below, names in os.walk(
-            top, onerror=_stop_at
-        ):  # itself it lists linked folders, but leaves them out
+        # Itself it lists linked folders, but leaves them out.
+        for place, below, names in os.walk(top, onerror=_stop_at):
             real = os.path.realpath(place)
             if real in seen:
                 below.clear()

@@ -110,7 +110,7 @@ def read_voc(path: Path, images: Path, labels: Path, root: Path, every: Sequence
         if size is None:
             continue
         file = f"{_shown(labels, root)}/{stem}.xml"
-        _tell_odd(one.objects, numbers, file, findings)
+        _tell_of(one.objects, numbers, file, findings)
         objects = [
             Labelled(each.line, numbers[each.name], each.box, crowd=each.difficult)
             for each in one.objects
@@ -123,9 +123,7 @@ def read_voc(path: Path, images: Path, labels: Path, root: Path, every: Sequence
     return to_records(path, NAME, categories, found, findings)
 
 
-def _tell_odd(
-    objects: Sequence[VocObject], numbers: Mapping[str, int], file: str, findings: Findings
-) -> None:
+def _tell_of(objects: Sequence[VocObject], numbers: Mapping[str, int], file: str, findings: Findings) -> None:
     for each in objects:
         if not each.name:
             findings.add("object without a name of its class", "stops", f"{file}:{each.line}")

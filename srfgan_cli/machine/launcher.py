@@ -159,7 +159,6 @@ def _torchrun(devices: Devices, nnodes: int, rendezvous: str | None, max_restart
     level = logging.ERROR if max_restarts else logging.CRITICAL
     logging.getLogger("torch.distributed.elastic").setLevel(level)
     _prepare_environment(devices)
-    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(_TO_SAVE))
     if max_restarts:
         # Otherwise the agents' store would hand the addresses of dead processes to those started after them.
         os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
@@ -201,6 +200,7 @@ def _check_rendezvous(endpoint: str) -> None:
 
 
 def _prepare_environment(devices: Devices) -> None:
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(_TO_SAVE))
     if devices.kind == "cpu":
         # torchrun would give each process one thread; share the cores instead.
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // devices.count)))

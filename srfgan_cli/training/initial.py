@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from srfgan.models.config import BackboneConfig, ModelConfig
 from srfgan.models.detector import Detector
@@ -111,8 +110,9 @@ def load_initial(detector: Detector, config: Config) -> None:
     elif wanted == "msra":
         report = _load_msra(detector, config.model.backbone.name)
     else:
-        report = load_backbone(detector, Path(wanted))
-        tell_if_trained_otherwise(whose, read_checkpoint(Path(wanted)), config.model)
+        checkpoint = read_checkpoint(wanted)
+        report = load_backbone(detector, checkpoint)
+        tell_if_trained_otherwise(whose, checkpoint, config.model)
     if not report.complete:
         stderr.print(report.summary(), soft_wrap=True)
     tell_of_other_pixels(whose, unlike(wanted, config.model))

@@ -84,6 +84,23 @@ def save_as(picture: Image.Image, path: Path) -> None:
     write_atomically(path, write)
 
 
+def save_where_wanted(
+    picture: Image.Image, output: Path | None, default: Path, *, of: str, images: Collection[Path]
+) -> Path:
+    """Save a picture as `output`, or beside what is there as `default`; see `save_as` and `save_beside`.
+
+    Returns:
+        Where it is now.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    if output is None:
+        return save_beside(picture, default, of=of, images=images)
+    save_as(picture, output)
+    return output
+
+
 def check_output(path: Path, images: Collection[Path]) -> None:
     """Whether a picture may be saved as the file that the user has named, before there is one.
 

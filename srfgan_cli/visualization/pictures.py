@@ -17,6 +17,7 @@ from srfgan_cli.visualization.outputs import (
     picture_names,
     save_as,
     save_beside,
+    save_where_wanted,
 )
 from srfgan_cli.visualization.request import Images, Request, find_images, source
 
@@ -42,10 +43,8 @@ def the_one_image(request: Request) -> list[Path]:
 
 def save_panel(panel: Image.Image, name: str, request: Request, images: list[Path]) -> Path:
     """Save the panel of one image where the user wants it, or as `name`.png, and tell."""
-    if request.output is not None:
-        save_as(panel, request.output)
-        return _told(request.output)
-    return _told(save_beside(panel, Path(f"{name}.png"), of=source(name, images), images=images))
+    default, of = Path(f"{name}.png"), source(name, images)
+    return _told(save_where_wanted(panel, request.output, default, of=of, images=images))
 
 
 def images_of(request: Request) -> Images:
